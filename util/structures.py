@@ -1,0 +1,94 @@
+"""What the parts hand to each other: pictures, targets, detections.
+
+B pictures in a batch, N boxes in a picture. Sizes are (height, width). All are frozen: nothing is
+written into them after they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+class _Movable:
+    """Moves every tensor field at once. `pin_memory` is the name that torch's DataLoader looks for."""
+
+    def _map(self, function):
+        moved = {f.name: function(v) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        return replace(self, **moved)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False):
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self):
+        return self._map(lambda t: t.pin_memory())
+
+
+@dataclass(frozen=True)
+class PaddedImages(_Movable):
+    """Pictures of different sizes in one tensor, each at the top left, padded with 0.
+
+    tensor: (B, 3, H, W) float, normalised with ImageNet's mean and standard deviation.
+    mask:   (B, H, W) bool, True where padded.
+    sizes:  (height, width) of each picture without its padding.
+    """
+
+    tensor: Tensor
+    mask: Tensor
+    sizes: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @classmethod
+    def from_list(cls, pictures: Sequence[Tensor], size_divisor: int = 1) -> PaddedImages:
+        """Pads [(3, h, w), ...] to the largest height and width, rounded up to `size_divisor`."""
+        sizes = tuple((p.shape[-2], p.shape[-1]) for p in pictures)
+        height, width = (-(-max(s[i] for s in sizes) // size_divisor) * size_divisor for i in (0, 1))
+        tensor = pictures[0].new_zeros((len(pictures), 3, height, width))
+        mask = torch.ones((len(pictures), height, width), dtype=torch.bool, device=tensor.device)
+        for i, (picture, (h, w)) in enumerate(zip(pictures, sizes, strict=True)):
+            tensor[i, :, :h, :w] = picture
+            mask[i, :h, :w] = False
+        return cls(tensor, mask, sizes)
+
+
+@dataclass(frozen=True)
+class Target(_Movable):
+    """What is known of one picture.
+
+    boxes_cxcywh: (N, 4) float, 0..1 of the picture without its padding.
+    labels:       (N,) int64, contiguous class index 0..C-1.
+    image_id:     the dataset's id.
+    size:         (height, width) of the picture as the model sees it.
+    original_size: (height, width) of the file.
+    image_level:  True where the label belongs to the whole picture and the box is a coarse location.
+    """
+
+    boxes_cxcywh: Tensor
+    labels: Tensor
+    image_id: int
+    size: tuple[int, int]
+    original_size: tuple[int, int]
+    image_level: bool = False
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+
+@dataclass(frozen=True)
+class Detections(_Movable):
+    """What was found in one picture, best first.
+
+    scores: (K,) float 0..1.  labels: (K,) int64 class index.  boxes_xyxy: (K, 4) float, pixels of the file.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    boxes_xyxy: Tensor
+
+    def __len__(self) -> int:
+        return int(self.scores.shape[0])
