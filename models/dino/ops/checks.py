@@ -1,0 +1,59 @@
+"""What the op's arguments must look like. Every complaint is one line that names the argument."""
+
+import torch
+from torch import Tensor
+
+_FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def working_dtype(value: Tensor) -> torch.dtype:
+    """The type of locations, weights and accumulators: float64 for float64 values, else float32."""
+    return torch.float64 if value.dtype == torch.float64 else torch.float32
+
+
+def check_value(value: Tensor, shapes: list[tuple[int, int]]) -> None:
+    """Raise `TypeError` or `ValueError` unless value is floating (B, S, H, C) and `shapes` hold S pixels."""
+    if value.dtype not in _FLOATING:
+        raise TypeError(
+            f"ms_deform_attn: value must be float32, float64, float16 or bfloat16, not {value.dtype}"
+        )
+    if value.dim() != 4:
+        raise ValueError(f"ms_deform_attn: value must be (B, S, H, C), not {tuple(value.shape)}")
+    if not shapes or any(len(shape) != 2 or shape[0] < 0 or shape[1] < 0 for shape in shapes):
+        raise ValueError(f"ms_deform_attn: shapes must be a non-empty list of (height, width), not {shapes}")
+    tokens = sum(height * width for height, width in shapes)
+    if tokens != value.shape[1]:
+        raise ValueError(
+            f"ms_deform_attn: shapes hold {tokens} pixels but value has S = {value.shape[1]} tokens"
+        )
+
+
+def check_argument(name: str, tensor: Tensor, shape: tuple[int, ...], value: Tensor) -> None:
+    """Raise unless `tensor` is floating, on the device of `value`, and of `shape`."""
+    if not tensor.is_floating_point():
+        raise TypeError(f"ms_deform_attn: {name} must be floating, not {tensor.dtype}")
+    _check_place(name, tensor, shape, value)
+
+
+def check_precise(name: str, tensor: Tensor) -> None:
+    """Raise `TypeError` when positions come in 16 bit: bfloat16 moves a sample by a third of a pixel."""
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        raise TypeError(
+            f"ms_deform_attn: {name} must be float32 or float64, not {tensor.dtype}: it holds positions"
+        )
+
+
+def check_mask(padding_mask: Tensor, value: Tensor) -> None:
+    """Raise unless `padding_mask` is a boolean (B, S) on the device of `value`."""
+    if padding_mask.dtype != torch.bool:
+        raise TypeError(
+            f"ms_deform_attn: padding_mask must be bool (True = padding), not {padding_mask.dtype}"
+        )
+    _check_place("padding_mask", padding_mask, tuple(value.shape[:2]), value)
+
+
+def _check_place(name: str, tensor: Tensor, shape: tuple[int, ...], value: Tensor) -> None:
+    if tensor.device != value.device:
+        raise ValueError(f"ms_deform_attn: {name} is on {tensor.device} but value is on {value.device}")
+    if tuple(tensor.shape) != tuple(shape):
+        raise ValueError(f"ms_deform_attn: {name} must be {tuple(shape)}, not {tuple(tensor.shape)}")

@@ -1,0 +1,85 @@
+"""The op as functions: arguments are checked here, then handed to the best implementation at hand."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .checks import check_argument, check_mask, check_precise, check_value
+from .reference import ms_deform_attn_fused_reference, ms_deform_attn_reference
+
+
+def ms_deform_attn(
+    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """Multi-scale deformable attention on given locations and weights.
+
+    Args:
+        value: (B, S, H, C), the levels flattened row by row and concatenated.
+        shapes: (height, width) of each of the L levels, as Python ints.
+        locations: (B, Q, H, L, P, 2), (x, y) in 0..1 of each level, float32 or float64. Pixels outside
+            a level count as zero, and so does a sample whose location is NaN.
+        weights: (B, Q, H, L, P).
+
+    Returns:
+        (B, Q, H * C) in the type of `value`; sums are taken in float32, or float64 for float64 values.
+
+    Raises:
+        TypeError, ValueError: one line that names the argument of a wrong type, shape or device.
+    """
+    shapes = [(int(height), int(width)) for height, width in shapes]
+    check_value(value, shapes)
+    if locations.dim() != 6:
+        raise ValueError(
+            f"ms_deform_attn: locations must be (B, Q, H, L, P, 2), not {tuple(locations.shape)}"
+        )
+    batch, _, heads, _ = value.shape
+    grid = (batch, locations.shape[1], heads, len(shapes), locations.shape[4])
+    check_argument("locations", locations, (*grid, 2), value)
+    check_precise("locations", locations)
+    check_argument("weights", weights, grid, value)
+    return ms_deform_attn_reference(value, shapes, locations, weights)
+
+
+def ms_deform_attn_fused(
+    value: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    offsets: Tensor,
+    logits: Tensor,
+    reference_points: Tensor,
+    padding_mask: Tensor | None = None,
+) -> Tensor:
+    """Multi-scale deformable attention from what the module's projections give.
+
+    The softmax, the locations and the padding mask are part of the op, so normalised locations are
+    never stored, least of all in 16 bit.
+
+    Args:
+        value: (B, S, H, C), the levels flattened row by row and concatenated.
+        shapes: (height, width) of each of the L levels, as Python ints.
+        offsets: (B, Q, H, L, P, 2), (x, y). With reference points: in pixels of the level. With
+            reference boxes: in units of half the box's size divided by P.
+        logits: (B, Q, H, L * P); the softmax runs over levels and points together.
+        reference_points: (B, Q, L, 2) points (x, y) or (B, Q, L, 4) boxes cxcywh, in 0..1; float32 or
+            float64.
+        padding_mask: (B, S), True where the value is padding and counts as zero.
+
+    Returns:
+        (B, Q, H * C) in the type of `value`; sums are taken in float32, or float64 for float64 values.
+
+    Raises:
+        TypeError, ValueError: one line that names the argument of a wrong type, shape or device.
+    """
+    shapes = [(int(height), int(width)) for height, width in shapes]
+    check_value(value, shapes)
+    if offsets.dim() != 6:
+        raise ValueError(f"ms_deform_attn: offsets must be (B, Q, H, L, P, 2), not {tuple(offsets.shape)}")
+    batch, _, heads, _ = value.shape
+    queries, levels, points = offsets.shape[1], len(shapes), offsets.shape[4]
+    check_argument("offsets", offsets, (batch, queries, heads, levels, points, 2), value)
+    check_argument("logits", logits, (batch, queries, heads, levels * points), value)
+    columns = 4 if reference_points.shape[-1:] == (4,) else 2
+    check_argument("reference_points", reference_points, (batch, queries, levels, columns), value)
+    check_precise("reference_points", reference_points)
+    if padding_mask is not None:
+        check_mask(padding_mask, value)
+    return ms_deform_attn_fused_reference(value, shapes, offsets, logits, reference_points, padding_mask)
