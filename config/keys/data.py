@@ -1,0 +1,76 @@
+"""Keys of the data: pictures, augmentation, sampling, the image-level stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config.keys.declare import key
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataKeys:
+    """What is read, how it is augmented, and in which order it comes."""
+
+    num_classes: int = key(
+        0,
+        "0 = derived from the data; the official value is the largest category id + 1",
+        minimum=0,
+    )
+    dn_labelbook_size: int = key(
+        0, "0 = derived; the official value must not be below `num_classes`", minimum=0
+    )
+    batch_size: int = key(2, "Box-annotated pictures per process and step", minimum=1)
+    sub_batch_size: int = key(
+        0,
+        "Image-level pictures (mosaics count once) per process and step; 0 = `batch_size`",
+        minimum=0,
+        ours=True,
+    )
+
+    data_aug_scales: tuple[int, ...] = key(
+        (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800),
+        "Short sides in pixels: one is drawn per training picture, evaluation takes the largest",
+        minimum=1,
+    )
+    data_aug_max_size: int = key(1333, "Longest side in pixels after resizing", minimum=1)
+    data_aug_scales2_resize: tuple[int, ...] = key(
+        (400, 500, 600), "Short sides of the resize that precedes a random crop", minimum=1
+    )
+    data_aug_scales2_crop: tuple[int, int] = key(
+        (384, 600), "Smallest and largest side of that random crop, in pixels", minimum=1
+    )
+    color_jitter: float = key(
+        0.0,
+        "Strength of brightness, contrast and saturation jitter in training",
+        minimum=0,
+        maximum=1,
+        ours=True,
+    )
+    pad_size_divisor: int = key(
+        1, "Batches are padded to a height and width that this divides", minimum=1, ours=True
+    )
+
+    use_rfs: bool = key(True, "Repeat-factor sampling of the box-annotated pictures (Gupta et al., 2019)")
+    rfs_repeat_sh: float = key(
+        0.001, "Repeat-factor threshold: share of pictures below which a class is repeated", minimum=0
+    )
+    use_cas: bool = key(False, "Class-aware sampling instead: first a class, then one of its pictures")
+
+    use_imagenet: bool = key(True, "Train on the image-level stream (ImageNet-LVIS) too")
+    imagenet_path: str = key(
+        "",
+        "Folder of `imagenet_lvis_image_info.json` and `images/`; empty (or the official placeholder) = "
+        "`imagenet-lvis` below `--data_path`",
+    )
+    imagenet_use_mosaic: bool = key(True, "Show image-level pictures as 2x2 mosaics")
+    mosaic_size: int = key(1280, "Side of the square mosaic canvas in pixels", minimum=2, ours=True)
+    mosaic_centre: tuple[float, float] = key(
+        (0.5, 1.5),
+        "Range of the mosaic's centre, in units of half a canvas (1 = the middle)",
+        minimum=0,
+        maximum=2,
+        ours=True,
+    )
+    mosaic_fill: int = key(114, "Grey level of the canvas", minimum=0, maximum=255, ours=True)
+    main_weight: int = key(1, "Box-annotated batches per turn of the alternation", minimum=1)
+    sub_weight: int = key(1, "Image-level batches per turn of the alternation", minimum=1)

@@ -1,0 +1,97 @@
+"""Config files: Python files of plain assignments, which may build on others through `_base_`."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from config.merge import merged
+from config.schema import Config
+from util.errors import UserError, nearest
+
+_log = logging.getLogger(__name__)
+
+BASE = "_base_"
+# An official file may lie anywhere; the file that it builds on is here.
+_OWN_BASES = Path(__file__).parent / "RichSem"
+_COMMAND_LINE = "--options"
+
+
+def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The Config of a file, with `overrides` (see `parse_options`) on top.
+
+    `_base_` names one file or a list of files, relative to the file; later values win. Names that start with
+    an underscore and modules are the file's own affair. Raises UserError, in one line that names the file,
+    for a missing or broken file, a missing base, a cycle, and whatever `Config.from_dict` refuses.
+    """
+    values, origins = _read(Path(path), chain=())
+    overrides = overrides or {}
+    origins.update(dict.fromkeys(overrides, _COMMAND_LINE))
+    return Config.from_dict(merged(values, overrides), origins)
+
+
+def with_overrides(config: Config, overrides: Mapping[str, Any] | None) -> Config:
+    """`config` (for example a checkpoint's) with command line options on top."""
+    overrides = overrides or {}
+    return Config.from_dict(merged(config.to_dict(), overrides), dict.fromkeys(overrides, _COMMAND_LINE))
+
+
+def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Key -> value and key -> file of a config file with its bases; `chain` are the files that led here."""
+    resolved = path.resolve()
+    if resolved in chain:
+        cycle = " -> ".join(p.name for p in (*chain[chain.index(resolved) :], resolved))
+        raise UserError(f"config file '{path}': {BASE} goes in a circle: {cycle}")
+    assigned = _execute(path)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for base in _base_names(path, assigned.get(BASE, ())):
+        base_values, base_origins = _read(_find_base(path, base), (*chain, resolved))
+        values = merged(values, base_values)
+        origins.update(base_origins)
+    own = {k: v for k, v in assigned.items() if not k.startswith("_") and not isinstance(v, ModuleType)}
+    origins.update(dict.fromkeys(own, str(path)))
+    return merged(values, own), origins
+
+
+def _execute(path: Path) -> dict[str, Any]:
+    """The names that the file assigns, run in a namespace of its own."""
+    if not path.is_file():
+        beside = path.parent.glob("*.py") if path.parent.is_dir() else ()
+        raise UserError(f"config file '{path}' does not exist.{nearest(path.name, (p.name for p in beside))}")
+    namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), namespace)
+    except SyntaxError as error:
+        raise UserError(f"config file '{path}', line {error.lineno}: {error.msg}") from None
+    # Whatever a config file does wrong is its author's to mend, so every kind of error is caught.
+    except Exception as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        where = f", line {lines[-1]}" if lines else ""
+        raise UserError(f"config file '{path}'{where}: {type(error).__name__}: {error}") from None
+    return {k: v for k, v in namespace.items() if not k.startswith("__")}
+
+
+def _base_names(path: Path, bases: Any) -> list[str]:
+    names = [bases] if isinstance(bases, str) else bases
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"config file '{path}': {BASE} = {bases!r} must be a file name or a list of file names"
+        )
+    return list(names)
+
+
+def _find_base(path: Path, base: str) -> Path:
+    """The base beside the file, or ours of the same name."""
+    beside = path.parent / base
+    if beside.is_file():
+        return beside
+    own = _OWN_BASES / Path(base).name
+    if own.is_file():
+        _log.warning("config file '%s': %s '%s' is not beside it, using '%s'", path, BASE, base, own)
+        return own
+    raise UserError(f"config file '{path}': {BASE} '{base}' does not exist (looked for '{beside}')")

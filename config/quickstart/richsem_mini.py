@@ -1,0 +1,51 @@
+"""RichSem small enough for a CPU: drawn pictures of 160 pixels, a detector of about 2 million parameters.
+
+The backbone starts from nothing, so batch norm trains and everything has one learning rate.
+"""
+
+# Pictures.
+data_aug_scales = [128, 144, 160, 176, 192]
+data_aug_max_size = 224
+data_aug_scales2_resize = [160, 192, 224]
+data_aug_scales2_crop = [112, 160]
+color_jitter = 0.2
+mosaic_size = 192
+imagenet_use_mosaic = True
+batch_size = 8
+eval_batch_size = 8
+
+# The detector: a ResNet of four single-block stages and a short, narrow transformer.
+backbone = "resnet10t"
+backbone_weights = "none"
+backbone_args = {"channels": [32, 64, 128, 256], "stem_width": 16}
+return_interm_indices = [1, 2, 3]
+num_feature_levels = 3
+hidden_dim = 128
+nheads = 4
+dim_feedforward = 256
+enc_layers = 2
+dec_layers = 3
+num_queries = 80
+num_select = 300
+dn_number = 40
+dn_box_noise_scale = 0.4
+
+# The long tail. The set is small: a rare class would be missing from most epochs without repeats.
+use_rfs = True
+rfs_repeat_sh = 0.02
+fed_num_sample_cats = 20
+
+# Training.
+epochs = 10
+lr = 1e-3
+lr_backbone = 1e-3
+lr_offsets_mult = 0.3
+adam_beta2 = 0.99
+clip_max_norm = 1.0
+warmup_iters = 50
+cosine_lr = True
+use_ema = True
+ema_decay = 0.99
+ema_warmup = True
+amp = True
+log_interval = 20

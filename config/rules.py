@@ -1,0 +1,109 @@
+"""Keys that contradict each other. Each rule names both keys and the fix in one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from util.errors import UserError
+
+if TYPE_CHECKING:
+    from config.schema import Config
+
+
+def check(config: Config) -> None:
+    """Raises UserError for the first contradiction found."""
+    _check_shapes(config)
+    _check_semantics(config)
+    _check_data(config)
+    _check_schedule(config)
+
+
+def _refuse(condition: bool, message: str) -> None:
+    if condition:
+        raise UserError(message)
+
+
+def _check_shapes(c: Config) -> None:
+    stages = c.return_interm_indices
+    _refuse(
+        c.hidden_dim % c.nheads != 0,
+        f"hidden_dim={c.hidden_dim} is not divisible by nheads={c.nheads}: change one of them",
+    )
+    _refuse(
+        c.hidden_dim % 32 != 0,
+        f"hidden_dim={c.hidden_dim} is not divisible by 32, the groups of the neck's normalisation: "
+        f"take hidden_dim={-(-c.hidden_dim // 32) * 32}",
+    )
+    _refuse(
+        not stages or list(stages) != sorted(set(stages)),
+        f"return_interm_indices={list(stages)} must be ascending stages, each once, for example [1, 2, 3]",
+    )
+    _refuse(
+        len(stages) > c.num_feature_levels,
+        f"return_interm_indices={list(stages)} exceeds num_feature_levels={c.num_feature_levels}: "
+        f"set num_feature_levels={len(stages)} or name fewer stages",
+    )
+
+
+def _check_semantics(c: Config) -> None:
+    _refuse(
+        c.use_visual_distill and not c.use_language,
+        "use_visual_distill=True compares with the text embeddings of use_language=False: "
+        "set use_language=True or use_visual_distill=False",
+    )
+    _refuse(
+        c.share_vl_proj and not c.use_language,
+        "share_vl_proj=True shares a projection that use_language=False does not have: "
+        "set use_language=True or share_vl_proj=False",
+    )
+    _refuse(
+        c.use_visual_distill and c.use_fed_on_kd and not c.use_fed_loss,
+        "use_fed_on_kd=True distils over the classes that use_fed_loss=False does not sample: "
+        "set use_fed_loss=True or use_fed_on_kd=False",
+    )
+    _refuse(
+        bool(c.resnet_pretrain_path) and c.backbone_weights != "default",
+        f"resnet_pretrain_path={c.resnet_pretrain_path!r} and backbone_weights={c.backbone_weights!r} "
+        "both name weights of the backbone: leave one of them out",
+    )
+
+
+def _check_data(c: Config) -> None:
+    _refuse(
+        bool(c.num_classes and c.dn_labelbook_size and c.dn_labelbook_size < c.num_classes),
+        f"dn_labelbook_size={c.dn_labelbook_size} is below num_classes={c.num_classes}: "
+        "set both alike, or both to 0 to derive them",
+    )
+    _refuse(
+        c.use_rfs and c.use_cas,
+        "use_rfs=True and use_cas=True are two samplers for one stream: set one of them to False",
+    )
+    _refuse(not c.data_aug_scales, "data_aug_scales=[] leaves no picture size: name at least one")
+    _refuse(
+        not c.data_aug_scales2_resize, "data_aug_scales2_resize=[] leaves no picture size: name at least one"
+    )
+    low, high = c.data_aug_scales2_crop
+    _refuse(low > high, f"data_aug_scales2_crop={[low, high]} must be [smallest, largest]: swap the two")
+    low, high = c.mosaic_centre
+    _refuse(low > high, f"mosaic_centre={[low, high]} must be [lowest, highest]: swap the two")
+
+
+def _check_schedule(c: Config) -> None:
+    chosen = [f"{name}=True" for name in ("multi_step_lr", "onecyclelr", "cosine_lr") if getattr(c, name)]
+    _refuse(
+        len(chosen) > 1,
+        f"{' and '.join(chosen)} are different schedules: set all but one to False",
+    )
+    _refuse(
+        c.onecyclelr and c.warmup_iters > 0,
+        f"onecyclelr=True has a warm-up of its own: set warmup_iters=0 (it is {c.warmup_iters})",
+    )
+    drops = list(c.lr_drop_list)
+    _refuse(
+        c.multi_step_lr and (not drops or drops != sorted(set(drops))),
+        f"multi_step_lr=True needs lr_drop_list as ascending epochs, for example [8, 11]; it is {drops}",
+    )
+    _refuse(
+        max(c.adam_beta1, c.adam_beta2) >= 1,
+        f"adam_beta1={c.adam_beta1} and adam_beta2={c.adam_beta2} must be below 1, usually 0.9 and 0.999",
+    )

@@ -1,0 +1,113 @@
+"""`Config`: every key with its type, default and documentation, checked when it is made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import Field, dataclass, fields
+from functools import cache
+from typing import Any, get_type_hints
+
+from config import rules
+from config.keys.data import DataKeys
+from config.keys.losses import LossKeys, SemanticKeys
+from config.keys.model import ModelKeys
+from config.keys.training import TrainingKeys
+from config.official import DEAD_KEYS, LEFT_OUT_KEYS, TRANSLATED_VALUES
+from config.values import check_bounds, convert
+from util.errors import UserError, nearest
+
+_log = logging.getLogger(__name__)
+
+# Shown in this order by `dump` and in the documentation.
+SECTIONS: dict[str, type] = {
+    "Data": DataKeys,
+    "Model": ModelKeys,
+    "Losses": LossKeys,
+    "Semantics": SemanticKeys,
+    "Training": TrainingKeys,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TrainingKeys, SemanticKeys, LossKeys, ModelKeys, DataKeys):
+    """All live keys, flat, with the values of the official `richsem_4scale` as defaults.
+
+    Immutable, and always valid: a wrong type, a value out of bounds or a contradiction raises UserError when
+    the object is made, also by `dataclasses.replace`. Lists become tuples, whole numbers become floats where
+    a float is expected, and None becomes the empty value where that is the default.
+    """
+
+    def __post_init__(self) -> None:
+        for name, declared in key_fields().items():
+            object.__setattr__(self, name, _checked(name, getattr(self, name), declared))
+        rules.check(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint or JSON: tuples become lists. `from_dict` is the way back."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else deepcopy(v) for k, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> Config:
+        """A Config from key -> value; absent keys take their defaults.
+
+        `origins` (key -> file or "--options") is put before the message of an error.
+        Official keys without effect are accepted: dead ones are logged in one line, left-out ones must have
+        their official value. Raises UserError for an unknown key, with the nearest right one.
+        """
+        origins = origins or {}
+        live = {}
+        for name, value in values.items():
+            with_origin = f"{origins[name]}: " if name in origins else ""
+            try:
+                if name in key_types():
+                    live[name] = _checked(name, value, key_fields()[name])
+                else:
+                    _check_ineffective(name, value)
+            except UserError as error:
+                raise UserError(f"{with_origin}{error}") from None
+        dead = sorted(DEAD_KEYS.intersection(values))
+        if dead:
+            _log.warning("ignored %d keys that the official code never reads: %s", len(dead), ", ".join(dead))
+        return cls(**live)
+
+
+@cache
+def key_fields() -> dict[str, Field]:
+    """Key -> its dataclass field, in the order of `SECTIONS`."""
+    return {f.name: f for section in SECTIONS.values() for f in fields(section)}
+
+
+@cache
+def key_types() -> dict[str, Any]:
+    """Key -> its type, for example `tuple[int, ...]`."""
+    return get_type_hints(Config)
+
+
+def known_keys() -> list[str]:
+    """Every accepted key: live, left out, dead."""
+    return [*key_types(), *LEFT_OUT_KEYS, *DEAD_KEYS]
+
+
+def _checked(name: str, value: Any, declared: Field) -> Any:
+    """`value` in the type of key `name`, official speech translated; raises UserError if it does not fit."""
+    if value is None and declared.default in ("", ()):
+        return declared.default
+    value = convert(name, value, key_types()[name])
+    check_bounds(name, value, declared)
+    theirs, ours = TRANSLATED_VALUES.get(name, (None, None))
+    return ours if value == theirs else value
+
+
+def _check_ineffective(name: str, value: Any) -> None:
+    """Accepts a dead key, and a left-out key at its official value; else raises UserError."""
+    if name in DEAD_KEYS:
+        return
+    if name not in LEFT_OUT_KEYS:
+        raise UserError(f"unknown key {name!r}.{nearest(name, known_keys())}")
+    official, reason = LEFT_OUT_KEYS[name]
+    if (tuple(value) if isinstance(value, list) else value) != official:
+        shown = list(official) if isinstance(official, tuple) else official
+        raise UserError(f"key {name!r} = {value!r}: only {shown!r} is supported: {reason}")

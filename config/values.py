@@ -1,0 +1,87 @@
+"""Values against the types and bounds that a key declares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import Field
+from typing import Any, get_args, get_origin
+
+from util.errors import UserError, nearest
+
+
+def describe(kind: Any) -> str:
+    """A type in words: `tuple[int, ...]` -> "list of int", `tuple[int, int]` -> "list of 2 int"."""
+    if get_origin(kind) is tuple:
+        items = get_args(kind)
+        if items[-1] is Ellipsis:
+            return f"list of {items[0].__name__}"
+        return f"list of {len(items)} {items[0].__name__}"
+    return kind.__name__
+
+
+def convert(name: str, value: Any, kind: Any) -> Any:
+    """`value` as `kind`: a whole number may stand for a float, a list for a tuple; nothing else is bent.
+
+    Raises UserError that names the key, the value and the expected type.
+    """
+    converted = _converted(value, kind)
+    if converted is None:
+        raise UserError(f"key {name!r} = {value!r}: expected {describe(kind)}, got {type(value).__name__}")
+    return converted
+
+
+def check_bounds(name: str, value: Any, declared: Field) -> None:
+    """Raises UserError when `value` or one of its elements is not among the choices or within the bounds."""
+    choices, low, high = (declared.metadata[k] for k in ("choices", "minimum", "maximum"))
+    if choices and value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise UserError(f"key {name!r} = {value!r}: choose one of {listed}.{nearest(value, choices)}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UserError(f"key {name!r} = {value!r}: must be a finite number")
+        if low is not None and number < low:
+            raise UserError(f"key {name!r} = {value!r}: must not be below {low}")
+        if high is not None and number > high:
+            raise UserError(f"key {name!r} = {value!r}: must not be above {high}")
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """`value` as `kind`, or None where it does not fit (no key takes None)."""
+    if get_origin(kind) is tuple:
+        return _converted_tuple(value, get_args(kind))
+    if kind is dict:
+        return _plain(value) if isinstance(value, Mapping) and _is_plain(value) else None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) and kind is not bool:
+        return None
+    return value if isinstance(value, kind) else None
+
+
+def _converted_tuple(value: Any, items: tuple) -> tuple | None:
+    if not isinstance(value, (list, tuple)):
+        return None
+    kinds = [items[0]] * len(value) if items[-1] is Ellipsis else items
+    if len(kinds) != len(value):
+        return None
+    converted = tuple(_converted(v, kind) for v, kind in zip(value, kinds, strict=True))
+    return None if any(v is None for v in converted) else converted
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a checkpoint can hold it: nested containers of numbers, strings, booleans and None."""
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _plain(value: Any) -> Any:
+    """A copy that shares nothing mutable, with plain dicts."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
+    return value

@@ -1,0 +1,70 @@
+"""`--options KEY=VALUE` as the official command line reads it."""
+
+import pytest
+
+from config import parse_options
+from config.options import parse_value
+from util.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("-1", -1),
+        ("1.0", 1.0),
+        ("1e-4", 1e-4),
+        ("True", True),
+        ("false", False),
+        ("None", None),
+        ("resnet50", "resnet50"),
+        ("'resnet50'", "resnet50"),
+        ("1,2", [1, 2]),
+        ("[1,2]", [1, 2]),
+        ("[1, 2.5, x]", [1, 2.5, "x"]),
+        ("(1,2)", [1, 2]),
+        ("a,b", ["a", "b"]),
+        ("['a','b']", ["a", "b"]),
+        ("[]", []),
+        ("{'a': [1, 2]}", {"a": [1, 2]}),
+        ("", ""),
+    ],
+)
+def test_values(text, value):
+    parsed = parse_value(text)
+    assert parsed == value and type(parsed) is type(value)
+
+
+def test_the_type_of_a_known_key_decides():
+    pairs = [
+        "dn_box_noise_scale=1.0",
+        "data_aug_scales=480",
+        "lr_backbone_names=backbone",
+        "clip_pretrained=123",
+    ]
+    assert parse_options(pairs) == {
+        "dn_box_noise_scale": 1.0,
+        "data_aug_scales": [480],
+        "lr_backbone_names": ["backbone"],
+        "clip_pretrained": "123",
+    }
+    assert parse_options(["clip_pretrained=a=b,c", "resnet_pretrain_path="]) == {
+        "clip_pretrained": "a=b,c",
+        "resnet_pretrain_path": "",
+    }
+
+
+def test_entries_of_a_dict_and_later_pairs():
+    pairs = ["backbone_args.stem_width=8", "backbone_args.channels=[8,16]", "epochs=1", "epochs=2"]
+    assert parse_options(pairs) == {"backbone_args": {"stem_width": 8, "channels": [8, 16]}, "epochs": 2}
+
+
+def test_nothing_given():
+    assert parse_options(None) == {} and parse_options([]) == {}
+
+
+@pytest.mark.parametrize("pair", ["epochs", "=3", "data_aug_scales=[1,2", "data_aug_scales=[[a],b]"])
+def test_malformed_pairs(pair):
+    with pytest.raises(UserError, match="--options") as caught:
+        parse_options([pair])
+    assert "\n" not in str(caught.value)
