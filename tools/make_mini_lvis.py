@@ -1,0 +1,79 @@
+"""Draws a small long-tailed dataset in LVIS v1's format, and image-level pictures in Detic's.
+
+python tools/make_mini_lvis.py --output DATA
+
+makes DATA/lvis_v1 and DATA/imagenet-lvis: what `--data_path DATA` expects. The same seed gives the same
+bytes.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.mini_lvis.dataset import Settings, write_dataset
+from util.errors import UserError
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    default = Settings()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder to make, or an empty one")
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--train", type=int, default=default.train, help="training pictures")
+    parser.add_argument("--val", type=int, default=default.val, help="validation pictures")
+    parser.add_argument(
+        "--image-level",
+        type=int,
+        default=default.image_level,
+        help="image-level pictures per class, on average",
+    )
+    parser.add_argument("--side", type=int, default=default.side, help="width and height of boxed pictures")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that draw")
+    return parser.parse_args(arguments)
+
+
+@contextmanager
+def drawing_pool(workers: int) -> Iterator[Callable]:
+    """A `map` over `workers` processes. Pictures do not depend on one another, so the bytes stay the same."""
+    if workers == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield partial(pool.map, chunksize=25)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    for name in ("train", "val", "image_level", "workers"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}.")
+    if args.seed < 0:
+        raise UserError(f"--seed must not be negative, not {args.seed}.")
+    if args.side < 64:
+        raise UserError(f"--side must be at least 64 pixels, not {args.side}.")
+    if args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
+        raise UserError(f"{args.output} is not an empty folder. Remove it or name another.")
+    start = time.perf_counter()
+    settings = Settings(args.seed, args.train, args.val, args.image_level, args.side)
+    with drawing_pool(args.workers) as parallel_map:
+        counts = write_dataset(args.output, settings, parallel_map)
+    for name, count in counts.items():
+        print(f"{name}: {count}")
+    print(f"{args.output}: drawn in {time.perf_counter() - start:.1f} s")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,10 @@
+"""Draws a small long-tailed dataset in LVIS v1's and Detic's formats, the same bytes for the same seed.
+
+vocabulary  the 40 classes and how often each is meant to appear
+shapes, patterns, backgrounds  what a thing and a scene look like
+scene       composes a picture and knows which pixel shows which thing
+outline     the polygon around a mask
+plan        deals the classes to the pictures
+boxed       the LVIS half: pictures, annotations, negatives
+image_level the ImageNet-LVIS half: one label a picture
+"""

@@ -1,0 +1,149 @@
+"""The LVIS half: scenes with boxes, as `lvis_v1_{train,val}.json` and pictures.
+
+What LVIS's labels leave open is left open here too:
+- Of a picture's absent classes only some are known to be absent (`neg_category_ids`).
+- Some pictures show unlabelled things of a class that also has labelled ones (`not_exhaustive_category_ids`).
+- Some show a frequent or common class that nobody labelled: then the picture says nothing of that class.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+
+from .outline import outlines
+from .plan import how_many
+from .scene import MIN_VISIBLE, Visible, Wanted, compose
+from .vocabulary import CLASSES, MiniClass, frequency
+
+_NEGATIVES = (6, 16)
+_UNLABELLED_CLASS = 0.04
+_NOT_EXHAUSTIVE = 0.2
+_LARGE = 0.045
+_JPEG_QUALITY = 90
+_ID = {c.kind: c.id for c in CLASSES}
+_OFTEN_SEEN = frozenset(c.id for c in CLASSES if frequency(c.train_images) != "r")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is said of one picture: labelled things and the two lists of class ids."""
+
+    labelled: tuple[Visible, ...]
+    negative: tuple[int, ...]
+    not_exhaustive: tuple[int, ...]
+
+
+def things_to_place(rng: Generator, classes: Sequence[MiniClass], side: int) -> list[Wanted]:
+    """One to three things of each class, of 0.1 to 0.4 of the picture's side, a few of most of it."""
+    wanted = []
+    for c in classes:
+        for _ in range(how_many(rng)):
+            share = rng.uniform(0.75, 1.0) if rng.random() < _LARGE else 0.11 * np.exp(rng.uniform(0, 1.3))
+            wanted.append(Wanted(c.kind, side * share))
+    return wanted
+
+
+def label(rng: Generator, visible: Sequence[Visible]) -> Labels:
+    """Labels what is seen well enough, and leaves out what an annotator of LVIS would."""
+    seen = {_ID[v.kind] for v in visible}
+    labelled, not_exhaustive = [], []
+    for class_id in sorted(seen):
+        clear = [v for v in visible if _ID[v.kind] == class_id and v.share >= MIN_VISIBLE]
+        if class_id in _OFTEN_SEEN and rng.random() < _UNLABELLED_CLASS:
+            continue
+        if len(clear) > 1 and rng.random() < _NOT_EXHAUSTIVE:
+            clear = clear[: int(rng.integers(1, len(clear)))]
+            not_exhaustive.append(class_id)
+        labelled.extend(clear)
+    absent = [c.id for c in CLASSES if c.id not in seen]
+    count = min(len(absent), int(rng.integers(_NEGATIVES[0], _NEGATIVES[1] + 1)))
+    negative = sorted(rng.choice(absent, count, replace=False).tolist())
+    return Labels(tuple(labelled), tuple(negative), tuple(not_exhaustive))
+
+
+def annotation(visible: Visible, image_id: int) -> dict:
+    """LVIS's entry of one thing, without its id. The box (x, y, width, height) is around what can be seen."""
+    rows, columns = visible.mask.any(axis=1).nonzero()[0], visible.mask.any(axis=0).nonzero()[0]
+    x, y = int(columns[0]), int(rows[0])
+    crop = visible.mask[y : rows[-1] + 1, x : columns[-1] + 1]
+    polygons = [[v + (x, y)[i % 2] for i, v in enumerate(p)] for p in outlines(crop)]
+    return {
+        "image_id": image_id,
+        "category_id": _ID[visible.kind],
+        "bbox": [float(x), float(y), float(crop.shape[1]), float(crop.shape[0])],
+        "area": float(crop.sum()),
+        "segmentation": polygons,
+    }
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture to draw: its id, place below `root`, classes, and the seed of its own random stream."""
+
+    root: Path
+    file_name: str
+    image_id: int
+    classes: tuple[MiniClass, ...]
+    side: int
+    seed: tuple[int, ...]
+
+
+Dealt = Sequence[Sequence[MiniClass]]
+
+
+def train_scenes(root: Path, dealt: Dealt, side: int, seed: tuple[int, ...]) -> list[Scene]:
+    """Image ids from 1, pictures in train2017."""
+    return [
+        Scene(root, f"train2017/{i + 1:012d}.jpg", i + 1, tuple(classes), side, (*seed, i))
+        for i, classes in enumerate(dealt)
+    ]
+
+
+def val_scenes(root: Path, dealt: Dealt, side: int, seed: tuple[int, ...], first_id: int) -> list[Scene]:
+    """Image ids from `first_id`. As in LVIS, a part of the pictures lies in train2017: the URL tells."""
+    scenes = []
+    for i, classes in enumerate(dealt):
+        folder = "train2017" if i % 5 == 4 else "val2017"
+        name = f"{folder}/{first_id + i:012d}.jpg"
+        scenes.append(Scene(root, name, first_id + i, tuple(classes), side, (*seed, i)))
+    return scenes
+
+
+def draw_scene(scene: Scene) -> tuple[dict, list[dict]]:
+    """Draws and writes one picture.
+
+    Returns:
+        LVIS's entry of the picture and those of its things, with ids still to be given.
+    """
+    rng = np.random.default_rng(scene.seed)
+    wanted = things_to_place(rng, scene.classes, scene.side)
+    clutter, lookalikes = int(rng.integers(2, 8)), int(rng.integers(0, 4))
+    picture, visible = compose(rng, scene.side, scene.side, wanted, clutter, lookalikes)
+    labels = label(rng, visible)
+    Image.fromarray(picture).save(scene.root / scene.file_name, quality=_JPEG_QUALITY)
+    image = {
+        "id": scene.image_id,
+        "width": scene.side,
+        "height": scene.side,
+        "license": 1,
+        "date_captured": "",
+        "coco_url": f"http://mini-lvis.invalid/{scene.file_name}",
+        "flickr_url": "",
+        "neg_category_ids": list(labels.negative),
+        "not_exhaustive_category_ids": list(labels.not_exhaustive),
+    }
+    return image, [annotation(thing, scene.image_id) for thing in labels.labelled]
+
+
+def draw_split(scenes: Sequence[Scene], parallel_map: Callable = map) -> tuple[list[dict], list[dict]]:
+    """Draws the pictures of one split -> LVIS's `images` and `annotations`, ids from 1."""
+    images, annotations = [], []
+    for image, things in parallel_map(draw_scene, scenes):
+        images.append(image)
+        first = len(annotations) + 1
+        annotations.extend({"id": first + i, **thing} for i, thing in enumerate(things))
+    return images, annotations

@@ -1,0 +1,77 @@
+"""The ImageNet-LVIS half: pictures that say one class and not where it is, in Detic's format."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+
+from .scene import Wanted, compose
+from .vocabulary import CLASSES, MiniClass, frequency
+
+_SIDES = (96, 176)
+_JPEG_QUALITY = 90
+# Other things in the picture that the label does not name: whole classes that are seen often anyway.
+_COMPANY = [c.kind for c in CLASSES if frequency(c.train_images) != "r"]
+_COMPANY_SHARE = (0.6, 0.28, 0.12)
+
+
+def draw_one(rng: Generator, named: MiniClass) -> np.ndarray:
+    """The named thing, off the middle and larger than what else is there -> (h, w, 3) uint8."""
+    height, width = (int(v) for v in rng.integers(_SIDES[0], _SIDES[1] + 1, 2))
+    side = min(height, width)
+    size = side * rng.uniform(0.35, 0.72)
+    room = 0.5 * size / np.array((width, height))
+    x, y = rng.uniform(np.minimum(room, 0.45), 1 - np.minimum(room, 0.45)) * (width, height)
+    wanted = [Wanted(named.kind, size, (float(x), float(y)))]
+    for _ in range(rng.choice(3, p=_COMPANY_SHARE)):
+        wanted.append(Wanted(_COMPANY[rng.integers(len(_COMPANY))], size * rng.uniform(0.3, 0.6)))
+    clutter, lookalikes = int(rng.integers(1, 5)), int(rng.random() < 0.3)
+    picture, _ = compose(rng, height, width, wanted, clutter, lookalikes)
+    return picture
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to draw: where, of what, and the seed of its own random stream."""
+
+    root: Path
+    file_name: str
+    named: MiniClass
+    seed: tuple[int, ...]
+
+
+def image_level_jobs(root: Path, pictures: int, seed: tuple[int, ...]) -> list[Job]:
+    """About `pictures` pictures of every class, some classes getting more, in a folder for each class."""
+    rng = np.random.default_rng([*seed, 0])
+    return [
+        Job(root, f"{c.wnid}/{c.wnid}_{i + 1}.JPEG", c, (*seed, c.id, i))
+        for c in CLASSES
+        for i in range(max(1, round(pictures * rng.uniform(0.75, 1.25))))
+    ]
+
+
+def _write(job: Job) -> tuple[int, int]:
+    picture = draw_one(np.random.default_rng(job.seed), job.named)
+    path = job.root / job.file_name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, format="JPEG", quality=_JPEG_QUALITY)
+    return picture.shape[:2]
+
+
+def draw_image_level(jobs: Sequence[Job], parallel_map: Callable = map) -> list[dict]:
+    """Draws and writes the pictures -> Detic's `images` entries, ids from 1 in the order of the jobs."""
+    return [
+        {
+            "id": image_id,
+            "file_name": job.file_name,
+            "pos_category_ids": [job.named.id],
+            "width": width,
+            "height": height,
+        }
+        for image_id, (job, (height, width)) in enumerate(
+            zip(jobs, parallel_map(_write, jobs), strict=True), start=1
+        )
+    ]
