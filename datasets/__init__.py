@@ -1,0 +1,2 @@
+"""Annotations, pictures, augmentation, sampling, mixing and LVIS evaluation. Imports only itself and
+`util`."""

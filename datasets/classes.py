@@ -1,0 +1,186 @@
+"""Class names are the interface: dataset ids become 0..C-1 here, once, and turn back in results."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from util.errors import UserError, nearest
+from util.logging import get_logger
+
+FREQUENCIES = ("r", "c", "f")
+
+# `num_classes` of the release's configs (largest LVIS v1 id + 1). Configs made from them carry it to other
+# data.
+OFFICIAL_NUM_CLASSES = 1204
+
+
+@dataclass(frozen=True)
+class Category:
+    """One entry of an annotation file's `categories`, as LVIS writes it.
+
+    frequency: 'r', 'c', 'f' or '' where the file does not say.
+    image_count: training pictures that show the class; None where the file does not say.
+    """
+
+    id: int
+    name: str
+    synset: str = ""
+    synonyms: tuple[str, ...] = ()
+    frequency: str = ""
+    image_count: int | None = None
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Category:
+        """From one dict of the JSON. Raises UserError where id or name are missing or of the wrong kind."""
+        identity, name = entry.get("id"), entry.get("name")
+        if not isinstance(identity, int) or isinstance(identity, bool):
+            raise UserError(f"category {name!r}: its id {identity!r} is not an integer")
+        if not isinstance(name, str) or not name:
+            raise UserError(f"category id {identity}: its name {name!r} is not a text")
+        frequency = entry.get("frequency") or ""
+        if frequency and frequency not in FREQUENCIES:
+            raise UserError(f"category {name!r}: frequency {frequency!r} is none of r, c, f")
+        return cls(
+            id=identity,
+            name=name,
+            synset=entry.get("synset") or "",
+            synonyms=tuple(entry.get("synonyms") or ()),
+            frequency=frequency,
+            image_count=entry.get("image_count"),
+        )
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a model or dataset in the order of its classifier's columns, C of them.
+
+    names:        index -> name.
+    ids:          index -> category id of the dataset, -1 for a column that has none there.
+    image_counts: index -> pictures of the box-annotated *training* file that show the class.
+    frequencies:  index -> 'r', 'c', 'f' or ''.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    image_counts: tuple[int, ...]
+    frequencies: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def index_of_id(self) -> dict[int, int]:
+        """category id -> index."""
+        return {identity: index for index, identity in enumerate(self.ids) if identity >= 0}
+
+    @classmethod
+    def from_categories(
+        cls,
+        categories: Iterable[Category | Mapping[str, Any]],
+        class_names: Sequence[str] | None = None,
+    ) -> ClassTable:
+        """The table of an annotation file's categories.
+
+        class_names: a checkpoint's list; gives the order, categories are matched to it by name. Without it
+            the order is that of ascending ids.
+        Raises UserError for an empty list, an id or name that occurs twice, and a category that `class_names`
+        lacks. Names that differ only in case, underscores or spaces are warned of.
+        """
+        entries = [c if isinstance(c, Category) else Category.from_json(c) for c in categories]
+        if not entries:
+            raise UserError("the class list is empty: the annotation file has no categories")
+        _refuse_repeats("category id", [c.id for c in entries])
+        _refuse_repeats("class name", [c.name for c in entries])
+        _warn_of_lookalikes([c.name for c in entries])
+        by_name = {c.name: c for c in entries}
+        if class_names is None:
+            names = [c.name for c in sorted(entries, key=lambda c: c.id)]
+        else:
+            names = list(class_names)
+            _refuse_repeats("class name of the checkpoint", names)
+            _refuse_missing(by_name, names)
+        matched = [by_name.get(name) for name in names]
+        return cls(
+            names=tuple(names),
+            ids=tuple(c.id if c else -1 for c in matched),
+            image_counts=tuple((c.image_count or 0) if c else 0 for c in matched),
+            frequencies=tuple(c.frequency if c else "" for c in matched),
+        )
+
+    def check_num_classes(self, num_classes: int) -> None:
+        """Accepts a configured `num_classes` that agrees with the classes, refuses any other.
+
+        Agreeing: 0 (derived), the number of classes, the release's habit of largest id + 1, and the value its
+        LVIS configs carry, whatever the data. Raises UserError otherwise.
+        """
+        largest = max(self.ids) + 1
+        if num_classes in (0, len(self), largest, OFFICIAL_NUM_CLASSES):
+            return
+        raise UserError(
+            f"num_classes={num_classes} contradicts the annotations, which have {len(self)} classes: "
+            f"leave it out, or write {len(self)} (largest id + 1, {largest}, is accepted too)"
+        )
+
+
+def match_categories(source: Sequence[Category], target: Sequence[Category]) -> dict[int, int]:
+    """source category id -> target category id, for those that mean the same class.
+
+    Compared by name, then by synset, then by a synonym, each ignoring case, underscores and spaces; a synset
+    or synonym that several target classes share matches nothing.
+    """
+    lookups = (
+        _unique_lookup((plain_name(c.name), c.id) for c in target),
+        _unique_lookup((c.synset, c.id) for c in target if c.synset),
+        _unique_lookup((plain_name(s), c.id) for c in target for s in {c.name, *c.synonyms}),
+    )
+    matches = {}
+    for category in source:
+        words = {plain_name(s): None for s in (category.name, *category.synonyms)}
+        candidates = [lookups[0].get(plain_name(category.name)), lookups[1].get(category.synset)]
+        candidates += [lookups[2].get(word) for word in words]
+        found = next((c for c in candidates if c is not None), None)
+        if found is not None:
+            matches[category.id] = found
+    return matches
+
+
+def plain_name(name: str) -> str:
+    """A name without case, and with one space for every run of underscores, hyphens and spaces."""
+    return re.sub(r"[\s_-]+", " ", name).strip().lower()
+
+
+def _unique_lookup(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    found: dict[str, set[int]] = {}
+    for key, value in pairs:
+        found.setdefault(key, set()).add(value)
+    return {key: next(iter(values)) for key, values in found.items() if len(values) == 1}
+
+
+def _refuse_repeats(what: str, values: Sequence) -> None:
+    value, count = Counter(values).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{what} {value!r} occurs {count} times; each must occur once")
+
+
+def _refuse_missing(wanted: Mapping[str, Category], names: Sequence[str]) -> None:
+    missing = [c for name, c in wanted.items() if name not in set(names)]
+    if missing:
+        first = missing[0]
+        raise UserError(
+            f"class {first.name!r} (category id {first.id}) of the annotations is not among the "
+            f"{len(names)} classes of the checkpoint ({len(missing)} such).{nearest(first.name, names)}"
+        )
+
+
+def _warn_of_lookalikes(names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(plain_name(name), name)
+        if other != name:
+            get_logger().warning(
+                "class names %r and %r differ only in case, underscores or spaces", other, name
+            )

@@ -1,0 +1,85 @@
+"""A torch DataLoader that knows its epoch, its true length and the pictures it could not use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.collate import Collate
+from datasets.mixing import MixedBatchSampler, Streams
+from util.errors import UserError
+from util.structures import PaddedImages, Target
+
+Batch = tuple[PaddedImages, tuple[Target, ...]]
+
+
+class ShardBatchSampler:
+    """Consecutive batches of this rank's share of 0..length-1: position r, r + W ... Each picture once, no
+    padding.
+
+    Ranks may differ by one picture, so nothing may wait for another rank within the loop.
+    """
+
+    def __init__(self, length: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self.indices = range(rank, length, world_size)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, len(self.indices), self.batch_size):
+            yield list(self.indices[start : start + self.batch_size])
+
+
+class Loader:
+    """Batches of (PaddedImages, tuple of Target).
+
+    dataset:       gives (picture, Target) for what `batch_sampler` lists.
+    batch_sampler: MixedBatchSampler for training, ShardBatchSampler for evaluation.
+    workers:       processes that read ahead, 0 for none. The batches do not depend on it.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_sampler: MixedBatchSampler | ShardBatchSampler,
+        *,
+        collate: Collate,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.batch_sampler = batch_sampler
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=batch_sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=pin_memory and torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+        )
+
+    def __len__(self) -> int:
+        """Batches of an epoch on this rank."""
+        return len(self.batch_sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration is that of `epoch`; without effect on an evaluation loader."""
+        if isinstance(self.batch_sampler, MixedBatchSampler):
+            self.batch_sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Raises UserError, in one line, where a worker met one."""
+        try:
+            yield from self._loader
+        except UserError as error:
+            # A worker's exception arrives with its whole traceback as the message.
+            raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
+
+    def damaged(self) -> list[str]:
+        """Names of the pictures met so far, in any worker of this rank, that could not be used."""
+        sets = self.dataset.datasets if isinstance(self.dataset, Streams) else (self.dataset,)
+        return [name for part in sets for name in part.damaged_names()]

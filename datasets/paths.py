@@ -1,0 +1,100 @@
+"""Where the data lies below the paths that the user gives. Each failure names what was looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.store import AnnotationStore
+from util.errors import UserError, nearest
+
+IMAGE_LEVEL_JSON = "imagenet_lvis_image_info.json"
+
+# Annotation file and picture folder of each split, by `dataset_file`.
+_JSON_NAMES = {
+    "lvis": "lvis_v1_{split}.json",
+    "lvis_openvocab": "lvis_v1_{split}.json",
+    "coco": "instances_{split}2017.json",
+}
+_FOLDER_NAMES = {"lvis": "lvis_v1", "lvis_openvocab": "lvis_v1", "coco": "coco"}
+
+
+@dataclass(frozen=True)
+class SplitPaths:
+    """annotations: the JSON.  roots: folders that its file names may be relative to, most likely first."""
+
+    annotations: Path
+    roots: tuple[Path, ...]
+
+
+def detection_paths(data_path: str | Path, split: str, dataset_file: str = "lvis") -> SplitPaths:
+    """Annotation file and picture folders of the box-annotated data.
+
+    data_path: the folder that holds `lvis_v1/` (or `coco/`), or that folder itself.
+    split: 'train' or 'val'.  dataset_file: 'lvis', 'lvis_openvocab' or 'coco'.
+    JSONs lie in `annotations/` or beside the picture folders.
+    Raises UserError naming the files that were looked for.
+    """
+    if dataset_file not in _JSON_NAMES:
+        raise UserError(
+            f"dataset_file {dataset_file!r} is none of {', '.join(_JSON_NAMES)}."
+            f"{nearest(dataset_file, _JSON_NAMES)}"
+        )
+    base = _existing_folder(data_path, "--data_path")
+    name = _JSON_NAMES[dataset_file].format(split=split)
+    homes = (base / _FOLDER_NAMES[dataset_file], base)
+    candidates = [folder / name for home in homes for folder in (home / "annotations", home)]
+    found = next((c for c in candidates if c.is_file()), None)
+    if found is None:
+        looked = ", ".join(str(c.relative_to(base)) for c in candidates)
+        raise UserError(f"--data_path {base}: no annotation file; looked for {looked}")
+    home = found.parent.parent if found.parent.name == "annotations" else found.parent
+    return SplitPaths(found, (home, home / f"{split}2017", home / "train2017"))
+
+
+def image_level_paths(data_path: str | Path, imagenet_path: str = "") -> SplitPaths:
+    """JSON and picture folders of the image-level data.
+
+    imagenet_path: the folder, where it is given; else `imagenet-lvis` below data_path, or beside it where
+        that is the LVIS folder itself.
+    Raises UserError naming the files that were looked for.
+    """
+    base = Path(data_path)
+    candidates = [base / "imagenet-lvis", base.parent / "imagenet-lvis"]
+    if imagenet_path:
+        candidates = [Path(imagenet_path)]
+    found = next((c for c in candidates if (c / IMAGE_LEVEL_JSON).is_file()), None)
+    if found is None:
+        looked = ", ".join(str(c / IMAGE_LEVEL_JSON) for c in candidates)
+        raise UserError(f"no image-level data: looked for {looked}; set imagenet_path, or use_imagenet=False")
+    return SplitPaths(found / IMAGE_LEVEL_JSON, (found / "images", found))
+
+
+def picture_root(paths: SplitPaths, annotations: AnnotationStore, probes: int = 8) -> Path:
+    """The folder that the file names of `annotations` are relative to: where one of the first pictures is.
+
+    Raises UserError naming the first picture and the folders that were tried.
+    """
+    if not len(annotations):
+        raise UserError(f"{paths.annotations}: lists no pictures")
+    names = [annotations.file_names[i] for i in range(min(probes, len(annotations)))]
+    for root in paths.roots:
+        if any((root / name).is_file() for name in names):
+            return root
+    raise UserError(
+        f"{paths.annotations}: its pictures are not where they should be; looked for {names[0]} "
+        f"in {_listed(paths.roots)}"
+    )
+
+
+def _existing_folder(path: str | Path, what: str) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        return path
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise UserError(f"{what} {path}: no such folder.{nearest(path.name, beside)}")
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(str(f) for f in folders)

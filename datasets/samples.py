@@ -1,0 +1,96 @@
+"""What travels inside the data pipeline: the draw of a sampler and a picture with its boxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
+
+from util.boxes import box_xyxy_to_cxcywh
+from util.structures import Target
+
+# ImageNet's statistics, which timm's and torchvision's backbones were trained with.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+# Boxes with a shorter side than this many pixels after clipping carry no object.
+MIN_SIDE = 0.01
+
+
+class Draw(NamedTuple):
+    """One element of a sampler's order: which picture, and where in the run.
+
+    (epoch, position) names the draw in the order over all ranks, so the random numbers made from it depend
+    neither on the number of ranks nor on that of the workers.
+
+    index: picture of the dataset.  epoch: pass of the sampler.  position: place in that pass.
+    stream: which dataset of a mixed loader.
+    """
+
+    index: int
+    epoch: int = 0
+    position: int = 0
+    stream: int = 0
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """The random numbers of this draw, the same on every machine."""
+        return np.random.default_rng((seed, self.stream, self.epoch, self.position))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture and its boxes.
+
+    image:  (3, H, W) uint8 RGB.
+    boxes:  (N, 4) float32 tv_tensor, XYXY pixels of `image`.
+    labels: (N,) int64 class index.
+    """
+
+    image: tv_tensors.Image
+    boxes: tv_tensors.BoundingBoxes
+    labels: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+    @classmethod
+    def make(cls, image: Tensor, boxes_xyxy: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> Sample:
+        """From plain arrays; boxes may still reach outside, see `sanitised`."""
+        boxes = tv_tensors.BoundingBoxes(
+            torch.as_tensor(boxes_xyxy, dtype=torch.float32).reshape(-1, 4),
+            format=tv_tensors.BoundingBoxFormat.XYXY,
+            canvas_size=tuple(image.shape[-2:]),
+        )
+        return cls(tv_tensors.Image(image), boxes, torch.as_tensor(labels, dtype=torch.int64))
+
+    def sanitised(self) -> Sample:
+        """Boxes clipped to the picture; those that end without size are left out, with their labels."""
+        boxes, keep = F.sanitize_bounding_boxes(F.clamp_bounding_boxes(self.boxes), min_size=MIN_SIDE)
+        return replace(self, boxes=boxes, labels=self.labels[keep])
+
+
+def to_example(
+    sample: Sample, image_id: int, original_size: tuple[int, int], image_level: bool = False
+) -> tuple[Tensor, Target]:
+    """The normalised picture (3, H, W) float32 and its Target. Boxes are sanitised here."""
+    sample = sample.sanitised()
+    height, width = sample.size
+    image = F.normalize(F.to_dtype(sample.image, torch.float32, scale=True), list(MEAN), list(STD))
+    scale = torch.tensor([width, height, width, height], dtype=torch.float32)
+    boxes = box_xyxy_to_cxcywh(sample.boxes.as_subclass(Tensor) / scale)
+    target = Target(
+        boxes_cxcywh=boxes,
+        labels=sample.labels,
+        image_id=int(image_id),
+        size=(height, width),
+        original_size=original_size,
+        image_level=image_level,
+    )
+    return image.as_subclass(Tensor), target
