@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sets up, checks style, runs the tests: bash scripts/test.sh [pytest arguments]. Without arguments, all tests.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bash scripts/setup.sh
+
+# Small tensors and several processes on few cores: spinning threads only take time from each other.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+
+.venv/bin/python -m ruff check .
+.venv/bin/python -m ruff format --check .
+exec .venv/bin/python -m pytest "$@"
