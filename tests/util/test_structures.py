@@ -1,0 +1,61 @@
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+
+from util.structures import Detections, PaddedImages, Target
+
+
+def target(count: int = 2) -> Target:
+    return Target(torch.rand(count, 4), torch.arange(count), image_id=7, size=(8, 9), original_size=(16, 18))
+
+
+def test_padding_is_zero_at_bottom_and_right_and_marked():
+    pictures = [torch.ones(3, 4, 6), torch.full((3, 5, 2), 2.0)]
+    images = PaddedImages.from_list(pictures)
+    assert images.tensor.shape == (2, 3, 5, 6)
+    assert images.sizes == ((4, 6), (5, 2))
+    assert len(images) == 2
+    for i, picture in enumerate(pictures):
+        height, width = images.sizes[i]
+        assert torch.equal(images.tensor[i, :, :height, :width], picture)
+        assert not images.mask[i, :height, :width].any()
+        assert images.mask[i].sum() == 5 * 6 - height * width
+        assert images.tensor[i][:, images.mask[i]].abs().sum() == 0
+
+
+@pytest.mark.parametrize(("divisor", "expected"), [(1, (5, 7)), (4, (8, 8)), (32, (32, 32))])
+def test_padded_to_a_multiple_of_the_divisor(divisor, expected):
+    images = PaddedImages.from_list([torch.zeros(3, 5, 7)], size_divisor=divisor)
+    assert images.tensor.shape[-2:] == expected
+    assert images.sizes == ((5, 7),)
+
+
+def test_moving_moves_every_tensor_and_keeps_the_rest():
+    moved = target().to("meta")
+    assert moved.boxes_cxcywh.device.type == moved.labels.device.type == "meta"
+    assert (moved.image_id, moved.size, moved.original_size, moved.image_level) == (
+        7,
+        (8, 9),
+        (16, 18),
+        False,
+    )
+    images = PaddedImages.from_list([torch.zeros(3, 2, 2)]).to("meta")
+    assert images.tensor.device.type == images.mask.device.type == "meta"
+
+
+def test_the_original_is_not_touched_by_moving():
+    original = target()
+    original.to("meta")
+    assert original.labels.device.type == "cpu"
+
+
+def test_lengths_count_boxes():
+    assert len(target(3)) == 3
+    assert len(target(0)) == 0
+    assert len(Detections(torch.rand(4), torch.zeros(4, dtype=torch.int64), torch.rand(4, 4))) == 4
+
+
+def test_frozen():
+    with pytest.raises(FrozenInstanceError):
+        target().image_id = 3

@@ -1,0 +1,175 @@
+"""One process or many: the same calls work in both.
+
+Processes are started by torchrun (or anything that sets RANK, WORLD_SIZE and LOCAL_RANK). Tensors on a
+GPU travel by NCCL, tensors on the CPU and Python objects by gloo. With one process nothing is started
+and every call is the identity. Imports nothing of ours but the user's error.
+"""
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from util.errors import UserError
+
+T = TypeVar("T")
+
+# The longest that one rank may wait for another, e.g. for rank 0 computing the metrics.
+TIMEOUT = timedelta(minutes=30)
+
+
+def setup(device: str = "auto", local_rank: int | None = None) -> torch.device:
+    """Joins the process group that the environment describes and returns this process's device.
+
+    device: 'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'.
+    local_rank: used where the environment has no LOCAL_RANK (old launchers pass it as a flag).
+    Raises UserError for a device that is not there.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", local_rank or 0))
+    chosen = _choose_device(device, local, processes)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    else:
+        share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
+    if processes > 1 and not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=TIMEOUT)
+    return chosen
+
+
+def _choose_device(device: str, local_rank: int, processes: int) -> torch.device:
+    gpus = torch.cuda.device_count()
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"--device {device}: unknown device; use auto, cpu, cuda or cuda:N") from None
+    if chosen.type == "cpu":
+        return chosen
+    if chosen.type != "cuda":
+        raise UserError(f"--device {device}: only cpu and cuda are supported")
+    index = local_rank if processes > 1 or chosen.index is None else chosen.index
+    if index >= gpus:
+        raise UserError(f"--device {device}: GPU {index} was asked for, this machine shows {gpus}")
+    return torch.device("cuda", index)
+
+
+def shutdown() -> None:
+    """Leaves the process group, if there is one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def available_cores() -> int:
+    """CPU cores this process may use: its affinity, cut by a container's quota where one is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota_file = Path("/sys/fs/cgroup/cpu.max")
+    if quota_file.is_file():
+        quota, period = quota_file.read_text().split()[:2]
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    return max(1, cores)
+
+
+def share_cores(processes: int) -> None:
+    """Splits the cores evenly among the processes of this machine. OMP_NUM_THREADS, if set, wins."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, available_cores() // max(1, processes)))
+
+
+def is_distributed() -> bool:
+    """True when more than one process takes part."""
+    return world_size() > 1
+
+
+def rank() -> int:
+    """This process's number, 0 in a single process."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """The number of processes."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """True on the one rank that writes files and talks to the user."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Waits until every rank is here."""
+    if is_distributed():
+        # An object travels by gloo: dist.barrier would start NCCL for nothing.
+        all_gather_object(None)
+
+
+def all_reduce_mean(tensor: Tensor) -> Tensor:
+    """The mean over ranks, as a new tensor. Floating point, the same shape on every rank."""
+    if not is_distributed():
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def all_gather(tensor: Tensor) -> list[Tensor]:
+    """Every rank's tensor, in order of rank. The first dimension may differ, the others may not."""
+    if not is_distributed():
+        return [tensor]
+    lengths = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(world_size())]
+    dist.all_gather(lengths, torch.tensor([len(tensor)], dtype=torch.int64, device=tensor.device))
+    counts = [int(length) for length in lengths]
+    padded = tensor.new_zeros((max(counts), *tensor.shape[1:]))
+    padded[: len(tensor)] = tensor
+    gathered = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(gathered, padded)
+    return [part[:count] for part, count in zip(gathered, counts, strict=True)]
+
+
+def all_gather_object(value: T) -> list[T]:
+    """Every rank's object (small, picklable), in order of rank."""
+    if not is_distributed():
+        return [value]
+    gathered: list[Any] = [None] * world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def broadcast_object(value: T) -> T:
+    """Rank 0's object, on every rank."""
+    if not is_distributed():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def on_main(function: Callable[[], T]) -> T:
+    """Runs `function` on rank 0 only and gives its result, or raises its UserError, on every rank."""
+    if not is_distributed():
+        return function()
+    outcome: Any = None
+    if is_main():
+        try:
+            outcome = ("result", function())
+        except UserError as error:
+            outcome = ("error", str(error))
+    kind, value = broadcast_object(outcome)
+    if kind == "error":
+        raise UserError(value)
+    return value
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Gives every rank rank 0's buffers, e.g. the running statistics of batch norm."""
+    if is_distributed():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
