@@ -60,6 +60,7 @@ LEFT_OUT_KEYS: dict[str, tuple[Any, str]] = {
     "two_stage_class_embed_share": (False, _HEADS),
     "two_stage_cls": (False, _QUERIES),
     "aux_loss": (True, "every decoder layer is trained"),
+    "no_interm_box_loss": (False, "the encoder's proposals are trained with box losses"),
     "matcher_type": ("HungarianMatcher", "matching is Hungarian"),
     "nms_iou_threshold": (-1, "detections are not suppressed by overlap"),
     "dn_labelbook_reuse_cls": (True, "denoising labels share the classifier's embeddings"),

@@ -18,7 +18,6 @@ class LossKeys:
     bbox_loss_coef: float = key(5.0, "Weight of the L1 box loss", minimum=0)
     giou_loss_coef: float = key(2.0, "Weight of the generalised-IoU loss", minimum=0)
     interm_loss_coef: float = key(1.0, "Factor on all losses of the encoder's proposals", minimum=0)
-    no_interm_box_loss: bool = key(False, "The encoder's proposals get no box losses")
     focal_alpha: float = key(0.25, "Alpha of the focal loss", minimum=0, maximum=1)
     use_fed_loss: bool = key(True, "Federated loss: each class loss sees only a sample of the classes")
     fed_num_sample_cats: int = key(50, "Classes in that sample, those present included", minimum=1)
