@@ -1,0 +1,156 @@
+"""Any timm backbone as a feature pyramid, frozen as the release freezes its ResNets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import timm
+import torch
+from timm.layers import freeze_batch_norm_2d
+from torch import Tensor, nn
+
+from util.errors import UserError, nearest
+
+logger = logging.getLogger(__name__)
+
+# The release starts from torchvision's first ImageNet-1k weights; timm's default tag is another recipe.
+DEFAULT_TAGS = {"resnet50": "resnet50.tv_in1k", "resnet101": "resnet101.tv_in1k"}
+
+
+class Backbone(nn.Module):
+    """Feature maps of a picture: (B, 3, H, W) -> [(B, channels[i], H / strides[i], W / strides[i]), ...]."""
+
+    def __init__(self, body: nn.Module, channels: Sequence[int], strides: Sequence[int]):
+        super().__init__()
+        self.body = body
+        self.channels = tuple(channels)
+        self.strides = tuple(strides)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.body(x)
+
+
+def make_backbone(
+    name: str,
+    levels: Sequence[int],
+    weights: str,
+    pretrain_path: str = "",
+    freeze_keywords: Sequence[str] = (),
+    arguments: dict | None = None,
+    load: bool = True,
+) -> Backbone:
+    """A timm model as the detector's backbone.
+
+    name: timm's name. levels: the release's `return_interm_indices`, level i has stride 4 * 2^i.
+    weights: 'default', 'none', a timm tag or a local file. pretrain_path: the release's
+    `resnet_pretrain_path`, a local file of ImageNet-21k weights; then everything trains.
+    arguments: more keyword arguments for timm. load: False where a checkpoint brings the weights; the
+    structure is the same, nothing is read or downloaded.
+
+    Pretrained weights freeze batch norm, stem and first stage, as the release does; from scratch
+    ('none') everything trains, batch norm included. Models without batch norm train whole.
+    Raises UserError for an unknown name, an absent level, or weights that do not fit.
+    """
+    tag = _timm_tag(name, weights, pretrain_path) if load else None
+    indices = _timm_indices(name, levels, arguments or {})
+    body = _create(tag or name, pretrained=tag is not None, out_indices=indices, **(arguments or {}))
+    channels, strides = body.feature_info.channels(), body.feature_info.reduction()
+    local = pretrain_path or (weights if Path(weights).is_file() else "")
+    if load and local:
+        load_weights(body, local)
+    pretrained = weights != "none" or bool(pretrain_path)
+    if pretrained and any(isinstance(m, nn.BatchNorm2d) for m in body.modules()):
+        body = freeze_batch_norm_2d(body)
+        if not pretrain_path:
+            _freeze_first_stage(body)
+    for parameter_name, parameter in body.named_parameters():
+        if any(keyword in parameter_name for keyword in freeze_keywords):
+            parameter.requires_grad_(False)
+    return Backbone(body, channels, strides)
+
+
+def load_weights(body: nn.Module, path: str) -> None:
+    """Loads a local weight file (`model`, `state_dict` or bare), its classifier dropped, the rest named.
+
+    Raises UserError when the file is absent or damaged, or when nothing in it fits.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"backbone weights {path} do not exist")
+    state = _read_state(file)
+    state = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+    own = body.state_dict()
+    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    ignored = sorted(k for k in state if k not in fits and not k.startswith(("fc.", "head.", "classifier.")))
+    missing = sorted(k for k in own if k not in fits and not k.endswith("num_batches_tracked"))
+    if not fits:
+        raise UserError(f"nothing in {path} fits the backbone: it has {next(iter(state), 'no tensors')}, ...")
+    body.load_state_dict(fits, strict=False)
+    if missing or ignored:
+        logger.warning(
+            "%s: %d tensors loaded; not in the file: %s; not used: %s",
+            path, len(fits), ", ".join(missing) or "none", ", ".join(ignored) or "none",
+        )  # fmt: skip
+
+
+def _read_state(file: Path) -> dict:
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise UserError(f"{file} is not a readable weight file: {str(error).splitlines()[0]}") from error
+    for key in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            return state[key]
+    return state
+
+
+def _timm_tag(name: str, weights: str, pretrain_path: str) -> str | None:
+    """timm's full name with a tag when weights are to be downloaded, else None."""
+    if weights == "none" or pretrain_path or Path(weights).is_file():
+        return None
+    if weights == "default":
+        return DEFAULT_TAGS.get(name, name)
+    if "/" in weights or weights.endswith((".pth", ".pt", ".safetensors")):
+        raise UserError(f"backbone_weights={weights!r} does not exist")
+    return weights if "." in weights else f"{name}.{weights}"
+
+
+def _create(name: str, **arguments) -> nn.Module:
+    try:
+        return timm.create_model(name, features_only=True, **arguments)
+    except RuntimeError as error:
+        hint = nearest(name.split(".")[0], timm.list_models())
+        raise UserError(f"backbone {name!r}: {str(error).splitlines()[0]}.{hint}") from error
+    except OSError as error:  # a hub that cannot be reached
+        raise UserError(
+            f"backbone {name!r}: its weights could not be downloaded; give a local file with "
+            f"backbone_weights=PATH, or backbone_weights=none to train from scratch"
+        ) from error
+
+
+def _timm_indices(name: str, levels: Sequence[int], arguments: dict) -> list[int]:
+    """timm's positions of the maps with stride 4 * 2^level (ResNets also list their stem, Swins do not)."""
+    with torch.device("meta"):
+        strides = _create(name, pretrained=False, **arguments).feature_info.reduction()
+    wanted = [4 * 2**level for level in levels]
+    absent = [stride for stride in wanted if stride not in strides]
+    if absent:
+        raise UserError(f"backbone {name!r} has maps of stride {strides}, none of stride {absent[0]}")
+    return [strides.index(stride) for stride in wanted]
+
+
+def _freeze_first_stage(body: nn.Module) -> None:
+    """Stops gradients of everything up to and with the stage of stride 4 (conv1 and layer1 of a ResNet)."""
+    stages = {info["module"]: info["reduction"] for info in body.feature_info.info}
+    for child_name, child in body.named_children():
+        later = [m for m, reduction in stages.items() if reduction > 4 and m.split(".")[0] == child_name]
+        if later:
+            return
+        for parameter in child.parameters():
+            parameter.requires_grad_(False)

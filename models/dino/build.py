@@ -1,0 +1,119 @@
+"""A DINO detector and its criterion from a config. The only file of models.dino that sees one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from models.dino.backbone import make_backbone
+from models.dino.criterion import Criterion, GroupLoss
+from models.dino.decoder import Decoder
+from models.dino.denoising import Denoising
+from models.dino.detector import Detector
+from models.dino.encoder import Encoder
+from models.dino.federated import FederatedClasses, federated_weights
+from models.dino.heads import ClassRows, DecoderHead, LinearClassifier
+from models.dino.matcher import HungarianMatcher
+from models.dino.neck import Neck
+from models.dino.position import SinePosition
+from models.dino.query_selection import QuerySelection
+
+
+def build_dino(
+    config, num_classes: int, encoder_classifier: nn.Module | None = None, load_backbone: bool = True
+) -> Detector:
+    """The baseline: linear classifiers in decoder and encoder, denoising content from the classifier's rows.
+
+    encoder_classifier: another one for the encoder (the release's baseline has a language classifier there).
+    """
+    classifier = LinearClassifier(config.hidden_dim, num_classes)
+    return build_detector(
+        config,
+        num_classes,
+        head=DecoderHead(config.hidden_dim, classifier),
+        encoder_classifier=encoder_classifier or LinearClassifier(config.hidden_dim, num_classes),
+        label_embedding=ClassRows(classifier),
+        load_backbone=load_backbone,
+    )
+
+
+def build_detector(
+    config,
+    num_classes: int,
+    head: DecoderHead,
+    encoder_classifier: nn.Module,
+    label_embedding: nn.Module,
+    load_backbone: bool = True,
+) -> Detector:
+    """A detector around the given heads. load_backbone: False where a checkpoint brings all weights."""
+    dim, levels = config.hidden_dim, config.num_feature_levels
+    backbone = make_backbone(
+        config.backbone,
+        config.return_interm_indices,
+        config.backbone_weights,
+        config.resnet_pretrain_path,
+        config.backbone_freeze_keywords or (),
+        config.backbone_args,
+        load_backbone,
+    )
+    layer = {
+        "dim": dim, "levels": levels, "heads": config.nheads, "ffn_dim": config.dim_feedforward,
+        "dropout": config.dropout,
+    }  # fmt: skip
+    denoising = None
+    if config.use_dn:
+        denoising = Denoising(
+            config.dn_number,
+            config.dn_label_noise_ratio,
+            config.dn_box_noise_scale,
+            num_classes,
+            label_embedding,
+        )
+    return Detector(
+        backbone=backbone,
+        neck=Neck(backbone.channels, dim, levels),
+        encoder=Encoder(
+            num_layers=config.enc_layers,
+            points=config.enc_n_points,
+            position=SinePosition(dim, config.pe_temperatureH, config.pe_temperatureW),
+            **layer,
+        ),
+        query_selection=QuerySelection(dim, config.num_queries, encoder_classifier),
+        decoder=Decoder(num_layers=config.dec_layers, points=config.dec_n_points, **layer),
+        head=head,
+        denoising=denoising,
+    )
+
+
+def build_criterion(config, image_counts: Sequence[int], extra: Sequence[GroupLoss] = ()) -> Criterion:
+    """image_counts: training pictures of every class column, 0 for a column without a class."""
+    federated = None
+    if config.use_fed_loss:
+        federated = FederatedClasses(
+            federated_weights(image_counts), config.fed_num_sample_cats, config.fed_gather
+        )
+    masked = [
+        part
+        for part, on in (
+            ("bbox", config.mask_bbox), ("giou", config.mask_giou), ("loss_ce", config.mask_labels)
+        )
+        if on
+    ]  # fmt: skip
+    return Criterion(
+        matcher=HungarianMatcher(
+            config.set_cost_class, config.set_cost_bbox, config.set_cost_giou, config.focal_alpha
+        ),
+        weights={
+            "loss_ce": config.cls_loss_coef,
+            "loss_bbox": config.bbox_loss_coef,
+            "loss_giou": config.giou_loss_coef,
+            "loss_distill": config.distill_loss_coef,
+        },
+        interm_weight=config.interm_loss_coef,
+        alpha=config.focal_alpha,
+        federated=federated,
+        encoder_one_class=config.enc_cls_agn,
+        masked=masked,
+        extra=extra,
+    )

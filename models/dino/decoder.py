@@ -1,0 +1,87 @@
+"""The deformable decoder: queries attend to each other, then to the memory around their boxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.dino.layers import MLP, FeedForward, inverse_sigmoid
+from models.dino.ops import MSDeformAttn
+from models.dino.position import box_position
+from models.dino.pyramid import Pyramid
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """What leaves one decoder layer.
+
+    hidden:     (B, Q, D) normalised queries.
+    references: (B, Q, 4) the boxes that entered the layer. Not detached: the layer's box loss also
+                reaches the refinement of the layer before (look forward twice, DINO section 3.5).
+    """
+
+    hidden: Tensor
+    references: Tensor
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, deformable cross-attention, feed-forward, norms after."""
+
+    def __init__(self, dim: int, levels: int, heads: int, points: int, ffn_dim: int, dropout: float):
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
+        self.norm2 = nn.LayerNorm(dim)
+        self.cross_attn = MSDeformAttn(dim, levels, heads, points)
+        self.norm1 = nn.LayerNorm(dim)
+        self.ffn = FeedForward(dim, ffn_dim, dropout)
+        self.norm3 = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, queries: Tensor, position: Tensor, references: Tensor, memory: Pyramid, mask: Tensor | None
+    ) -> Tensor:
+        """queries and position (B, Q, D), references (B, Q, L, 4), mask (Q, Q) True = may not attend."""
+        placed = queries + position
+        attended, _ = self.self_attn(placed, placed, queries, attn_mask=mask, need_weights=False)
+        queries = self.norm2(queries + self.dropout(attended))
+        gathered = self.cross_attn(queries + position, references, memory.tokens, memory.shapes, memory.mask)
+        queries = self.norm1(queries + self.dropout(gathered))
+        return self.norm3(queries + self.ffn(queries))
+
+
+class Decoder(nn.Module):
+    """`num_layers` decoder layers with iterative box refinement."""
+
+    def __init__(
+        self, dim: int, num_layers: int, levels: int, heads: int, points: int, ffn_dim: int, dropout: float
+    ):
+        super().__init__()
+        self.dim = dim
+        self.layers = nn.ModuleList(
+            DecoderLayer(dim, levels, heads, points, ffn_dim, dropout) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.query_position = MLP(2 * dim, dim, dim, depth=2)
+
+    def forward(
+        self,
+        queries: Tensor,
+        references: Tensor,
+        memory: Pyramid,
+        box_head: nn.Module,
+        mask: Tensor | None,
+    ) -> list[DecoderState]:
+        """queries (B, Q, D), references (B, Q, 4) in 0..1, mask (Q, Q) -> the state after every layer."""
+        states = []
+        entering = references
+        for number, layer in enumerate(self.layers):
+            reference = entering.detach()
+            scaled = reference[:, :, None] * torch.cat((memory.valid_ratios,) * 2, dim=-1)[:, None]
+            position = self.query_position(box_position(scaled[:, :, 0], self.dim))
+            queries = layer(queries, position, scaled, memory, mask)
+            states.append(DecoderState(self.norm(queries), entering))
+            if number + 1 < len(self.layers):
+                entering = torch.sigmoid(box_head(queries).to(reference.dtype) + inverse_sigmoid(reference))
+        return states

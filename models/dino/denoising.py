@@ -1,0 +1,120 @@
+"""Contrastive denoising (DINO section 3.3): noised ground truth as extra queries, in training only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.dino.layers import inverse_sigmoid
+from models.dino.output import DenoisingLayout
+from util.boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
+from util.structures import Target
+
+
+@dataclass(frozen=True)
+class DenoisingQueries:
+    """queries (B, slots, D), references (B, slots, 4), mask (slots + Q, slots + Q) True = may not attend."""
+
+    queries: Tensor
+    references: Tensor
+    mask: Tensor
+    layout: DenoisingLayout
+
+
+class Denoising(nn.Module):
+    """Noised copies of the ground-truth boxes and labels, positives near and negatives farther away.
+
+    number: about how many positives a picture gets, spread over max(1, number // largest box count)
+    groups (official `dn_number`). label_noise: half of it is the share of labels redrawn over all
+    classes (official `dn_label_noise_ratio`). box_noise: scale of the shift of the corners in half box
+    sizes; negatives shift by 1..2 of it (official `dn_box_noise_scale`).
+    label_embedding: labels (K,) -> content of the queries (K, D).
+    """
+
+    def __init__(
+        self,
+        number: int,
+        label_noise: float,
+        box_noise: float,
+        num_classes: int,
+        label_embedding: nn.Module,
+    ):
+        super().__init__()
+        self.number = number
+        self.label_noise = label_noise
+        self.box_noise = box_noise
+        self.num_classes = num_classes
+        self.label_embedding = label_embedding
+
+    def forward(self, targets: Sequence[Target], num_queries: int) -> DenoisingQueries:
+        """Targets of a batch -> its denoising queries, placed before `num_queries` matching queries.
+
+        A batch without boxes gives zero slots whose graph still reaches every parameter, so that ranks
+        with and without boxes reduce the same gradients.
+        """
+        counts = [len(t) for t in targets]
+        width = max(counts)
+        layout = DenoisingLayout(groups=max(1, self.number // max(width, 1)), width=width)
+        labels = torch.cat([t.labels for t in targets])
+        boxes = torch.cat([t.boxes_cxcywh for t in targets])
+        picture, slot = slots_of_copies(counts, layout, labels.device)
+
+        copies = 2 * layout.groups
+        negative = torch.arange(copies, device=labels.device).repeat_interleave(len(labels)) % 2 == 1
+        labels = self._noised_labels(labels.repeat(copies))
+        boxes = self._noised_boxes(boxes.repeat(copies, 1), negative)
+
+        content = self.label_embedding(labels)
+        queries = content.new_zeros((len(targets), layout.slots, content.shape[-1]))
+        queries = queries.index_put((picture, slot), content)
+        # An unused slot is the box 0.5, 0.5, 0.5, 0.5; it stays in attention and in the class loss.
+        references = boxes.new_full((len(targets), layout.slots, 4), 0.5)
+        references[picture, slot] = inverse_sigmoid(boxes).sigmoid()
+        mask = attention_mask(layout, num_queries, labels.device)
+        return DenoisingQueries(queries, references, mask, layout)
+
+    def _noised_labels(self, labels: Tensor) -> Tensor:
+        if self.label_noise <= 0:
+            return labels
+        redraw = torch.rand(labels.shape, device=labels.device) < self.label_noise * 0.5
+        return torch.where(redraw, torch.randint_like(labels, self.num_classes), labels)
+
+    def _noised_boxes(self, boxes_cxcywh: Tensor, negative: Tensor) -> Tensor:
+        if self.box_noise <= 0:
+            return boxes_cxcywh
+        half_size = boxes_cxcywh[:, 2:].repeat(1, 2) / 2
+        sign = torch.randint(0, 2, boxes_cxcywh.shape, device=negative.device) * 2 - 1
+        amount = torch.rand(boxes_cxcywh.shape, device=negative.device) + negative[:, None]
+        corners = box_cxcywh_to_xyxy(boxes_cxcywh) + sign * amount * half_size * self.box_noise
+        return box_xyxy_to_cxcywh(corners.clamp(0, 1))
+
+
+def slots_of_copies(
+    counts: Sequence[int], layout: DenoisingLayout, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Picture and slot of every copy, copies in the order [all boxes] x (positive, negative) x groups.
+
+    Box counts [2, 1], two groups: width 2, slots 0 1 | 2 3 | 4 5 | 6 7 (positives, negatives, positives,
+    negatives). Picture 0 fills them all, picture 1 the even ones: the first copy of the three boxes goes to
+    pictures 0 0 1, slots 0 1 0, the second to slots 2 3 2, and so on.
+    """
+    counts_tensor = torch.tensor(counts, device=device)
+    picture = torch.repeat_interleave(torch.arange(len(counts), device=device), counts_tensor)
+    first = counts_tensor.cumsum(0) - counts_tensor
+    within = torch.arange(len(picture), device=device) - first[picture]
+    copies = 2 * layout.groups
+    block = torch.arange(copies, device=device).repeat_interleave(len(picture)) * layout.width
+    return picture.repeat(copies), within.repeat(copies) + block
+
+
+def attention_mask(layout: DenoisingLayout, num_queries: int, device: torch.device) -> Tensor:
+    """(slots + Q, slots + Q) bool, True = may not attend.
+
+    Matching queries see no denoising query, a denoising query sees its own group and the matching ones.
+    """
+    group = torch.arange(layout.slots, device=device) // max(2 * layout.width, 1)
+    group = torch.cat((group, group.new_full((num_queries,), -1)))
+    return (group[None, :] >= 0) & (group[None, :] != group[:, None])

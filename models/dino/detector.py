@@ -1,0 +1,76 @@
+"""The detector: backbone, neck, encoder, query selection, decoder, head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.dino.backbone import Backbone
+from models.dino.decoder import Decoder, DecoderState
+from models.dino.denoising import Denoising
+from models.dino.encoder import Encoder
+from models.dino.heads import DecoderHead
+from models.dino.neck import Neck
+from models.dino.output import DetectorOutput
+from models.dino.query_selection import QuerySelection
+from util.structures import PaddedImages, Target
+
+
+class Detector(nn.Module):
+    """DINO: pictures -> class scores and boxes."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: Neck,
+        encoder: Encoder,
+        query_selection: QuerySelection,
+        decoder: Decoder,
+        head: DecoderHead,
+        denoising: Denoising | None,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.encoder = encoder
+        self.query_selection = query_selection
+        self.decoder = decoder
+        self.head = head
+        self.denoising = denoising
+
+    def forward(self, images: PaddedImages, targets: Sequence[Target] | None = None) -> DetectorOutput:
+        """images of B pictures; targets are used by denoising, in training only."""
+        levels = self.neck(self.backbone(images.tensor))
+        memory = self.encoder(levels, images.mask)
+        selection = self.query_selection(memory)
+        queries, references, mask, layout = selection.queries, selection.references, None, None
+        if self.training and self.denoising is not None and targets is not None:
+            noised = self.denoising(targets, queries.shape[1])
+            queries = torch.cat((noised.queries.to(queries.dtype), queries), dim=1)
+            references = torch.cat((noised.references.to(references.dtype), references), dim=1)
+            mask, layout = noised.mask, noised.layout
+        states = self.decoder(queries, references, memory, self.head.box_head, mask)
+        layers = self._predict(states)
+        slots = layout.slots if layout else 0
+        return DetectorOutput(
+            layers=tuple(layer.queries(slots, None) for layer in layers),
+            encoder=selection.encoder,
+            denoising=tuple(layer.queries(0, slots) for layer in layers) if layout else (),
+            layout=layout,
+            memory=memory.tokens.detach(),
+        )
+
+    def _predict(self, states: list[DecoderState]) -> list:
+        # The earlier layers' class scores serve their losses alone.
+        wanted = states if self.training else states[-1:]
+        return [self.head(state, last=state is states[-1]) for state in wanted]
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.level_embed.device
+
+    def parameters_in_training(self) -> list[Tensor]:
+        """The parameters that an optimizer is to hold."""
+        return [p for p in self.parameters() if p.requires_grad]

@@ -1,0 +1,54 @@
+"""The federated loss: only some classes of a picture set are judged (Zhou et al. 2021, Detic)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from util import distributed
+
+
+class FederatedClasses(nn.Module):
+    """Draws the class columns that a loss call looks at.
+
+    The classes present in the call, filled up to `number` with others drawn with probability
+    proportional to (training pictures)^0.5 (official `use_fed_loss`, `fed_num_sample_cats`). Classes of
+    weight 0 (a column without a class) are never drawn.
+
+    gather: take the classes present on any rank, not only on this one; the draw then comes from a
+    generator that all ranks share.
+    """
+
+    def __init__(self, weights: Sequence[float], number: int, gather: bool = False, seed: int = 0):
+        super().__init__()
+        weights = torch.as_tensor(weights, dtype=torch.float32)
+        if weights.ndim != 1 or (weights < 0).any():
+            raise ValueError("federated class weights must be one non-negative number a class")
+        self.register_buffer("weights", weights, persistent=False)
+        self.number = number
+        self.gather = gather
+        self.generator = torch.Generator().manual_seed(seed) if gather else None
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """(K,) labels of the call's targets -> (M,) sorted class columns."""
+        if self.gather:
+            present = torch.zeros_like(self.weights, dtype=torch.float32)
+            present[labels] = 1
+            present = distributed.all_reduce_sum(present) > 0
+        else:
+            present = torch.zeros_like(self.weights, dtype=torch.bool)
+            present[labels] = True
+        drawn = present.clone()
+        candidates = self.weights.masked_fill(present, 0).cpu()
+        missing = min(self.number - int(present.sum()), int((candidates > 0).sum()))
+        if missing > 0:
+            extra = torch.multinomial(candidates, missing, generator=self.generator)
+            drawn[extra.to(drawn.device)] = True
+        return drawn.nonzero().squeeze(1)
+
+
+def federated_weights(image_counts: Sequence[int]) -> list[float]:
+    """Square root of the number of training pictures of each class; a column without a class has 0."""
+    return [float(count) ** 0.5 for count in image_counts]

@@ -1,0 +1,44 @@
+"""Small layers that several roles share."""
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+# The official release clamps with 1e-3 everywhere; 1e-5, as in DETR, gives other boxes near 0 and 1.
+INVERSE_SIGMOID_EPS = 1e-3
+
+
+def inverse_sigmoid(x: Tensor, eps: float = INVERSE_SIGMOID_EPS) -> Tensor:
+    """log(x / (1 - x)) of x clamped to 0..1, numerator and denominator each kept above `eps`."""
+    x = x.clamp(min=0, max=1)
+    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+
+
+class MLP(nn.Module):
+    """`depth` linear layers with ReLU between them: (..., input) -> (..., output)."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, depth: int):
+        super().__init__()
+        widths = [input_dim] + [hidden_dim] * (depth - 1) + [output_dim]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = torch.relu(layer(x))
+        return self.layers[-1](x)
+
+
+class FeedForward(nn.Module):
+    """The residual feed-forward block of a transformer layer, without its norm: (..., D) -> (..., D)."""
+
+    def __init__(self, dim: int, hidden_dim: int, dropout: float):
+        super().__init__()
+        self.linear1 = nn.Linear(dim, hidden_dim)
+        self.linear2 = nn.Linear(hidden_dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        for linear in (self.linear1, self.linear2):
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(x)))))

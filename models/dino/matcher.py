@@ -1,0 +1,97 @@
+"""Hungarian matching of queries and ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from models.dino.output import LayerOutput
+from util.boxes import box_cxcywh_to_xyxy, generalized_iou
+from util.structures import Target
+
+
+@dataclass(frozen=True)
+class Matches:
+    """K pairs of query and ground truth.
+
+    picture, query: (K,) int64, which query of which picture. target: (K,) int64, which box, counted
+    over all pictures of the batch in order.
+    """
+
+    picture: Tensor
+    query: Tensor
+    target: Tensor
+
+    def __len__(self) -> int:
+        return int(self.picture.shape[0])
+
+
+class HungarianMatcher:
+    """One-to-one assignment of least total cost (DETR, with the focal class cost of Deformable DETR).
+
+    Weights: official `set_cost_class`, `set_cost_bbox`, `set_cost_giou`; alpha and gamma of the focal
+    loss are 0.25 and 2.
+    """
+
+    def __init__(self, class_weight: float, box_weight: float, giou_weight: float, alpha: float = 0.25):
+        if not (class_weight or box_weight or giou_weight):
+            raise ValueError("at least one matching cost must have a weight")
+        self.class_weight = class_weight
+        self.box_weight = box_weight
+        self.giou_weight = giou_weight
+        self.alpha = alpha
+
+    @torch.no_grad()
+    def __call__(
+        self, outputs: Sequence[LayerOutput], targets: Sequence[Target], one_class: Sequence[bool]
+    ) -> list[Matches]:
+        """Matches every output with the same targets; `one_class` says whose class is only 'object'.
+
+        All costs are computed first and go to the CPU in one transfer.
+        """
+        costs = [
+            self.cost(output, i, target, agnostic)
+            for output, agnostic in zip(outputs, one_class, strict=True)
+            for i, target in enumerate(targets)
+        ]
+        shapes = [tuple(c.shape) for c in costs]
+        flat = torch.cat([c.flatten() for c in costs]).cpu().numpy()
+        tables = np.split(flat, np.cumsum([h * w for h, w in shapes])[:-1])
+        pairs = [linear_sum_assignment(t.reshape(s)) for t, s in zip(tables, shapes, strict=True)]
+        device = outputs[0].logits.device
+        return [
+            _collect(pairs[k * len(targets) : (k + 1) * len(targets)], targets, device)
+            for k in range(len(outputs))
+        ]
+
+    def cost(self, output: LayerOutput, picture: int, target: Target, one_class: bool) -> Tensor:
+        """(Q, N) cost of every pair of one picture, in float32 at least."""
+        labels = torch.zeros_like(target.labels) if one_class else target.labels
+        logits = output.logits[picture][:, labels]
+        boxes = output.boxes_cxcywh[picture]
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits, boxes = logits.float(), boxes.float()
+        wanted = target.boxes_cxcywh.to(boxes.dtype)
+        probability = logits.sigmoid()
+        absent = (1 - self.alpha) * probability**2 * -(1 - probability + 1e-8).log()
+        present = self.alpha * (1 - probability) ** 2 * -(probability + 1e-8).log()
+        distance = (boxes[:, None] - wanted[None]).abs().sum(-1)
+        overlap = generalized_iou(box_cxcywh_to_xyxy(boxes)[:, None], box_cxcywh_to_xyxy(wanted)[None])
+        return (
+            self.class_weight * (present - absent)
+            + self.box_weight * distance
+            - self.giou_weight * overlap
+        )  # fmt: skip
+
+
+def _collect(pairs, targets: Sequence[Target], device: torch.device) -> Matches:
+    """[(queries, boxes) of each picture, ...] -> one set of matches with batch-wide box numbers."""
+    first = np.cumsum([0] + [len(t) for t in targets])
+    rows = [np.stack((np.full(len(query), i), query, box + first[i])) for i, (query, box) in enumerate(pairs)]
+    table = torch.from_numpy(np.concatenate(rows, axis=1)).to(device)
+    return Matches(*table.unbind(0))

@@ -1,0 +1,72 @@
+"""What the detector says: one type, in training and in evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """Predictions of one decoder layer, or of the encoder's chosen proposals.
+
+    logits:       (B, Q, C) class scores before the sigmoid.
+    boxes_cxcywh: (B, Q, 4) in 0..1 of the picture without its padding.
+    references:   (B, Q, 4) the boxes that entered the layer, detached; None for the encoder.
+    embedding:    (B, Q, E) what a second, training-only projection of the queries says (the semantic
+                  branch); None where there is none.
+    """
+
+    logits: Tensor
+    boxes_cxcywh: Tensor
+    references: Tensor | None = None
+    embedding: Tensor | None = None
+
+    def queries(self, start: int, stop: int | None) -> LayerOutput:
+        """The same output for queries start..stop."""
+        cut = [None if t is None else t[:, start:stop] for t in self._tensors()]
+        return LayerOutput(*cut)
+
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        return self.logits, self.boxes_cxcywh, self.references, self.embedding
+
+
+@dataclass(frozen=True)
+class DenoisingLayout:
+    """Where the noised copies of the ground truth stand among the queries.
+
+    Slots come first, the matching queries after them: `groups` blocks of [positives | negatives], each
+    of the two padded to `width` slots, the largest box count in the batch.
+    """
+
+    groups: int
+    width: int
+
+    @property
+    def slots(self) -> int:
+        """How many denoising queries a picture has."""
+        return self.groups * 2 * self.width
+
+
+@dataclass(frozen=True)
+class DetectorOutput:
+    """What the detector says about a batch.
+
+    layers:    decoder layers in order, the last one is the prediction. Training: all of them;
+               evaluation: the last one alone.
+    encoder:   the encoder's predictions at the chosen proposals (B, Q).
+    denoising: per decoder layer, predictions at the denoising slots; empty in evaluation.
+    layout:    where those slots belong; None in evaluation.
+    memory:    (B, S, D) encoder tokens, detached, for inspection and parity.
+    """
+
+    layers: tuple[LayerOutput, ...]
+    encoder: LayerOutput
+    denoising: tuple[LayerOutput, ...]
+    layout: DenoisingLayout | None
+    memory: Tensor
+
+    @property
+    def final(self) -> LayerOutput:
+        return self.layers[-1]

@@ -1,0 +1,58 @@
+"""The feature pyramid as the transformer reads it: flattened tokens and what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Tokens of all levels in one row, finest level first, row by row.
+
+    tokens:       (B, S, D).
+    positions:    (B, S, D) position and level embedding of each token.
+    mask:         (B, S) bool, True where padded.
+    shapes:       [(height, width), ...] of the levels, Python ints.
+    valid_ratios: (B, L, 2) share of each level's (width, height) that is not padding.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    mask: Tensor
+    shapes: tuple[tuple[int, int], ...]
+    valid_ratios: Tensor
+
+
+def level_masks(mask: Tensor, levels: list[Tensor]) -> list[Tensor]:
+    """(B, H, W) padding mask -> one (B, h_l, w_l) mask a level, by nearest neighbour."""
+    as_float = mask[:, None].float()
+    return [F.interpolate(as_float, size=x.shape[-2:]).squeeze(1).bool() for x in levels]
+
+
+def flatten_levels(levels: list[Tensor]) -> Tensor:
+    """[(B, D, h, w), ...] -> (B, S, D)."""
+    return torch.cat([x.flatten(2) for x in levels], dim=2).transpose(1, 2)
+
+
+def valid_ratio(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, h, w) -> (B, 2): share of the width and of the height that is not padding."""
+    height, width = mask.shape[1:]
+    valid = (~mask).to(dtype)
+    return torch.stack((valid[:, 0, :].sum(1) / width, valid[:, :, 0].sum(1) / height), dim=-1)
+
+
+def cell_centres(shapes, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """Centres of each level's cells, in cells: [(h * w, 2) x, y, ...]; the first is (0.5, 0.5)."""
+    centres = []
+    for height, width in shapes:
+        y, x = torch.meshgrid(
+            torch.arange(height, device=device, dtype=dtype) + 0.5,
+            torch.arange(width, device=device, dtype=dtype) + 0.5,
+            indexing="ij",
+        )
+        centres.append(torch.stack((x, y), dim=-1).flatten(0, 1))
+    return centres

@@ -1,0 +1,191 @@
+"""RichSem, or its DINO baseline, from a config. The only file of models.richsem that sees one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import open_clip
+import torch
+from torch import Tensor, nn
+
+from models.dino.build import build_criterion, build_detector, build_dino
+from models.dino.criterion import Criterion
+from models.dino.detector import Detector
+from models.dino.heads import DecoderHead, LinearClassifier
+from models.dino.layers import MLP
+from models.dino.postprocess import PostProcess
+from models.richsem import official
+from models.richsem.classifier import LabelProjection, LanguageClassifier, TextEmbeddings
+from models.richsem.clip import load_clip, resolve_name
+from models.richsem.distillation import DistillationLoss
+from models.richsem.semantic import SemanticHead
+from models.richsem.teacher import Teacher
+from models.richsem.text import text_embeddings
+from util.errors import UserError
+
+# Official models all speak through OpenAI's tokenizer.
+OPENAI_TOKENIZER = "RN50"
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """What a run needs of the models, on the asked device.
+
+    model and criterion; teacher, None without a semantic branch or outside training; postprocess.
+    """
+
+    model: Detector
+    criterion: Criterion
+    teacher: Teacher | None
+    postprocess: PostProcess
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A CLIP model with its tokenizer."""
+
+    model: nn.Module
+    tokenizer: Callable
+
+
+def build_model(
+    config,
+    class_names: Sequence[str],
+    image_counts: Sequence[int],
+    device: torch.device | str = "cpu",
+    unused: Sequence[int] = (),
+    training: bool = True,
+    state: Mapping[str, Tensor] | None = None,
+    clip: Clip | None = None,
+) -> ModelParts:
+    """All parts of a run, with the weights of `state` where it is given.
+
+    class_names: one name a class column. image_counts: its training pictures, for the federated loss.
+    unused: columns that are no class. training: whether a teacher is wanted. state: a checkpoint's model
+    state; it brings its vocabulary, and no backbone weights are fetched. clip: used in place of the
+    configured one.
+    Raises UserError when the class list is empty, CLIP cannot be loaded, or the state does not fit.
+    """
+    if not class_names:
+        raise UserError("the class list is empty: the annotation file names no category")
+    text = text_of_state(state or {})
+    wants_teacher = config.use_visual_distill and training
+    if clip is None and ((config.use_language and text is None) or wants_teacher):
+        clip = configured_clip(config)
+    if config.use_language:
+        text = text or encode_vocabulary(clip, class_names, config.text_cache_dir)
+        model = build_richsem(config, text, load_backbone=state is None)
+    else:
+        encoder = _language_classifier(config, text) if text else None
+        model = build_dino(config, len(class_names), encoder, load_backbone=state is None)
+    if state is not None:
+        load_state(model, state)
+    teacher, extra = None, []
+    if wants_teacher:
+        teacher = Teacher(clip.model.visual).to(device)
+        extra.append(_distillation(config, model.head.classifier.text))
+    criterion = build_criterion(config, image_counts, extra)
+    return ModelParts(model.to(device), criterion.to(device), teacher, PostProcess(config.num_select, unused))
+
+
+def build_official(
+    config,
+    checkpoint: official.OfficialCheckpoint,
+    class_names: Sequence[str],
+    image_counts: Sequence[int],
+    text: TextEmbeddings | None = None,
+    **arguments,
+) -> ModelParts:
+    """The parts of a run with an official checkpoint's weights, its CLIP as teacher and text encoder.
+
+    class_names: one a column, see `official.column_names`. text: the vocabulary, where it is not to be
+    encoded. Further arguments as `build_model`.
+    """
+    inside = official.embedded_clip(checkpoint.model)
+    clip = Clip(inside, open_clip.get_tokenizer(OPENAI_TOKENIZER)) if inside is not None else None
+    if text is None and clip is not None:
+        raw = text_embeddings(clip.model, clip.tokenizer, class_names, config.text_cache_dir)
+        text = TextEmbeddings(raw, official.logit_scale(checkpoint.model))
+    state = official.convert_state(checkpoint.model, text.state_dict() if text is not None else None)
+    return build_model(config, class_names, image_counts, state=state, clip=clip, **arguments)
+
+
+def build_richsem(config, text: TextEmbeddings, load_backbone: bool = True) -> Detector:
+    """The detector with the language classifier, and the semantic branch where the config has it."""
+    dim, width = config.hidden_dim, text.raw.shape[1]
+    semantic = _projection(dim, width, config.use_mlp_proj or config.share_vl_proj)
+    if config.share_vl_proj:
+        own = semantic
+    else:
+        own = _projection(dim, width, config.use_mlp_proj and config.use_cls_mlp_proj)
+    classifier = LanguageClassifier(own, text)
+    if config.use_visual_distill:
+        head = SemanticHead(dim, classifier, semantic, config.distill_aux_layers)
+    else:
+        head = DecoderHead(dim, classifier)
+    if config.enc_cls_agn:
+        encoder_classifier = LinearClassifier(dim, len(text.raw))
+    else:
+        encoder_classifier = _language_classifier(config, text)
+    label_embedding = LabelProjection(dim, text)
+    return build_detector(config, len(text.raw), head, encoder_classifier, label_embedding, load_backbone)
+
+
+def configured_clip(config) -> Clip:
+    """The CLIP that `clip_model` and `clip_pretrained` name."""
+    model = load_clip(config.clip_model, config.clip_pretrained)
+    return Clip(model, open_clip.get_tokenizer(resolve_name(config.clip_model, config.clip_pretrained)))
+
+
+def encode_vocabulary(clip: Clip, class_names: Sequence[str], cache_dir: str) -> TextEmbeddings:
+    """Text embeddings of the class names, from the cache where it has them, with CLIP's logit scale."""
+    raw = text_embeddings(clip.model, clip.tokenizer, class_names, cache_dir)
+    return TextEmbeddings(raw, clip.model.logit_scale.detach())
+
+
+def text_of_state(state: Mapping[str, Tensor]) -> TextEmbeddings | None:
+    """The vocabulary inside a checkpoint's model state; None for a model without a language classifier."""
+    for owner in ("head.classifier.text", "query_selection.classifier.text"):
+        if f"{owner}.raw" in state:
+            return TextEmbeddings(state[f"{owner}.raw"], state[f"{owner}.log_scale"])
+    return None
+
+
+def load_state(model: Detector, state: Mapping[str, Tensor]) -> None:
+    """Loads a whole model state. Training-only parts that this config leaves out are dropped.
+
+    Raises UserError naming the first tensor that is missing, unknown or of another shape.
+    """
+    own = model.state_dict()
+    spare = ("denoising.", "head.semantic_projection.")
+    state = {k: v for k, v in state.items() if k in own or not k.startswith(spare)}
+    for name in sorted(own.keys() | state.keys()):
+        if name not in state:
+            raise UserError(f"the checkpoint lacks the tensor {name}")
+        if name not in own:
+            raise UserError(f"the checkpoint has a tensor that this config's model lacks: {name}")
+        if own[name].shape != state[name].shape:
+            raise UserError(
+                f"the checkpoint's {name} has shape {tuple(state[name].shape)}, "
+                f"this config's model has {tuple(own[name].shape)}"
+            )
+    model.load_state_dict(state)
+
+
+def _language_classifier(config, text: TextEmbeddings) -> LanguageClassifier:
+    return LanguageClassifier(_projection(config.hidden_dim, text.raw.shape[1], mlp=False), text)
+
+
+def _distillation(config, text: TextEmbeddings) -> DistillationLoss:
+    return DistillationLoss(
+        text,
+        config.distill_type,
+        config.clip_distill_objective,
+        config.use_dynamic_distill_weight,
+        config.use_fed_on_kd,
+    )
+
+
+def _projection(dim: int, width: int, mlp: bool) -> nn.Module:
+    return MLP(dim, dim, width, depth=4) if mlp else nn.Linear(dim, width, bias=False)

@@ -1,0 +1,83 @@
+"""CLIP models through open_clip: by name and tag, or from local files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import open_clip
+import torch
+from torch import nn
+
+from util.errors import UserError, nearest
+
+# OpenAI trained its models with QuickGELU; open_clip keeps them under names of their own.
+QUICK_GELU = {n.removesuffix("-quickgelu"): n for n in open_clip.list_models() if "-quickgelu" in n}
+
+
+def load_clip(name: str, pretrained: str) -> nn.Module:
+    """A frozen CLIP model in evaluation mode, float32, on the CPU.
+
+    name: an open_clip name, or the path of its JSON configuration (`clip_model`); 'RN50' and OpenAI's other
+    names mean their QuickGELU forms when the weights are OpenAI's or a local file. pretrained: an open_clip
+    tag or a local weight file (`clip_pretrained`).
+    Raises UserError for an unknown name or tag, an absent or damaged file, or weights of another shape.
+    """
+    known = resolve_name(name, pretrained)
+    file = Path(pretrained)
+    if not file.is_file():
+        if "/" in pretrained or file.suffix:
+            raise UserError(f"clip_pretrained={pretrained!r} does not exist")
+        tags = open_clip.list_pretrained_tags_by_model(known)
+        if pretrained not in tags:
+            raise UserError(
+                f"clip_pretrained={pretrained!r} is neither a file nor a tag of {known!r}, whose tags are "
+                f"{', '.join(tags) or 'none'}.{nearest(pretrained, tags)}"
+            )
+    try:
+        model = open_clip.create_model(known, pretrained=str(pretrained), precision="fp32")
+    except OSError as error:
+        raise UserError(
+            f"clip_pretrained={pretrained!r} of {known!r} could not be read or downloaded; "
+            f"download it elsewhere and give the file"
+        ) from error
+    except Exception as error:  # damaged and misshapen files raise many kinds
+        raise UserError(f"{pretrained} does not fit {known!r}: {str(error).splitlines()[0]}") from error
+    return freeze(model)
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """The model in evaluation mode, float32, without gradients."""
+    return model.float().eval().requires_grad_(False)
+
+
+def resolve_name(name: str, pretrained: str) -> str:
+    """open_clip's name of the model; registers a local JSON configuration on the way."""
+    if name.endswith(".json"):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"clip_model={name!r} does not exist")
+        try:
+            json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"clip_model={name!r} is not JSON: {error}") from error
+        open_clip.add_model_config(path)
+        return path.stem
+    names = open_clip.list_models()
+    if name not in names:
+        raise UserError(f"clip_model={name!r} is not an open_clip model.{nearest(name, names)}")
+    if pretrained == "openai" or Path(pretrained).is_file():
+        return QUICK_GELU.get(name, name)
+    return name
+
+
+def clip_from_state(state: dict[str, torch.Tensor]) -> nn.Module:
+    """The CLIP model whose OpenAI-named weights these are (as inside an official RichSem checkpoint)."""
+    try:
+        model = open_clip.model.build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32)
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"the checkpoint's CLIP is incomplete: {str(error).splitlines()[0]}") from error
+    # The builder rounds weights to float16 on the way; load them again as they are.
+    model = freeze(model)
+    model.load_state_dict(state, strict=False)
+    return model

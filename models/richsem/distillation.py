@@ -1,0 +1,81 @@
+"""The loss of the semantic branch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from models.dino.criterion import Group
+from models.richsem.classifier import TextEmbeddings
+from models.richsem.teacher import SemanticTargets
+from util.structures import Target
+
+OBJECTIVES = ("gt", "pred", "pred_all")
+KINDS = ("clip_logits", "clip_l1")
+
+
+class DistillationLoss:
+    """Student embeddings against what the teacher saw (paper section 3.2).
+
+    kind 'clip_logits': KL divergence of the two distributions over the class texts; 'clip_l1': sum of
+    absolute differences of the unit vectors (official `distill_type`).
+    objective 'gt': matched queries against their ground-truth boxes; 'pred': matched queries against the
+    boxes that entered the layer; 'pred_all': every query against those boxes, normalised by their number
+    (official `clip_distill_objective`).
+    entropy_weight: each row is weighted by 2 H(teacher) / ln C, H over all classes (official
+    `use_dynamic_distill_weight`). federated: both distributions are over the call's federated classes
+    only (official `use_fed_on_kd`).
+    """
+
+    def __init__(
+        self, text: TextEmbeddings, kind: str, objective: str, entropy_weight: bool, federated: bool
+    ):
+        if kind not in KINDS or objective not in OBJECTIVES:
+            raise ValueError(f"distillation: kind {kind!r}, objective {objective!r}")
+        self.text = text
+        self.kind = kind
+        self.objective = objective
+        self.entropy_weight = entropy_weight
+        self.federated = federated
+
+    def __call__(
+        self, group: Group, targets: Sequence[Target], semantic: SemanticTargets | None
+    ) -> dict[str, Tensor]:
+        """'loss_distill' of a group that has the branch's embeddings; nothing without a teacher."""
+        if semantic is None or group.layer.embedding is None:
+            return {}
+        student, teacher, normaliser = self._pairs(group, semantic)
+        rows = self._rows(student, teacher, group.columns if self.federated else None)
+        if self.entropy_weight:
+            rows = rows * self._entropy_weights(teacher)
+        return {"loss_distill": rows.sum() / normaliser}
+
+    def _pairs(self, group: Group, semantic: SemanticTargets) -> tuple[Tensor, Tensor, Tensor]:
+        embedding, matches = group.layer.embedding, group.matches
+        if self.objective == "pred_all":
+            batch, queries, width = embedding.shape
+            picture = torch.arange(batch, device=embedding.device).repeat_interleave(queries)
+            teacher = semantic.at(group.layer.references.flatten(0, 1), picture)
+            count = group.normaliser.new_tensor(float(max(batch * queries, 1)))
+            return embedding.reshape(-1, width), teacher, count
+        student = embedding[matches.picture, matches.query]
+        if self.objective == "gt":
+            return student, semantic.ground_truth[matches.target], group.normaliser
+        boxes = group.layer.references[matches.picture, matches.query]
+        return student, semantic.at(boxes, matches.picture), group.normaliser
+
+    def _rows(self, student: Tensor, teacher: Tensor, columns: Tensor | None) -> Tensor:
+        """(K, E), (K, E) -> (K,)."""
+        if self.kind == "clip_l1":
+            return (student - teacher.to(student.dtype)).abs().sum(-1)
+        log_student = self.text.logits(student, columns).log_softmax(-1)
+        log_teacher = self.text.logits(teacher, columns).log_softmax(-1)
+        return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+
+    def _entropy_weights(self, teacher: Tensor) -> Tensor:
+        log_teacher = self.text.logits(teacher).log_softmax(-1)
+        entropy = -(log_teacher.exp() * log_teacher).sum(-1)
+        return 2 * entropy / math.log(log_teacher.shape[-1])

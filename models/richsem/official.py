@@ -1,0 +1,163 @@
+"""Checkpoints of the official RichSem release: recognised, read without running code, and renamed.
+
+An official file holds `model` (the names below) and `args`, an argparse Namespace. Only that one plain
+class is allowed when it is unpickled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.richsem.clip import clip_from_state
+from util.errors import UserError
+
+# official name -> ours, first match wins. Heads that layers share stand under every layer's number.
+_RENAMES: tuple[tuple[str, str], ...] = (
+    (r"backbone\.0\.body\.", "backbone.body."),
+    (r"input_proj\.", "neck.projections."),
+    (r"transformer\.level_embed$", "encoder.level_embed"),
+    (r"transformer\.(encoder|decoder)\.layers\.(\d+)\.(linear[12])\.", r"\1.layers.\2.ffn.\3."),
+    (r"transformer\.(encoder|decoder)\.layers\.", r"\1.layers."),
+    (r"transformer\.decoder\.norm\.", "decoder.norm."),
+    (r"transformer\.decoder\.ref_point_head\.", "decoder.query_position."),
+    (r"transformer\.tgt_embed\.", "query_selection.content."),
+    (r"transformer\.enc_output\.", "query_selection.projection."),
+    (r"transformer\.enc_output_norm\.", "query_selection.norm."),
+    (r"transformer\.enc_out_bbox_embed\.", "query_selection.box_head."),
+    (r"transformer\.enc_out_class_embed\.dino_visual_proj\.", "query_selection.classifier.projection."),
+    (r"transformer\.enc_out_class_embed\.(weight|bias)$", r"query_selection.classifier.\1"),
+    (r"(?:transformer\.decoder\.)?bbox_embed\.\d+\.", "head.box_head."),
+    (r"(?:transformer\.decoder\.)?class_embed\.\d+\.", "head.classifier."),
+    (r"(?:transformer\.decoder\.)?class_embed\.dino_visual_proj\.", "head.classifier.projection."),
+    (r"(?:transformer\.decoder\.)?class_embed\.clip_visual_proj\.", "head.semantic_projection."),
+    (r"(?:transformer\.decoder\.)?class_embed\.label_proj\.", "denoising.label_embedding.projection."),
+)
+_COMPILED = tuple((re.compile(pattern), ours) for pattern, ours in _RENAMES)
+_CLIP = re.compile(r"(?:transformer\.)?(?:decoder\.)?(?:enc_out_)?class_embed\.clip\.")
+_CLIP_OWNERS = ("class_embed.clip.", "transformer.enc_out_class_embed.clip.")
+# Scales are read by `logit_scale`; frozen batch norms count no batches.
+_DROPPED = re.compile(r".*class_embed\.logit_scale$|.*num_batches_tracked$")
+
+
+@dataclass(frozen=True)
+class OfficialCheckpoint:
+    """model: official names -> tensors. arguments: the release's options, plain values."""
+
+    model: dict[str, Tensor]
+    arguments: dict[str, object]
+
+
+def read_checkpoint(path: str | Path) -> object:
+    """The content of a checkpoint file of ours or the release's, read with weights_only=True.
+
+    Raises UserError when the file is absent, damaged, or holds anything but plain data and a Namespace.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and runtime errors, by kind of damage
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"checkpoint {path} cannot be read: {reason}") from error
+
+
+def as_official(content: object) -> OfficialCheckpoint | None:
+    """The official checkpoint that `content` is, or None when it is something else."""
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+        return None
+    model = {k.removeprefix("module."): v for k, v in content["model"].items()}
+    if "transformer.level_embed" not in model:
+        return None
+    arguments = content.get("args")
+    if isinstance(arguments, argparse.Namespace):
+        arguments = vars(arguments)
+    return OfficialCheckpoint(model, dict(arguments or {}))
+
+
+def load_official(path: str | Path) -> OfficialCheckpoint | None:
+    """Reads a file; None when it is not an official checkpoint."""
+    return as_official(read_checkpoint(path))
+
+
+def our_name(official: str) -> str | None:
+    """Our name of an official parameter or buffer; None for those we do not keep (CLIP, counters)."""
+    if _CLIP.match(official) or _DROPPED.match(official):
+        return None
+    for pattern, ours in _COMPILED:
+        if pattern.match(official):
+            return pattern.sub(ours, official, count=1)
+    raise UserError(f"the official checkpoint has a tensor of unknown role: {official}")
+
+
+def convert_state(model: Mapping[str, Tensor], text: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Official weights under our names.
+
+    text: `raw` (C, E) embeddings of the class columns and `log_scale`, for a language classifier.
+    Raises UserError when heads that our model shares differ between layers.
+    """
+    state: dict[str, Tensor] = {}
+    for official, tensor in model.items():
+        ours = our_name(official)
+        if ours is None:
+            continue
+        if ours in state and not torch.equal(state[ours], tensor):
+            raise UserError(f"the official checkpoint has heads that differ by layer: {official}")
+        state[ours] = tensor
+    for owner in ("head.classifier", "query_selection.classifier", "denoising.label_embedding"):
+        if any(name.startswith(f"{owner}.projection.") for name in state):
+            state.update({f"{owner}.text.{k}": v for k, v in (text or {}).items()})
+    if "head.classifier.weight" in state:
+        # Denoising content comes from the linear classifier's own rows.
+        for part in ("weight", "bias"):
+            state[f"denoising.label_embedding.classifier.{part}"] = state[f"head.classifier.{part}"]
+    return state
+
+
+def logit_scale(model: Mapping[str, Tensor]) -> Tensor:
+    """Log of the scale of the checkpoint's cosines (decoder and encoder have the same)."""
+    for name in ("class_embed.logit_scale", "transformer.enc_out_class_embed.logit_scale"):
+        if name in model:
+            return model[name]
+    raise UserError("the official checkpoint has text projections but no logit_scale")
+
+
+def class_columns(model: Mapping[str, Tensor], arguments: Mapping[str, object]) -> int:
+    """How many class columns the official model has (LVIS: 1204, column = LVIS id, column 0 unused)."""
+    for name in ("class_embed.0.weight", "transformer.decoder.class_embed.0.weight"):
+        if name in model:
+            return len(model[name])
+    return int(arguments.get("num_classes", 1204))
+
+
+def column_names(categories: Iterable[Mapping[str, object]], columns: int) -> tuple[str, ...]:
+    """Names by column from LVIS categories: column = id, 'none' where no category has the id.
+
+    Raises UserError when an id lies outside the columns.
+    """
+    names = ["none"] * columns
+    for category in categories:
+        index = int(category["id"])
+        if not 0 <= index < columns:
+            raise UserError(
+                f"category id {index} ({category['name']!r}) does not fit the model's {columns} columns"
+            )
+        names[index] = str(category["name"])
+    return tuple(names)
+
+
+def embedded_clip(model: Mapping[str, Tensor]) -> nn.Module | None:
+    """The CLIP inside an official checkpoint: the decoder's, else the encoder's, else None."""
+    for owner in _CLIP_OWNERS:
+        state = {k[len(owner) :]: v for k, v in model.items() if k.startswith(owner)}
+        if state:
+            return clip_from_state(state)
+    return None

@@ -1,0 +1,32 @@
+"""The semantic branch: a second projection of the decoder's queries, in training only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from models.dino.decoder import DecoderState
+from models.dino.heads import DecoderHead
+from models.dino.output import LayerOutput
+from models.richsem.classifier import unit_vectors
+
+
+class SemanticHead(DecoderHead):
+    """The decoder's head with the semantic branch beside its classifier.
+
+    projection: queries (..., D) -> CLIP's space (..., E). every_layer: project all decoder layers, not
+    only the last (official `distill_aux_layers`).
+    """
+
+    def __init__(self, dim: int, classifier: nn.Module, projection: nn.Module, every_layer: bool):
+        super().__init__(dim, classifier)
+        self.semantic_projection = projection
+        self.every_layer = every_layer
+
+    def forward(self, state: DecoderState, last: bool) -> LayerOutput:
+        """As DecoderHead; in training with `embedding`, unit vectors (B, Q, E), where the branch applies."""
+        output = super().forward(state, last)
+        if not self.training or not (last or self.every_layer):
+            return output
+        return replace(output, embedding=unit_vectors(self.semantic_projection, state.hidden))

@@ -1,0 +1,119 @@
+"""The teacher: what a frozen CLIP sees in regions of the student's own batch. Training only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from util.boxes import box_cxcywh_to_xyxy
+from util.errors import UserError
+from util.structures import PaddedImages, Target
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class SemanticTargets:
+    """What the teacher saw in a batch: its feature map is made once, regions are pooled on demand."""
+
+    def __init__(self, teacher: Teacher, features: Tensor, images: PaddedImages, targets: Sequence[Target]):
+        self._teacher = teacher
+        self._features = features
+        self._images = images
+        self._targets = targets
+
+    @cached_property
+    def ground_truth(self) -> Tensor:
+        """(N, E) unit vectors of all ground-truth boxes of the batch, in order."""
+        counts = torch.tensor([len(t) for t in self._targets], device=self._features.device)
+        picture = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        return self.at(torch.cat([t.boxes_cxcywh for t in self._targets]), picture)
+
+    @torch.no_grad()
+    def at(self, boxes_cxcywh: Tensor, picture: Tensor) -> Tensor:
+        """(K, 4) boxes in 0..1 of the unpadded pictures (K,) they lie in -> (K, E) unit vectors."""
+        sizes = [(w, h, w, h) for h, w in self._images.sizes]
+        scale = torch.tensor(sizes, dtype=boxes_cxcywh.dtype).to(boxes_cxcywh.device)
+        boxes_xyxy = box_cxcywh_to_xyxy(boxes_cxcywh) * scale[picture]
+        regions = torch.cat((picture[:, None].to(boxes_xyxy.dtype), boxes_xyxy), dim=1)
+        embedding = self._teacher.pool(self._features, regions, self._images.tensor.shape[-2:])
+        return F.normalize(embedding.to(self._teacher.mean.dtype), dim=-1)
+
+
+class Teacher(nn.Module):
+    """A frozen CLIP image tower. Not part of the model: no DDP, no optimizer, no checkpoint.
+
+    Attention-pooled ResNets see the whole padded picture; a region is RoIAligned from the last map to the
+    pool's own grid and attention-pooled (paper section 3.2). Vision transformers see the picture resized to
+    their input size; a region is the RoIAligned mean of their projected patch tokens.
+    Raises UserError for other towers.
+    """
+
+    def __init__(self, visual: nn.Module):
+        super().__init__()
+        if isinstance(visual, ModifiedResNet):
+            grid = round((visual.attnpool.positional_embedding.shape[0] - 1) ** 0.5)
+        elif isinstance(visual, VisionTransformer):
+            grid = 1
+        else:
+            raise UserError(
+                f"clip_model has an image tower of kind {type(visual).__name__}; the semantic branch needs "
+                "an attention-pooled ResNet (RN50, ...) or a ViT"
+            )
+        self.visual = visual.eval().requires_grad_(False)
+        self.grid = grid
+        # open_clip notes a tower's normalisation when it loads weights by tag; others use CLIP's own.
+        clip_mean = torch.tensor(getattr(visual, "image_mean", None) or OPENAI_DATASET_MEAN)
+        clip_std = torch.tensor(getattr(visual, "image_std", None) or OPENAI_DATASET_STD)
+        # Student pixels are (x - m) / s; the teacher wants (x - mean) / std of the same x.
+        scale = torch.tensor(IMAGENET_STD) / clip_std
+        shift = (torch.tensor(IMAGENET_MEAN) - clip_mean) / clip_std
+        self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", shift.view(1, 3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stays in evaluation mode: its batch norms never learn."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: PaddedImages, targets: Sequence[Target]) -> SemanticTargets:
+        """The student's padded batch (its padding becomes ImageNet's mean colour, as in the release)."""
+        pixels = images.tensor.to(self.scale.dtype) * self.scale + self.mean
+        return SemanticTargets(self, self._features(pixels), images, targets)
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        if isinstance(self.visual, ModifiedResNet):
+            x = self.visual.stem(pixels)
+            for stage in (self.visual.layer1, self.visual.layer2, self.visual.layer3, self.visual.layer4):
+                x = stage(x)
+            return x
+        size = self.visual.image_size
+        pixels = F.interpolate(pixels, size=size, mode="bicubic", align_corners=False)
+        tokens = self.visual.forward_intermediates(
+            pixels, indices=1, normalize_intermediates=True, intermediates_only=True
+        )["image_intermediates"][-1]
+        return torch.einsum("bchw,ce->behw", tokens, self.visual.proj)
+
+    def pool(self, features: Tensor, regions: Tensor, picture_size: tuple[int, int]) -> Tensor:
+        """regions (K, 5): picture number and xyxy in pixels -> (K, E), not normalised."""
+        # The map's own stride, per axis: 32 for a ResNet, picture / patches for a resized ViT.
+        if isinstance(self.visual, ModifiedResNet):
+            height_stride = width_stride = 32.0
+        else:
+            height_stride = picture_size[0] / features.shape[-2]
+            width_stride = picture_size[1] / features.shape[-1]
+        unit = regions.new_tensor((1.0, width_stride, height_stride, width_stride, height_stride))
+        pooled = roi_align(features, (regions / unit).to(features.dtype), self.grid, aligned=True)
+        if isinstance(self.visual, ModifiedResNet):
+            if not len(pooled):
+                return pooled.new_zeros((0, self.visual.output_dim))
+            return self.visual.attnpool(pooled)
+        return pooled.flatten(1)

@@ -1,0 +1,93 @@
+"""Class names to text embeddings, cached on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+Template = Callable[[str], str]
+
+# The bare name with a full stop, then OpenAI's 80 ImageNet templates.
+PROMPTS: tuple[Template, ...] = (lambda name: f"{name}.", *open_clip.OPENAI_IMAGENET_TEMPLATES)
+BATCH = 256
+
+
+def text_embeddings(
+    clip: nn.Module, tokenizer: Callable, names: Sequence[str], cache_dir: str | Path = ""
+) -> Tensor:
+    """Mean of the un-normalised text encodings of every name's prompts: (C, E) float32, on the CPU.
+
+    names are used as they stand (LVIS names keep their underscores). The result is cached in `cache_dir`
+    ('' = ~/.cache/richsem) under a key of text weights, prompts and names; a second call encodes nothing.
+    """
+    folder = Path(cache_dir or Path.home() / ".cache" / "richsem").expanduser()
+    path = folder / f"text-{cache_key(clip, names)}.safetensors"
+    cached = _read(path, len(names))
+    if cached is not None:
+        return cached
+    logger.info("encoding %d class names with %d prompts each", len(names), len(PROMPTS))
+    embeddings = encode(clip, tokenizer, names)
+    _write(path, embeddings)
+    return embeddings
+
+
+@torch.no_grad()
+def encode(clip: nn.Module, tokenizer: Callable, names: Sequence[str]) -> Tensor:
+    """The same without the cache; works in the model's own device and precision, prompts in batches."""
+    device = next(clip.parameters()).device
+    prompts = [prompt(name) for name in names for prompt in PROMPTS]
+    chunks = [prompts[i : i + BATCH] for i in range(0, len(prompts), BATCH)]
+    encoded = torch.cat([clip.encode_text(tokenizer(chunk).to(device)) for chunk in chunks])
+    return encoded.view(len(names), len(PROMPTS), -1).mean(1).float().cpu()
+
+
+def cache_key(clip: nn.Module, names: Sequence[str]) -> str:
+    """Digest of everything that the embeddings depend on."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(clip.state_dict().items()):
+        if not name.startswith("visual."):
+            digest.update(name.encode() + repr(tuple(tensor.shape)).encode())
+            digest.update(tensor.detach().cpu().float().numpy().tobytes())
+    digest.update(f"{type(clip).__name__} {_activation(clip)}".encode())
+    digest.update(json.dumps([[prompt("{}") for prompt in PROMPTS], list(names)]).encode())
+    return digest.hexdigest()[:32]
+
+
+def _activation(clip: nn.Module) -> str:
+    """Name of the text tower's activation: QuickGELU and GELU models can have the same weights."""
+    kinds = {type(m).__name__ for n, m in clip.named_modules() if "gelu" in n and "visual" not in n}
+    return ",".join(sorted(kinds))
+
+
+def _read(path: Path, rows: int) -> Tensor | None:
+    if not path.is_file():
+        return None
+    try:
+        embeddings = load_file(path)["embeddings"]
+    except (SafetensorError, KeyError, OSError) as error:
+        logger.warning("the text embedding cache %s is damaged (%s); encoding anew", path, error)
+        return None
+    return embeddings if len(embeddings) == rows else None
+
+
+def _write(path: Path, embeddings: Tensor) -> None:
+    """Atomically, so that ranks that write the same file at once cannot damage it."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"embeddings": embeddings.contiguous()}, partial)
+        partial.replace(path)
+    except OSError as error:
+        logger.warning("text embeddings could not be cached at %s: %s", path, error)
