@@ -1,5 +1,6 @@
 """Runs a function on several gloo ranks, each a process of its own, as torchrun would."""
 
+import multiprocessing
 import os
 import pickle
 import socket
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
 
 from util import distributed
 
@@ -22,7 +22,9 @@ def run_on_ranks(ranks: int, function: Callable, *arguments: Any, timeout: float
     `function` is picklable, as are its arguments and result. Raises AssertionError with the traceback of a
     rank that failed, or when the ranks are not done in `timeout` seconds (a deadlock).
     """
-    context = mp.get_context("spawn")
+    # One server imports torch once and forks the ranks of every test.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "util.distributed"])
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         results = [Path(folder) / f"{rank}.pickle" for rank in range(ranks)]

@@ -1,0 +1,57 @@
+"""Gradients over several batches and several ranks."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class _Anchor(torch.autograd.Function):
+    """The identity of a loss that also sends a zero gradient to every given parameter."""
+
+    @staticmethod
+    def forward(ctx, loss: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.shapes = [p.shape for p in parameters]
+        ctx.zeros = [p.new_zeros(()) for p in parameters]
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        # Expanded zeros take no memory; where a parameter has a real gradient they are added to it.
+        return gradient, *(zero.expand(shape) for zero, shape in zip(ctx.zeros, ctx.shapes, strict=True))
+
+
+def reach_all_parameters(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """The same loss, with every parameter in its graph.
+
+    DistributedDataParallel waits for the gradient of every parameter. A batch without boxes leaves some
+    of them (denoising, semantic branch) out of the loss, on one rank but not on another, and the ranks
+    would wait for each other for ever. `find_unused_parameters` does not help: it looks at the model's
+    outputs, and whether an output is used is decided by the criterion, outside of the model.
+    """
+    return _Anchor.apply(loss, *parameters)
+
+
+def fill_missing_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Zero where a parameter has no gradient: one process then steps exactly as several do."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def without_sync(model: nn.Module, last: bool) -> AbstractContextManager:
+    """Around forward and backward of a batch: ranks exchange gradients only at the last of a group."""
+    if isinstance(model, DistributedDataParallel) and not last:
+        return model.no_sync()
+    return nullcontext()
+
+
+def group_size(iteration: int, iterations: int, accumulate_steps: int) -> int:
+    """How many batches share the optimizer step of `iteration`: fewer in the last group of an epoch.
+
+    7 iterations in threes: 3 3 3 3 3 3 1.
+    """
+    start = iteration // accumulate_steps * accumulate_steps
+    return min(accumulate_steps, iterations - start)

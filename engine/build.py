@@ -1,0 +1,99 @@
+"""The engine's parts from a config. The only file of the engine that sees one."""
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.ema import Ema
+from engine.optimizer import GroupRules, build_adamw, parameter_groups
+from engine.schedule import (
+    Factor,
+    Schedule,
+    cosine_factor,
+    multi_step_factor,
+    one_cycle_factor,
+    step_factor,
+    with_warmup,
+)
+from engine.settings import TrainSettings
+from engine.state import TrainingState
+from util import distributed
+
+# `--debug` stops an epoch, and an evaluation, after this many batches (as the official flag does).
+DEBUG_ITERATIONS = 15
+
+
+def build_settings(config, device: torch.device, debug: bool = False) -> TrainSettings:
+    """What the loops need to know."""
+    return TrainSettings(
+        epochs=config.epochs,
+        device=device,
+        autocast_dtype=getattr(torch, config.amp_dtype) if config.amp else None,
+        accumulate_steps=config.accumulate_steps,
+        clip_max_norm=config.clip_max_norm,
+        ema_epoch=config.ema_epoch,
+        log_interval=config.log_interval,
+        eval_interval=config.eval_interval,
+        save_interval=config.save_checkpoint_interval,
+        max_iterations=DEBUG_ITERATIONS if debug else 0,
+    )
+
+
+def build_state(config, model: nn.Module, iterations: int, device: torch.device) -> TrainingState:
+    """Optimizer, schedule, scaler and average around `model`, which is on its device.
+
+    iterations: batches of an epoch.
+    """
+    rules = GroupRules(
+        kind=config.param_dict_type,
+        lr=config.lr,
+        lr_backbone=config.lr_backbone,
+        weight_decay=config.weight_decay,
+        backbone_names=_backbone_names(config),
+        linear_proj_names=tuple(config.lr_linear_proj_names),
+        linear_proj_mult=config.lr_linear_proj_mult,
+        offsets_mult=config.lr_offsets_mult,
+    )
+    groups = parameter_groups(model.named_parameters(), rules)
+    optimizer = build_adamw(groups, (config.adam_beta1, config.adam_beta2))
+    steps_per_epoch = -(-iterations // config.accumulate_steps)
+    return TrainingState(
+        model=model,
+        optimizer=optimizer,
+        schedule=Schedule(optimizer, build_factor(config, steps_per_epoch), steps_per_epoch),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.amp and config.amp_dtype == "float16"),
+        ema=Ema(model, config.ema_decay, config.ema_warmup) if config.use_ema else None,
+    )
+
+
+def build_factor(config, steps_per_epoch: int) -> Factor:
+    """The schedule that the config chooses; stepwise without a choice, as in the official code."""
+    total = config.epochs * steps_per_epoch
+    if config.onecyclelr:
+        return one_cycle_factor(total)
+    if config.cosine_lr:
+        factor = cosine_factor(total, config.cosine_final, config.warmup_iters)
+    elif config.multi_step_lr:
+        factor = multi_step_factor(steps_per_epoch, config.lr_drop_list)
+    else:
+        factor = step_factor(steps_per_epoch, config.lr_drop)
+    return with_warmup(factor, config.warmup_iters)
+
+
+def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model in DistributedDataParallel where there are several ranks.
+
+    Buffers are not broadcast at every step (text embeddings are large and constant); the trainer does it
+    once an epoch. Unused parameters are dealt with in `engine.accumulate`.
+    """
+    if not distributed.is_distributed():
+        return model
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+
+
+def _backbone_names(config) -> tuple[str, ...]:
+    """The official 'backbone.0' is the first part of a joined module; ours is called `backbone`."""
+    if config.param_dict_type != "ddetr_in_mmdet":
+        return ("backbone",)
+    return tuple("backbone." if name == "backbone.0" else name for name in config.lr_backbone_names)

@@ -1,0 +1,119 @@
+"""The command line of `main.py`: the official flags under their official spellings."""
+
+import argparse
+from collections.abc import Sequence
+
+from util.errors import UserError, nearest
+
+_UNUSED = "accepted so that official commands run; has no effect here"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage as a UserError, one line with the nearest right flag."""
+
+    def error(self, message: str) -> None:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        unknown = [word for word in message.split() if word.startswith("-") and word not in flags]
+        hint = nearest(unknown[0], flags) if unknown else ""
+        raise UserError(f"{message}.{hint} See python main.py --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags. A test freezes the list: new settings belong into the config."""
+    parser = _Parser(
+        prog="main.py",
+        description="Train or evaluate a detector.",
+        epilog="`--eval --resume CKPT` needs nothing else: a checkpoint carries its config and data path.",
+        allow_abbrev=False,
+    )
+    _add_what(parser.add_argument_group("what to do"))
+    _add_data(parser.add_argument_group("config and data"))
+    _add_weights(parser.add_argument_group("weights"))
+    _add_machine(parser.add_argument_group("machine"))
+    _add_official(parser.add_argument_group("official flags without effect"))
+    return parser
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses and checks what can be checked without reading a file. Raises UserError."""
+    args = build_parser().parse_args(argv)
+    if not (args.config_file or args.resume):
+        raise UserError("no config: name one with -c, or a checkpoint with --resume")
+    if args.eval and args.test:
+        raise UserError(
+            "--eval and --test exclude each other: --test writes predictions without scoring them"
+        )
+    if args.resume and args.pretrain_model_path:
+        raise UserError("--resume continues a run, --pretrain_model_path starts a new one: give one of them")
+    if (args.finetune_ignore or args.finetune_ignore_all) and not args.pretrain_model_path:
+        raise UserError("--finetune_ignore belongs to --pretrain_model_path, which is missing")
+    if args.start_epoch is not None and args.start_epoch < 0:
+        raise UserError(f"--start_epoch {args.start_epoch}: must be 0 or more")
+    if not (args.eval or args.test or args.output_dir):
+        raise UserError("training needs --output_dir, a new folder for the log and the checkpoints")
+    return args
+
+
+def _add_what(group) -> None:
+    group.add_argument("--eval", action="store_true", help="evaluate and print the LVIS metrics")
+    group.add_argument(
+        "--test", action="store_true", help="write predictions as JSON; the pictures need no annotations"
+    )
+    group.add_argument("--debug", action="store_true", help="stop each epoch and evaluation after 15 batches")
+    group.add_argument("--output_dir", default="", help="folder of the run; a new one for a new run")
+    group.add_argument("--note", default="", help="a remark kept in the checkpoints")
+    group.add_argument("--seed", type=int, help="of all random numbers (default: 42, or the checkpoint's)")
+    group.add_argument(
+        "--save_results", action="store_true", help="with --eval: keep the predictions as JSON too"
+    )
+
+
+def _add_data(group) -> None:
+    group.add_argument("-c", "--config_file", default="", help="config file (Python)")
+    group.add_argument(
+        "--options", nargs="+", default=[], metavar="KEY=VALUE", help="override settings of the config"
+    )
+    group.add_argument(
+        "--dataset_file",
+        choices=("lvis", "lvis_openvocab", "coco"),
+        help="kind of data (default: lvis, or the checkpoint's)",
+    )
+    group.add_argument("--data_path", default="", help="folder of the data (default: the checkpoint's)")
+    group.add_argument("--fix_size", action="store_true", help="all pictures at the largest configured size")
+    group.add_argument("--num_workers", type=int, help="loader processes per rank (default: up to 10)")
+
+
+def _add_weights(group) -> None:
+    group.add_argument("--resume", default="", help="checkpoint to continue, evaluate or test")
+    group.add_argument(
+        "--start_epoch", type=int, help="epochs to count as done (default: 0, or the checkpoint's)"
+    )
+    group.add_argument(
+        "--pretrain_model_path", default="", help="checkpoint to start from: what fits is loaded"
+    )
+    group.add_argument(
+        "--finetune_ignore", nargs="+", default=[], metavar="WORD", help="leave out tensors named with a word"
+    )
+    group.add_argument(
+        "--finetune_ignore_all",
+        action="store_true",
+        help="leave out whatever does not fit (always so; official spelling)",
+    )
+
+
+def _add_machine(group) -> None:
+    group.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    group.add_argument("--amp", action="store_true", help="mixed precision, of the config's amp_dtype")
+    group.add_argument("--local_rank", "--local-rank", type=int, help="set by old launchers; LOCAL_RANK wins")
+
+
+def _add_official(group) -> None:
+    for flag in ("--world_size", "--rank"):
+        group.add_argument(flag, type=int, help=f"{_UNUSED}: torchrun's environment decides")
+    group.add_argument("--dist_url", default="env://", help=f"{_UNUSED}: torchrun's environment decides")
+    group.add_argument(
+        "--find_unused_params", action="store_true", help=f"{_UNUSED}: unused parameters never block"
+    )
+    group.add_argument("--save_log", action="store_true", help=f"{_UNUSED}: the log is always kept")
+    group.add_argument("--remove_difficult", action="store_true", help=_UNUSED)
+    group.add_argument("--coco_panoptic_path", default="", help=_UNUSED)

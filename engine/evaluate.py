@@ -1,0 +1,54 @@
+"""The evaluation loop and the metrics table."""
+
+from collections.abc import Mapping
+from itertools import islice
+
+import torch
+from torch import nn
+
+from engine.device import autocast, image_ids, to_device
+from engine.progress import Progress
+from engine.protocols import Evaluator, Loader, Postprocess
+from engine.settings import TrainSettings
+
+# The 13 numbers of LVIS box evaluation, in the order and under the names of the `lvis` package.
+METRICS = (
+    *("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"),
+    *("AR@300", "ARs@300", "ARm@300", "ARl@300"),
+)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, loader: Loader, postprocess: Postprocess, evaluator: Evaluator, settings: TrainSettings
+) -> dict[str, float] | None:
+    """Runs the model over the loader and returns the evaluator's metrics (None on ranks above 0).
+
+    Called on every rank. The model is left in evaluation mode.
+    """
+    model.eval()
+    iterations = settings.iterations(len(loader))
+    with Progress("evaluate", iterations) as progress:
+        for batch in islice(loader, iterations):
+            images, _ = to_device(batch, settings.device)
+            with autocast(settings.device, settings.autocast_dtype):
+                output = model(images)
+            sizes = [t.original_size for t in batch[1]]
+            detections = [d.to("cpu") for d in postprocess(output, sizes)]
+            evaluator.update(image_ids(batch[1]), detections)
+            progress.advance()
+    return evaluator.finish()
+
+
+def metrics_table(metrics: Mapping[str, float]) -> str:
+    """One line per metric, `NAME VALUE` on the scale 0..100; -1 where the data does not define it.
+
+    Four decimals: equal lines mean the same detections for every practical purpose.
+    """
+    names = [name for name in METRICS if name in metrics]
+    names += [name for name in metrics if name not in METRICS]
+    return "\n".join(f"{name:<8}{_percent(metrics[name]):>9.4f}" for name in names)
+
+
+def _percent(value: float) -> float:
+    return -1.0 if value < 0 else 100.0 * value

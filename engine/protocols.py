@@ -1,0 +1,64 @@
+"""What the engine expects of the parts it is handed.
+
+A model's output and a teacher's semantic targets are opaque here: they go from one part to the next.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from util.structures import Detections, PaddedImages, Target
+
+Batch = tuple[PaddedImages, tuple[Target, ...]]
+
+
+class Losses(Protocol):
+    """What a criterion returns.
+
+    total: scalar with a gradient, the weighted sum.
+    named: detached scalars, unweighted; the names may differ from batch to batch.
+    """
+
+    total: Tensor
+    named: dict[str, Tensor]
+
+
+class Criterion(Protocol):
+    def __call__(self, output: Any, targets: Sequence[Target], semantic: Any) -> Losses: ...
+
+
+class Teacher(Protocol):
+    """Frozen; called under no_grad in training only."""
+
+    def __call__(self, images: PaddedImages) -> Any: ...
+
+
+class Postprocess(Protocol):
+    """original_sizes: (height, width) of each picture's file, in pixels."""
+
+    def __call__(self, output: Any, original_sizes: list[tuple[int, int]]) -> list[Detections]: ...
+
+
+class Loader(Protocol):
+    """The same length on every rank in training. `set_epoch` reshuffles; an epoch is repeatable by number."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __len__(self) -> int: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def damaged(self) -> list[str]:
+        """Pictures met so far, on this rank, that could not be used."""
+
+
+class Evaluator(Protocol):
+    """Collects detections of each rank's own pictures; `finish` is called on every rank.
+
+    `finish` returns the metrics in 0..1 (-1 where undefined) on rank 0 and None elsewhere.
+    """
+
+    def update(self, image_ids: list[int], detections: list[Detections]) -> None: ...
+
+    def finish(self) -> dict[str, float] | None: ...

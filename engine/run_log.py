@@ -1,0 +1,128 @@
+"""`log.jsonl`, the console lines and TensorBoard of one run. Rank 0 only; other ranks have none.
+
+Each line of `log.jsonl` is one object. `kind` is 'step' (each log interval) or 'epoch'; `epoch` counts
+from 1 and `step` counts optimizer steps of the whole run. Numbers that are not finite are null.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoint import write_atomically
+
+_log = logging.getLogger(__name__)
+
+# Name of a group in the console line -> what marks a loss name as its member; the first that fits counts.
+LOSS_GROUPS = (
+    ("denoising", ("_dn",)),
+    ("distill", ("distill",)),
+    ("class", ("loss_ce", "class")),
+    ("giou", ("giou",)),
+    ("box", ("bbox", "box", "l1")),
+)
+_ORDER = ("class", "box", "giou", "distill", "denoising")
+
+
+class RunLog:
+    """Appends objects to a file, and their numbers to TensorBoard where it is installed.
+
+    path: the file; None logs to the console only.
+    keep_epochs: on resume, entries of later epochs (of a run that went on after its checkpoint) and a half
+        written last line are dropped, so that the file reads as one run.
+    """
+
+    def __init__(self, path: Path | None, keep_epochs: int | None = None) -> None:
+        self.path = path
+        self._board = None
+        if path is None:
+            return
+        if keep_epochs is not None and path.exists():
+            kept = [entry for entry in read_log(path) if entry.get("epoch", 0) <= keep_epochs]
+            text = "".join(json.dumps(entry) + "\n" for entry in kept)
+            write_atomically(path, lambda file: file.write(text.encode()))
+        self._board = _tensorboard(path.parent)
+
+    def step(self, entry: Mapping[str, Any], line: str) -> None:
+        """One log interval: `entry` for the file, `line` for people."""
+        self._append("step", entry)
+        _log.info(line)
+        numbers = {"total": entry["total"], **entry["losses"]}
+        self._scalars("train", {**numbers, "lr": entry["lr"], "grad_norm": entry["grad_norm"]}, entry["step"])
+
+    def epoch(self, entry: Mapping[str, Any]) -> None:
+        """The end of an epoch: mean losses, and metrics where it was evaluated."""
+        self._append("epoch", entry)
+        self._scalars("epoch", entry["losses"], entry["step"])
+        self._scalars("val", entry.get("metrics") or {}, entry["step"])
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def _append(self, kind: str, entry: Mapping[str, Any]) -> None:
+        if self.path is not None:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(_finite({"kind": kind, **entry})) + "\n")
+
+    def _scalars(self, group: str, numbers: Mapping[str, float], step: int) -> None:
+        if self._board is not None:
+            for name, value in numbers.items():
+                self._board.add_scalar(f"{group}/{name}", value, step)
+
+
+def read_log(path: Path) -> list[dict]:
+    """The objects of a `log.jsonl`, without a half-written last line."""
+    entries = []
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return entries
+
+
+def loss_groups(losses: Mapping[str, float]) -> dict[str, float]:
+    """The named losses, unweighted, added up to a handful: class, box, giou, distill, denoising."""
+    groups: dict[str, float] = {}
+    for name, value in losses.items():
+        for group, marks in LOSS_GROUPS:
+            if any(mark in name for mark in marks):
+                groups[group] = groups.get(group, 0.0) + value
+                break
+    return {name: groups[name] for name in _ORDER if name in groups}
+
+
+def step_line(entry: Mapping[str, Any], epochs: int, iterations: int) -> str:
+    """The one readable line of a log interval."""
+    parts = [f"epoch {entry['epoch']}/{epochs} {entry['iteration']:>{len(str(iterations))}}/{iterations}"]
+    parts.append(f"total {entry['total']:.3f}")
+    parts += [f"{name} {value:.3f}" for name, value in loss_groups(entry["losses"]).items()]
+    parts.append(f"lr {entry['lr']:.1e}  grad {entry['grad_norm']:.2f}")
+    parts.append(f"{entry['seconds']:.3f} s/it (data {entry['data_seconds']:.3f})")
+    parts.append(f"{entry['memory_bytes'] / 2**30:.2f} GiB")
+    parts.append(f"eta {duration(entry['eta_seconds'])}")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """3725 -> '1:02:05'."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _finite(v) for key, v in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _tensorboard(folder: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,30 @@
+"""What the loops need to know, as plain values."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """epochs: of the whole run.  ema_epoch: epochs before the average begins.
+    autocast_dtype: 16-bit type of mixed precision, None for none.
+    accumulate_steps: batches per optimizer step.  clip_max_norm: 0 for no clipping.
+    log_interval: optimizer steps between log lines; eval_interval, save_interval: in epochs.
+    max_iterations: batches after which an epoch and an evaluation stop early (`--debug`), 0 for never.
+    """
+
+    epochs: int
+    device: torch.device
+    autocast_dtype: torch.dtype | None = None
+    accumulate_steps: int = 1
+    clip_max_norm: float = 0.1
+    ema_epoch: int = 0
+    log_interval: int = 50
+    eval_interval: int = 1
+    save_interval: int = 1
+    max_iterations: int = 0
+
+    def iterations(self, loader_length: int) -> int:
+        """Batches of an epoch."""
+        return min(loader_length, self.max_iterations) if self.max_iterations else loader_length

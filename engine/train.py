@@ -1,0 +1,155 @@
+"""One epoch of training."""
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from engine.accumulate import fill_missing_gradients, group_size, reach_all_parameters, without_sync
+from engine.device import autocast, image_ids, peak_memory, to_device
+from engine.loss_window import Averages, LossWindow
+from engine.progress import Progress
+from engine.protocols import Batch, Criterion, Loader, Losses, Teacher
+from engine.run_log import RunLog, step_line
+from engine.settings import TrainSettings
+from engine.state import TrainingState
+from util import distributed
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    model: called as model(images, targets); wrapped in DistributedDataParallel where there are several ranks.
+    criterion: called outside of mixed precision.  teacher: None when nothing is distilled.
+    """
+
+    model: nn.Module
+    criterion: Criterion
+    teacher: Teacher | None = None
+
+
+def train_one_epoch(
+    task: Task, state: TrainingState, loader: Loader, settings: TrainSettings, log: RunLog | None = None
+) -> dict[str, float]:
+    """Trains epoch `state.epoch` and returns the mean losses over its steps and ranks, `total` among them.
+
+    Raises UserError, on every rank alike, soon after a loss was not finite.
+    """
+    loader.set_epoch(state.epoch)
+    task.model.train()
+    iterations = settings.iterations(len(loader))
+    stepper = Stepper(task, state, settings, iterations)
+    reporter = _Reporter(state, settings, iterations, log)
+    with Progress(f"epoch {state.epoch + 1}/{settings.epochs}", iterations) as progress:
+        arrived = time.perf_counter()
+        for iteration, batch in enumerate(islice(loader, iterations)):
+            waited = time.perf_counter() - arrived
+            losses = stepper(iteration, batch)
+            reporter.add(iteration, image_ids(batch[1]), losses, waited)
+            progress.advance()
+            arrived = time.perf_counter()
+    return reporter.epoch.means()
+
+
+class Stepper:
+    """Forward, backward and, at the last batch of a group, the optimizer step."""
+
+    def __init__(self, task: Task, state: TrainingState, settings: TrainSettings, iterations: int) -> None:
+        self.task = task
+        self.state = state
+        self.settings = settings
+        self.iterations = iterations
+        self.parameters = [p for p in state.model.parameters() if p.requires_grad]
+
+    def __call__(self, iteration: int, batch: Batch) -> dict[str, Tensor]:
+        """Detached losses by name, with `total` and, where a step was made, `grad_norm`."""
+        group = group_size(iteration, self.iterations, self.settings.accumulate_steps)
+        last = (iteration + 1) % self.settings.accumulate_steps == 0 or iteration + 1 == self.iterations
+        with without_sync(self.task.model, last):
+            losses = self._losses(batch)
+            total = losses.total / group
+            if last and distributed.is_distributed():
+                total = reach_all_parameters(total, self.parameters)
+            self.state.scaler.scale(total).backward()
+        named = {"total": losses.total.detach(), **losses.named}
+        if last:
+            named["grad_norm"] = self._step()
+        return named
+
+    def _losses(self, batch: Batch) -> Losses:
+        images, targets = to_device(batch, self.settings.device)
+        semantic = None
+        with autocast(self.settings.device, self.settings.autocast_dtype):
+            if self.task.teacher is not None:
+                with torch.no_grad():
+                    semantic = self.task.teacher(images)
+            output = self.task.model(images, targets)
+        return self.task.criterion(output, targets, semantic)
+
+    def _step(self) -> Tensor:
+        """The optimizer step; returns the gradients' norm before clipping."""
+        state, settings = self.state, self.settings
+        fill_missing_gradients(self.parameters)
+        state.scaler.unscale_(state.optimizer)
+        if settings.clip_max_norm > 0:
+            norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip_max_norm)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in self.parameters])
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.schedule.step()
+        if state.ema is not None and state.epoch >= settings.ema_epoch:
+            state.ema.update(state.model)
+        # With float16 an infinite norm is a step that the scaler skips, not a failure.
+        return norm.nan_to_num(posinf=0.0, neginf=0.0, nan=0.0) if state.scaler.is_enabled() else norm
+
+
+class _Reporter:
+    """Turns steps into log entries and the epoch's means."""
+
+    def __init__(
+        self, state: TrainingState, settings: TrainSettings, iterations: int, log: RunLog | None
+    ) -> None:
+        self.state, self.settings, self.iterations, self.log = state, settings, iterations, log
+        self.epoch = Averages()
+        self.window = LossWindow()
+        self.waited = 0.0
+        self.started = time.perf_counter()
+        self.interval = settings.log_interval * settings.accumulate_steps
+
+    def add(self, iteration: int, ids: list[int], losses: dict[str, Tensor], waited: float) -> None:
+        self.window.add(iteration + 1, ids, losses)
+        self.waited += waited
+        if (iteration + 1) % self.interval == 0 or iteration + 1 == self.iterations:
+            self._report(iteration + 1)
+
+    def _report(self, iteration: int) -> None:
+        steps = len(self.window)
+        averages = self.window.read(self.state.epoch + 1)
+        self.epoch.merge(averages)
+        now = time.perf_counter()
+        if self.log is not None:
+            seconds = (now - self.started) / steps
+            entry = self._entry(iteration, averages.means(), seconds, self.waited / steps)
+            self.log.step(entry, step_line(entry, self.settings.epochs, self.iterations))
+        self.started, self.waited = now, 0.0
+
+    def _entry(self, iteration: int, means: dict[str, float], seconds: float, waited: float) -> dict:
+        left = self.iterations * (self.settings.epochs - self.state.epoch) - iteration
+        return {
+            "epoch": self.state.epoch + 1,
+            "iteration": iteration,
+            "step": self.state.schedule.position,
+            "lr": max(group["lr"] for group in self.state.optimizer.param_groups),
+            "total": means.pop("total"),
+            "grad_norm": means.pop("grad_norm", float("nan")),
+            "losses": means,
+            "seconds": seconds,
+            "data_seconds": waited,
+            "memory_bytes": peak_memory(self.settings.device),
+            "eta_seconds": left * seconds,
+        }

@@ -1,0 +1,128 @@
+"""The loop over epochs: train, evaluate, save."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.checkpoint import save_checkpoint
+from engine.device import peak_memory
+from engine.evaluate import evaluate, metrics_table
+from engine.protocols import Evaluator, Loader, Postprocess
+from engine.run_directory import RunDirectory
+from engine.run_log import RunLog, duration
+from engine.settings import TrainSettings
+from engine.state import TrainingState
+from engine.train import Task, train_one_epoch
+from util import distributed
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a model is judged. make_evaluator: a fresh evaluator for each evaluation."""
+
+    loader: Loader
+    postprocess: Postprocess
+    make_evaluator: Callable[[], Evaluator]
+
+
+def fit(
+    task: Task,
+    state: TrainingState,
+    train_loader: Loader,
+    validation: Validation,
+    settings: TrainSettings,
+    run: RunDirectory,
+    identity: dict[str, Any],
+) -> None:
+    """Trains from `state.epoch` to `settings.epochs`; writes the log and the checkpoints into `run`.
+
+    identity: what every checkpoint also holds: class names, config, run section. Called on every rank.
+    """
+    log = RunLog(run.log, keep_epochs=state.epoch) if distributed.is_main() else None
+    started = time.perf_counter()
+    first = state.epoch
+    while state.epoch < settings.epochs:
+        epoch_started = time.perf_counter()
+        losses = train_one_epoch(task, state, train_loader, settings, log)
+        _close_epoch(state, settings)
+        trained = time.perf_counter()
+        last = state.epoch == settings.epochs
+        metrics, best = None, False
+        if last or state.epoch % settings.eval_interval == 0:
+            metrics, best = _validate(state, validation, settings)
+        _save(state, run, identity, latest=last or state.epoch % settings.save_interval == 0, best=best)
+        if log is not None:
+            seconds = (trained - epoch_started, time.perf_counter() - trained)
+            _log_epoch(log, state, settings, losses, metrics, seconds)
+    if log is not None:
+        log.close()
+        _log.info("trained %d epochs in %s", settings.epochs - first, duration(time.perf_counter() - started))
+
+
+def _close_epoch(state: TrainingState, settings: TrainSettings) -> None:
+    """Counts the epoch and makes what is evaluated and saved the same on every rank."""
+    distributed.broadcast_buffers(state.model)
+    if state.ema is not None:
+        if state.epoch < settings.ema_epoch:
+            state.ema.follow(state.model)
+        distributed.broadcast_buffers(state.ema.module)
+    state.epoch += 1
+
+
+def _validate(
+    state: TrainingState, validation: Validation, settings: TrainSettings
+) -> tuple[dict[str, float] | None, bool]:
+    """The metrics (rank 0 only) and, on every rank, whether they are the best so far."""
+    evaluator = validation.make_evaluator()
+    metrics = evaluate(state.evaluated_model, validation.loader, validation.postprocess, evaluator, settings)
+    ap = distributed.broadcast_object(metrics["AP"] if metrics is not None else None)
+    best = state.best_ap is None or ap > state.best_ap
+    if best:
+        state.best_ap = ap
+    return metrics, best
+
+
+def _save(
+    state: TrainingState, run: RunDirectory, identity: dict[str, Any], latest: bool, best: bool
+) -> None:
+    if not (latest or best):
+        return
+    content = {**identity, **state.state_dict()}
+
+    def write() -> None:
+        for path in [run.latest] * latest + [run.best] * best:
+            save_checkpoint(path, content)
+
+    distributed.on_main(write)
+
+
+def _log_epoch(
+    log: RunLog,
+    state: TrainingState,
+    settings: TrainSettings,
+    losses: dict[str, float],
+    metrics: dict[str, float] | None,
+    seconds: tuple[float, float],
+) -> None:
+    train_seconds, eval_seconds = seconds
+    log.epoch(
+        {
+            "epoch": state.epoch,
+            "step": state.schedule.position,
+            "losses": losses,
+            "metrics": metrics,
+            "best_ap": state.best_ap,
+            "train_seconds": train_seconds,
+            "eval_seconds": eval_seconds,
+            "memory_bytes": peak_memory(settings.device),
+        }
+    )
+    spent = f"trained {duration(train_seconds)}, evaluated and saved {duration(eval_seconds)}"
+    _log.info("epoch %d/%d done: %s", state.epoch, settings.epochs, spent)
+    if metrics is not None:
+        _log.info("validation after epoch %d (best AP %.4f)", state.epoch, 100 * state.best_ap)
+        print(metrics_table(metrics), flush=True)

@@ -1,0 +1,210 @@
+import random
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from engine.checkpoint import read_checkpoint
+from engine.evaluate import METRICS, evaluate, metrics_table
+from engine.random_state import load_random_state, random_state, seed_everything
+from engine.run_directory import RunDirectory
+from engine.run_log import read_log
+from engine.trainer import Validation, fit
+from tests.engine.toys import (
+    Toy,
+    ToyDetector,
+    ToyEvaluator,
+    ToyLoader,
+    make_toy,
+    toy_pictures,
+    toy_postprocess,
+)
+from util.errors import UserError
+
+IDENTITY = {
+    "class_names": ["cat"],
+    "config": {"epochs": 4},
+    "run": {"data_path": "d"},
+    "sampler": {"seed": 0},
+}
+VALIDATION = Validation(ToyLoader(toy_pictures(5, seed=9), 1), toy_postprocess, ToyEvaluator)
+
+
+def noisy_toy(**changes) -> Toy:
+    """Dropout draws random numbers, batch norm keeps statistics, the order depends on the epoch."""
+    loader = ToyLoader(toy_pictures(8), 2, shuffle=True)
+    model = ToyDetector(dropout=0.5, norm=True)
+    toy = make_toy(loader, teacher=True, model=model, **{"epochs": 4, "onecyclelr": True, **changes})
+    seed_everything(5)
+    return toy
+
+
+def run(toy: Toy, folder, epochs: int | None = None) -> RunDirectory:
+    """Trains up to `epochs` as an interrupted run would: the schedule is made for the whole."""
+    directory = RunDirectory(folder)
+    directory.path.mkdir(exist_ok=True)
+    from dataclasses import replace
+
+    settings = replace(toy.settings, epochs=epochs or toy.settings.epochs)
+    fit(toy.task, toy.state, toy.loader, VALIDATION, settings, directory, IDENTITY)
+    return directory
+
+
+def assert_equal(a, b, where="") -> None:
+    """Bit for bit, through dicts and tensors."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}/{i}")
+    else:
+        assert a == b, where
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, precision):
+    torch.manual_seed(1)
+    amp = {"amp": precision != "float32", "amp_dtype": "float16"}
+    torch.manual_seed(3)
+    whole = run(noisy_toy(**amp), tmp_path / "whole")
+    torch.manual_seed(3)
+    part = run(noisy_toy(**amp), tmp_path / "part", epochs=2)
+    torch.manual_seed(77)
+    toy = noisy_toy(**amp)
+    torch.rand(13)
+    toy.state.load_state_dict(read_checkpoint(part.latest), part.latest)
+    assert toy.state.epoch == 2
+    run(toy, tmp_path / "part")
+    expected, found = read_checkpoint(whole.latest), read_checkpoint(part.latest)
+    assert_equal(expected, found)
+    assert found["epoch"] == 4
+    logs = [
+        [{k: v for k, v in e.items() if "seconds" not in k and k != "memory_bytes"} for e in read_log(d.log)]
+        for d in (whole, part)
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_a_checkpoint_holds_what_it_promises(tmp_path):
+    directory = run(noisy_toy(epochs=1), tmp_path / "run")
+    content = read_checkpoint(directory.latest)
+    assert set(content) == {
+        *("format", "model", "optimizer", "scheduler", "scaler", "ema", "epoch", "best_ap", "rng"),
+        *("class_names", "config", "run", "sampler"),
+    }
+    assert content["epoch"] == 1 and len(content["rng"]) == 1
+    assert set(content["optimizer"]) == {n for n, _ in ToyDetector(norm=True).named_parameters()}
+    assert content["scheduler"] == {"position": 4, "steps_per_epoch": 4}
+
+
+def test_best_and_latest(tmp_path):
+    class Falling(ToyEvaluator):
+        aps = iter((0.3, 0.5, 0.2, 0.1))
+
+        def finish(self):
+            return {"AP": next(self.aps)}
+
+    toy = noisy_toy()
+    directory = RunDirectory(tmp_path)
+    validation = Validation(VALIDATION.loader, toy_postprocess, Falling)
+    fit(toy.task, toy.state, toy.loader, validation, toy.settings, directory, IDENTITY)
+    assert read_checkpoint(directory.best)["epoch"] == 2
+    assert read_checkpoint(directory.latest)["epoch"] == 4
+    assert read_checkpoint(directory.latest)["best_ap"] == 0.5
+
+
+def test_an_undefined_ap_still_leaves_a_best_checkpoint(tmp_path):
+    class Undefined(ToyEvaluator):
+        def finish(self):
+            return {"AP": -1.0}
+
+    toy = noisy_toy(epochs=1)
+    validation = Validation(VALIDATION.loader, toy_postprocess, Undefined)
+    fit(toy.task, toy.state, toy.loader, validation, toy.settings, RunDirectory(tmp_path), IDENTITY)
+    assert read_checkpoint(RunDirectory(tmp_path).best)["best_ap"] == -1.0
+
+
+def test_intervals_of_evaluation_and_saving(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(
+        "engine.trainer.save_checkpoint", lambda path, content: saved.append((path.name, content["epoch"]))
+    )
+    toy = noisy_toy(epochs=5, eval_interval=2, save_checkpoint_interval=3)
+    directory = run(toy, tmp_path / "run")
+    entries = [e for e in read_log(directory.log) if e["kind"] == "epoch"]
+    assert [e["metrics"] is not None for e in entries] == [False, True, False, True, True]
+    assert [epoch for name, epoch in saved if name == "checkpoint.pth"] == [3, 5]
+
+
+def test_the_epoch_entry_has_losses_and_metrics(tmp_path, capsys):
+    directory = run(noisy_toy(epochs=1), tmp_path / "run")
+    entry = read_log(directory.log)[-1]
+    assert entry["kind"] == "epoch" and entry["epoch"] == 1 and entry["step"] == 4
+    assert set(entry["losses"]) == {"total", "loss_bbox", "loss_distill", "grad_norm"}
+    assert 0 < entry["metrics"]["AP"] < 1 and entry["best_ap"] == entry["metrics"]["AP"]
+    assert entry["train_seconds"] > 0 and entry["memory_bytes"] > 0
+    assert f"{100 * entry['metrics']['AP']:.4f}" in capsys.readouterr().out
+
+
+def test_the_table_of_a_checkpoint_equals_the_end_of_training(tmp_path, capsys):
+    toy = noisy_toy(epochs=2)
+    directory = run(toy, tmp_path / "run")
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("AP ")]
+    content = read_checkpoint(directory.latest)
+    model = ToyDetector(dropout=0.5, norm=True)
+    model.load_state_dict(content["ema"]["model"])
+    metrics = evaluate(model, VALIDATION.loader, toy_postprocess, ToyEvaluator(), toy.settings)
+    assert metrics_table(metrics).splitlines()[0] == printed[-1]
+    model.load_state_dict(content["model"])
+    raw = evaluate(model, VALIDATION.loader, toy_postprocess, ToyEvaluator(), toy.settings)
+    assert raw != metrics
+
+
+def test_metrics_table():
+    metrics = dict.fromkeys(METRICS, 0.123456789)
+    metrics["APs"] = -1.0
+    lines = metrics_table(metrics).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"),
+        *("AR@300", "ARs@300", "ARm@300", "ARl@300"),
+    ]
+    assert re.fullmatch(r"AP +12\.3457", lines[0])
+    assert float(lines[3].split()[1]) == -1.0
+    assert metrics_table({"AP": 1.0}) == "AP       100.0000"
+
+
+def test_evaluation_tracks_no_gradient_and_uses_evaluation_mode():
+    toy = noisy_toy()
+    model = toy.state.model.train()
+    first, second = (
+        evaluate(model, VALIDATION.loader, toy_postprocess, ToyEvaluator(), toy.settings) for _ in range(2)
+    )
+    assert first == second
+    assert not model.training
+    assert model.calls == 0
+
+
+def test_training_state_refuses_bare_weights(tmp_path):
+    toy = noisy_toy()
+    with pytest.raises(UserError, match=r"no optimizer state.*--pretrain_model_path"):
+        toy.state.load_state_dict({"model": toy.state.model.state_dict(), "optimizer": None}, "w.pth")
+
+
+def test_random_state_of_every_generator_comes_back(tmp_path):
+    def draw():
+        numbers = np.random.rand(), np.random.randn()  # noqa: NPY002 - the global generator is the point
+        return random.random(), torch.rand(1).item(), *numbers
+
+    seed_everything(3, rank=1)
+    draw()
+    torch.save(random_state(), tmp_path / "rng.pth")
+    expected = draw()
+    seed_everything(9)
+    load_random_state(torch.load(tmp_path / "rng.pth", weights_only=True))
+    assert draw() == expected
