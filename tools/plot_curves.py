@@ -1,0 +1,113 @@
+"""Loss and AP curves of a run, from its log.jsonl, as one PNG.
+
+python tools/plot_curves.py RUN [--output curves.png]
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine.run_log import loss_groups, read_log
+from util.errors import UserError
+
+METRICS = ("AP", "AP50", "APr", "APc", "APf")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="output folder of a run, or its log.jsonl")
+    parser.add_argument("--output", type=Path, help="PNG to write (default: curves.png in the run's folder)")
+    return parser.parse_args(arguments)
+
+
+def series(
+    entries: Iterable[Mapping[str, float | None]], steps: Sequence[int]
+) -> dict[str, tuple[list, list]]:
+    """One mapping per step -> name -> (steps, values), without what is missing or not a number."""
+    lines: dict[str, tuple[list, list]] = {}
+    for step, entry in zip(steps, entries, strict=True):
+        for name, value in entry.items():
+            if value is not None:
+                x, y = lines.setdefault(name, ([], []))
+                x.append(step)
+                y.append(value)
+    return lines
+
+
+def plot_losses(axes: Axes, steps: Sequence[Mapping]) -> None:
+    """The weighted total, and the unweighted groups of losses."""
+    groups = [
+        {"total": s["total"], **loss_groups({k: v for k, v in s["losses"].items() if v is not None})}
+        for s in steps
+    ]
+    for name, (x, y) in series(groups, [s["step"] for s in steps]).items():
+        axes.plot(x, y, label=name, color="black" if name == "total" else None)
+    axes.set(title="training losses", xlabel="step", yscale="log")
+    axes.legend(fontsize=8)
+
+
+def plot_rate(axes: Axes, steps: Sequence[Mapping]) -> None:
+    """The largest learning rate of the parameter groups."""
+    axes.plot([s["step"] for s in steps], [s["lr"] for s in steps], color="tab:grey")
+    axes.set(title="learning rate", xlabel="step")
+
+
+def plot_metrics(axes: Axes, epochs: Sequence[Mapping]) -> None:
+    """APs on the 0..100 scale, a point for each epoch that was evaluated."""
+    measured = [e for e in epochs if e.get("metrics")]
+    percent = [{m: 100 * e["metrics"][m] for m in METRICS if _defined(e["metrics"].get(m))} for e in measured]
+    lines = series(percent, [e["epoch"] for e in measured])
+    for name, (x, y) in lines.items():
+        axes.plot(x, y, label=f"{name} {y[-1]:.1f}", marker=".", linewidth=2.5 if name == "AP" else 1.2)
+    axes.set(title="validation, box AP", xlabel="epoch")
+    axes.set_ylim(bottom=0)
+    if lines:
+        axes.legend(fontsize=8)
+    else:
+        axes.text(0.5, 0.5, "never evaluated", transform=axes.transAxes, ha="center")
+
+
+def _defined(value: float | None) -> bool:
+    # LVIS's evaluator gives -1 where no picture has such a box.
+    return value is not None and value >= 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    log = args.run / "log.jsonl" if args.run.is_dir() else args.run
+    if not log.is_file():
+        raise UserError(f"{log}: no such log. Name the folder that --output_dir made.")
+    entries = read_log(log)
+    steps, epochs = ([e for e in entries if e.get("kind") == kind] for kind in ("step", "epoch"))
+    if not steps and not epochs:
+        raise UserError(f"{log}: holds no step and no epoch.")
+    figure, (losses, rate, metrics) = plt.subplots(
+        1, 3, figsize=(15, 4.5), width_ratios=(5, 3, 5), layout="constrained"
+    )
+    if steps:
+        plot_losses(losses, steps)
+        plot_rate(rate, steps)
+    plot_metrics(metrics, epochs)
+    for axes in (losses, rate, metrics):
+        axes.grid(alpha=0.3)
+    output = args.output or log.parent / "curves.png"
+    figure.savefig(output, dpi=110)
+    plt.close(figure)
+    print(output)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,105 @@
+"""Draws boxes with names and scores on pictures."""
+
+import colorsys
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+_PADDING = 2
+Rectangle = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class LabelledBox:
+    """box_xyxy in pixels of the picture; score in 0..1, or None for ground truth."""
+
+    box_xyxy: tuple[float, float, float, float]
+    name: str
+    score: float | None = None
+
+    @property
+    def text(self) -> str:
+        return self.name if self.score is None else f"{self.name} {self.score:.2f}"
+
+
+def class_colour(name: str) -> tuple[int, int, int]:
+    """A bright RGB colour that is the same for a name in every picture and every run."""
+    number = zlib.crc32(name.encode())
+    hue, light = (number % 997) / 997, 0.52 + 0.16 * ((number // 997) % 3) / 2
+    return tuple(round(255 * v) for v in colorsys.hls_to_rgb(hue, light, 0.9))
+
+
+def enlarged(picture: Image.Image, least_side: int) -> tuple[Image.Image, int]:
+    """The picture, enlarged by a whole number so that its short side has `least_side` pixels; that number."""
+    factor = max(1, -(-least_side // min(picture.size)))
+    size = (picture.width * factor, picture.height * factor)
+    return (picture if factor == 1 else picture.resize(size, Image.Resampling.BICUBIC)), factor
+
+
+def draw_boxes(
+    picture: Image.Image, boxes: Sequence[LabelledBox], least_side: int = 0, text_size: int | None = None
+) -> Image.Image:
+    """A copy of `picture` as RGB with the boxes on it, the first ones on top.
+
+    Names stand above their box, or inside it or below it where there is no room, and never leave the picture.
+
+    least_side: pictures with a shorter side are enlarged by a whole number first, so that names can be read.
+    text_size: pixels; None for one that suits the size.
+    """
+    canvas, factor = enlarged(picture.convert("RGB"), least_side)
+    canvas = canvas.copy() if factor == 1 else canvas
+    draw = ImageDraw.Draw(canvas)
+    side = min(canvas.size)
+    font = ImageFont.load_default(text_size or max(10, min(22, side // 36)))
+    line = max(1, round(side / 240))
+    places = [_clipped(b.box_xyxy, factor, canvas.size) for b in boxes]
+    for box, place in reversed(list(zip(boxes, places, strict=True))):
+        draw.rectangle(place, outline=class_colour(box.name), width=line)
+    taken: list[Rectangle] = []
+    labels = []
+    for box, place in zip(boxes, places, strict=True):
+        text, size = _fitting(draw, box.text, font, canvas.width - 2 * _PADDING)
+        where = _free_place(place, size, canvas.size, taken)
+        taken.append(where)
+        labels.append((where, text, class_colour(box.name)))
+    for where, text, colour in reversed(labels):
+        draw.rectangle(where, fill=colour)
+        dark = (299 * colour[0] + 587 * colour[1] + 114 * colour[2]) / 1000 < 110
+        draw.text((where[0] + _PADDING, where[1]), text, fill="white" if dark else "black", font=font)
+    return canvas
+
+
+def _clipped(box: Sequence[float], factor: float, size: tuple[int, int]) -> Rectangle:
+    """The box in whole pixels of the canvas, its last pixel included, inside it and not inverted."""
+    x0, y0, x1, y1 = (v * factor for v in box)
+    left, top = (min(max(round(v), 0), n - 1) for v, n in ((x0, size[0]), (y0, size[1])))
+    right, bottom = (min(max(round(v) - 1, 0), n - 1) for v, n in ((x1, size[0]), (y1, size[1])))
+    return left, top, max(left, right), max(top, bottom)
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, font, width: int) -> tuple[str, tuple[int, int]]:
+    """The text, cut where it is wider than the picture, and the size of its label."""
+    while len(text) > 1 and draw.textlength(text, font=font) > width:
+        text = text[:-1]
+    ascent, descent = font.getmetrics()
+    return text, (round(draw.textlength(text, font=font)) + 2 * _PADDING, ascent + descent)
+
+
+def _free_place(
+    box: Rectangle, size: tuple[int, int], canvas: tuple[int, int], taken: Sequence[Rectangle]
+) -> Rectangle:
+    """Above the box, inside it at the top, at its bottom, below it: the first that covers no other name."""
+    width, height = size
+    tops = (box[1] - height, box[1], box[3] - height, box[3] + 1)
+    places = []
+    for top in tops:
+        x = min(max(box[0], 0), max(0, canvas[0] - width))
+        y = min(max(top, 0), max(0, canvas[1] - height))
+        places.append((x, y, min(x + width, canvas[0]) - 1, min(y + height, canvas[1]) - 1))
+    return next((p for p in places if not any(_overlap(p, t) for t in taken)), places[0])
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
