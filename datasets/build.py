@@ -90,7 +90,8 @@ def build_datasets(
     if train:
         train_annotations, train_pictures = _open(settings, "train")
         _check_same_classes(train_annotations, val_annotations)
-    classes = ClassTable.from_categories((train_annotations or val_annotations).categories, class_names)
+    categories = (val_annotations if train_annotations is None else train_annotations).categories
+    classes = ClassTable.from_categories(categories, class_names)
     classes.check_num_classes(config.num_classes)
     val_set = LvisDetection(
         val_annotations,

@@ -22,7 +22,8 @@ def load_json(path: str | Path) -> Any:
         with path.open("rb") as file:
             return json.load(file)
     except json.JSONDecodeError as error:
-        if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated"):
+        # A cut may fall inside a string, a number or a word such as `-Infinity`.
+        if error.pos >= len(error.doc.rstrip()) - len("-Infinity") or error.msg.startswith("Unterminated"):
             fault = f"ends early (after {error.pos} characters): an unfinished download or copy?"
         else:
             fault = f"is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})"

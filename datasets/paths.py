@@ -71,14 +71,15 @@ def image_level_paths(data_path: str | Path, imagenet_path: str = "") -> SplitPa
     return SplitPaths(found / IMAGE_LEVEL_JSON, (found / "images", found))
 
 
-def picture_root(paths: SplitPaths, annotations: AnnotationStore, probes: int = 8) -> Path:
-    """The folder that the file names of `annotations` are relative to: where one of the first pictures is.
+def picture_root(paths: SplitPaths, annotations: AnnotationStore, probes: int = 64) -> Path:
+    """The folder that the file names of `annotations` are relative to: where any of `probes` pictures is.
 
     Raises UserError naming the first picture and the folders that were tried.
     """
     if not len(annotations):
         raise UserError(f"{paths.annotations}: lists no pictures")
-    names = [annotations.file_names[i] for i in range(min(probes, len(annotations)))]
+    step = max(1, len(annotations) // probes)
+    names = [annotations.file_names[i] for i in range(0, len(annotations), step)]
     for root in paths.roots:
         if any((root / name).is_file() for name in names):
             return root

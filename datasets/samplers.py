@@ -67,27 +67,30 @@ class RepeatFactorSampler(ShardedSampler):
     """Pictures of rare classes are repeated (Gupta et al., 2019, LVIS).
 
     factors: (I,) from `repeat_factors`. A picture of factor 2.3 comes twice an epoch, and a third time in 30%
-        of the epochs. The draws of one epoch are systematic (evenly spaced over the fractional parts in
-        random order): each picture keeps its chance, and the total varies by no more than one, so the length
-        is constant.
+        of the epochs. Which ones do is drawn systematically (at even steps over the fractions, laid out in
+        random order): every picture keeps its chance, yet their number, and so the length, is the same in
+        every epoch. It is rounded down to a whole number, and the chances with it.
     """
 
     def __init__(self, factors: np.ndarray, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self.factors = np.asarray(factors, dtype=np.float64)
-        # Guards against a sum of fractions that lands just below the integer it means.
-        super().__init__(int(self.factors.sum() + 1e-6), seed=seed, rank=rank, world_size=world_size)
+        factors = np.asarray(factors, dtype=np.float64)
+        self._whole = np.floor(factors).astype(np.int64)
+        self._fraction = factors - self._whole
+        # A sum that means an integer may land just below it.
+        self._extra = int(self._fraction.sum() + 1e-6)
+        length = int(self._whole.sum()) + self._extra
+        super().__init__(length, seed=seed, rank=rank, world_size=world_size)
 
     def order(self, epoch: int) -> np.ndarray:
         rng = self._rng(epoch)
-        whole = np.floor(self.factors)
-        shuffled = rng.permutation(len(self.factors))
-        ends = np.cumsum((self.factors - whole)[shuffled]) + rng.random()
-        extra = np.diff(np.floor(ends), prepend=0.0)
-        counts = whole.astype(np.int64)
-        counts[shuffled] += extra.astype(np.int64)
-        indices = rng.permutation(np.repeat(np.arange(len(counts)), counts))
-        short = self.length - len(indices)
-        return np.concatenate((indices, indices[:short])) if short > 0 else indices[: self.length]
+        counts = self._whole.copy()
+        if self._extra:
+            shuffled = rng.permutation(len(counts))
+            ends = np.cumsum(self._fraction[shuffled])
+            steps = np.floor(ends * (self._extra / ends[-1]) + rng.random()).clip(max=self._extra)
+            steps[-1] = self._extra
+            counts[shuffled] += np.diff(steps, prepend=0).astype(np.int64)
+        return rng.permutation(np.repeat(np.arange(len(counts)), counts))
 
 
 class ClassAwareSampler(ShardedSampler):

@@ -14,9 +14,9 @@ from tests.fixtures import require_fixture
 
 @pytest.mark.parametrize("case", ["lvis_val_100", "indoor"])
 def test_reproduces_recorded_numbers(case):
-    expected = json.loads(require_fixture("lvis_eval/expected.json").read_text())[case]
-    annotations = read_annotations(require_fixture(f"lvis_eval/{expected['annotations']}"))
-    predictions = read_predictions(require_fixture(f"lvis_eval/{expected['predictions']}"))
+    expected = json.loads(require_fixture("data/lvis_eval/expected.json").read_text())[case]
+    annotations = read_annotations(require_fixture(f"data/lvis_eval/{expected['annotations']}"))
+    predictions = read_predictions(require_fixture(f"data/lvis_eval/{expected['predictions']}"))
     metrics = evaluate_lvis(annotations, predictions).metrics
     assert tuple(metrics) == METRICS == tuple(expected["metrics"])
     for name, value in expected["metrics"].items():

@@ -1,0 +1,141 @@
+import json
+
+import numpy as np
+import pytest
+
+from datasets.annotation_json import read_annotations
+from tests.datasets import tiny
+from util.errors import UserError
+
+
+@pytest.fixture
+def content():
+    return tiny.detection_content(4, "train")[0]
+
+
+def read(tmp_path, content):
+    path = tmp_path / "lvis_v1_train.json"
+    path.write_text(json.dumps(content))
+    return read_annotations(path)
+
+
+def test_columns_hold_what_the_file_says(tmp_path, content):
+    content["images"].reverse()
+    content["images"][0]["not_exhaustive_category_ids"] = [5, 2]
+    store = read(tmp_path, content)
+    assert store.image_ids.tolist() == [1, 2, 3, 4]
+    assert store.size(2) == (60, 80)
+    assert store.file_names[1] == "train2017/000000000002.png"
+    last = store.rows(3)
+    assert store.category_ids[store.category_index[last]].tolist() == [1, 2, 5]
+    assert store.boxes_xywh[last].tolist() == [[13, 8, 20, 16], [40, 30, 12, 14], [4, 40, 16, 8]]
+    assert store.areas[last].tolist() == [320, 168, 128]
+    assert store.negatives[0].tolist() == [1, 2] and store.not_exhaustive[3].tolist() == [2, 1]
+    assert store.federated and not store.crowd.any() and not store.ignore.any()
+    assert store.picture_of_box.tolist() == [0, 1, 1, 2, 3, 3, 3]
+
+
+def test_file_name_wins_over_coco_url(tmp_path, content):
+    content["images"][0]["file_name"] = "elsewhere/x.jpg"
+    assert read(tmp_path, content).file_names[0] == "elsewhere/x.jpg"
+
+
+def test_missing_counts_and_areas_are_made_up_for(tmp_path, content):
+    content["categories"] = tiny.categories(image_counts=False)
+    for annotation in content["annotations"]:
+        del annotation["area"]
+    content["annotations"].append(dict(content["annotations"][0], id=99))
+    store = read(tmp_path, content)
+    assert [c.image_count for c in store.categories] == [4, 2, 1]
+    assert np.array_equal(store.areas, store.boxes_xywh[:, 2] * store.boxes_xywh[:, 3])
+
+
+def test_coco_style_is_not_federated(tmp_path, content):
+    for image in content["images"]:
+        del image["neg_category_ids"], image["not_exhaustive_category_ids"]
+    content["annotations"][0]["iscrowd"] = 1
+    store = read(tmp_path, content)
+    assert not store.federated and store.crowd.tolist() == [True] + [False] * 6
+
+
+def test_image_level_labels_and_no_annotations(tmp_path, content):
+    content["annotations"] = []
+    content["images"][1]["pos_category_ids"] = [5]
+    store = read(tmp_path, content)
+    assert store.positives.lengths.tolist() == [0, 1, 0, 0] and store.positives[1].tolist() == [2]
+    assert store.boxes_xywh.shape == (0, 4) and store.box_offsets.tolist() == [0] * 5
+
+
+def test_annotations_of_unlisted_pictures_are_counted_and_left_out(tmp_path, content, caplog):
+    content["annotations"][1]["image_id"] = 77
+    assert len(read(tmp_path, content).areas) == 6
+    assert "1 annotations belong to pictures that it does not list" in caplog.text
+    assert "annotation 2 of picture 77" in caplog.text
+
+
+def change(key, index, **values):
+    def apply(content):
+        content[key][index].update(values)
+
+    return apply
+
+
+def drop(key, index, name):
+    def apply(content):
+        del content[key][index][name]
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            change("annotations", 2, category_id=3),
+            "annotation 3 is of category id 3, which `categories` does not",
+        ),
+        (change("annotations", 2, category_id="5"), "annotation 3: its `category_id` is '5', not an integer"),
+        (drop("annotations", 2, "image_id"), "annotation 3: its `image_id` is None"),
+        (change("annotations", 2, bbox=[1, 2, 3]), r"annotation 3: bbox \[1, 2, 3\] is not"),
+        (drop("annotations", 2, "bbox"), "annotation 3: bbox None is not"),
+        (change("images", 1, id="2"), "picture '2': its `id` is '2', not an integer"),
+        (change("images", 1, id=1), "picture id 1 is listed 2 times"),
+        (drop("images", 1, "coco_url"), "picture id 2 has neither `file_name` nor `coco_url`"),
+        (change("images", 1, pos_category_ids=[4]), "picture id 2: category id 4 of its `pos_category_ids`"),
+        (change("categories", 1, id=1), "category id 1 is listed twice"),
+        (lambda content: content["categories"].clear(), "class list is empty"),
+        (lambda content: content.pop("images"), "not an annotation file"),
+    ],
+)
+def test_bad_content_is_one_line_with_file_and_id(tmp_path, content, spoil, message):
+    spoil(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read(tmp_path, content)
+    assert str(tmp_path / "lvis_v1_train.json") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_names_the_nearest_one(tmp_path, content):
+    read(tmp_path, content)
+    with pytest.raises(UserError, match=r"lvis_v1_trian.json: no such file.*'lvis_v1_train.json'"):
+        read_annotations(tmp_path / "lvis_v1_trian.json")
+
+
+def test_a_file_cut_anywhere_ends_early(tmp_path, content):
+    content["images"][0]["flag"] = True
+    text = json.dumps(content)
+    path = tmp_path / "half.json"
+    for length in range(0, len(text), 7):
+        path.write_text(text[:length])
+        with pytest.raises(UserError, match=r"half\.json: ends early"):
+            read_annotations(path)
+
+
+def test_something_else_than_json(tmp_path):
+    path = tmp_path / "picture.json"
+    path.write_bytes(b"\xff\xd8\xff\xe0" * 100)
+    with pytest.raises(UserError, match="not a JSON text file"):
+        read_annotations(path)
+    path.write_text('{"images": [1, 2,, 3], "annotations": [], "categories": []}')
+    with pytest.raises(UserError, match=r"not valid JSON \(line 1, column 18"):
+        read_annotations(path)
