@@ -74,7 +74,7 @@ def build_model(
     if clip is None and ((config.use_language and text is None) or wants_teacher):
         clip = configured_clip(config)
     if config.use_language:
-        text = text or encode_vocabulary(clip, class_names, config.text_cache_dir)
+        text = text or encode_vocabulary(clip, class_names, config.text_cache_dir, unused)
         model = build_richsem(config, text, load_backbone=state is None)
     else:
         encoder = _language_classifier(config, text) if text else None
@@ -94,6 +94,7 @@ def build_official(
     checkpoint: official.OfficialCheckpoint,
     class_names: Sequence[str],
     image_counts: Sequence[int],
+    unused: Sequence[int] = (),
     text: TextEmbeddings | None = None,
     **arguments,
 ) -> ModelParts:
@@ -105,10 +106,15 @@ def build_official(
     inside = official.embedded_clip(checkpoint.model)
     clip = Clip(inside, open_clip.get_tokenizer(OPENAI_TOKENIZER)) if inside is not None else None
     if text is None and clip is not None:
-        raw = text_embeddings(clip.model, clip.tokenizer, class_names, config.text_cache_dir)
+        raw = text_embeddings(clip.model, clip.tokenizer, class_names, config.text_cache_dir, unused)
         text = TextEmbeddings(raw, official.logit_scale(checkpoint.model))
     state = official.convert_state(checkpoint.model, text.state_dict() if text is not None else None)
-    return build_model(config, class_names, image_counts, state=state, clip=clip, **arguments)
+    if config.share_vl_proj:
+        # One module under two names; some files have only the first.
+        for name in [n for n in state if n.startswith("head.classifier.projection.")]:
+            twin = name.replace("head.classifier.projection.", "head.semantic_projection.")
+            state.setdefault(twin, state[name])
+    return build_model(config, class_names, image_counts, unused=unused, state=state, clip=clip, **arguments)
 
 
 def build_richsem(config, text: TextEmbeddings, load_backbone: bool = True) -> Detector:
@@ -138,9 +144,11 @@ def configured_clip(config) -> Clip:
     return Clip(model, open_clip.get_tokenizer(resolve_name(config.clip_model, config.clip_pretrained)))
 
 
-def encode_vocabulary(clip: Clip, class_names: Sequence[str], cache_dir: str) -> TextEmbeddings:
+def encode_vocabulary(
+    clip: Clip, class_names: Sequence[str], cache_dir: str, unused: Sequence[int] = ()
+) -> TextEmbeddings:
     """Text embeddings of the class names, from the cache where it has them, with CLIP's logit scale."""
-    raw = text_embeddings(clip.model, clip.tokenizer, class_names, cache_dir)
+    raw = text_embeddings(clip.model, clip.tokenizer, class_names, cache_dir, unused)
     return TextEmbeddings(raw, clip.model.logit_scale.detach())
 
 

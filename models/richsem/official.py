@@ -154,6 +154,12 @@ def column_names(categories: Iterable[Mapping[str, object]], columns: int) -> tu
     return tuple(names)
 
 
+def unused_columns(categories: Iterable[Mapping[str, object]], columns: int) -> tuple[int, ...]:
+    """Columns that are no category's id: column 0 for LVIS."""
+    used = {int(category["id"]) for category in categories}
+    return tuple(i for i in range(columns) if i not in used)
+
+
 def embedded_clip(model: Mapping[str, Tensor]) -> nn.Module | None:
     """The CLIP inside an official checkpoint: the decoder's, else the encoder's, else None."""
     for owner in _CLIP_OWNERS:

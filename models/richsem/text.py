@@ -25,35 +25,45 @@ BATCH = 256
 
 
 def text_embeddings(
-    clip: nn.Module, tokenizer: Callable, names: Sequence[str], cache_dir: str | Path = ""
+    clip: nn.Module,
+    tokenizer: Callable,
+    names: Sequence[str],
+    cache_dir: str | Path = "",
+    unused: Sequence[int] = (),
 ) -> Tensor:
     """Mean of the un-normalised text encodings of every name's prompts: (C, E) float32, on the CPU.
 
-    names are used as they stand (LVIS names keep their underscores). The result is cached in `cache_dir`
+    names are used as they stand (LVIS names keep their underscores). unused: columns that are no class; their
+    word is encoded bare, as the release does with 'none'. The result is cached in `cache_dir`
     ('' = ~/.cache/richsem) under a key of text weights, prompts and names; a second call encodes nothing.
     """
     folder = Path(cache_dir or Path.home() / ".cache" / "richsem").expanduser()
-    path = folder / f"text-{cache_key(clip, names)}.safetensors"
+    path = folder / f"text-{cache_key(clip, names, unused)}.safetensors"
     cached = _read(path, len(names))
     if cached is not None:
         return cached
     logger.info("encoding %d class names with %d prompts each", len(names), len(PROMPTS))
-    embeddings = encode(clip, tokenizer, names)
+    embeddings = encode(clip, tokenizer, names, unused)
     _write(path, embeddings)
     return embeddings
 
 
 @torch.no_grad()
-def encode(clip: nn.Module, tokenizer: Callable, names: Sequence[str]) -> Tensor:
+def encode(clip: nn.Module, tokenizer: Callable, names: Sequence[str], unused: Sequence[int] = ()) -> Tensor:
     """The same without the cache; works in the model's own device and precision, prompts in batches."""
     device = next(clip.parameters()).device
-    prompts = [prompt(name) for name in names for prompt in PROMPTS]
+    counts = [1 if i in set(unused) else len(PROMPTS) for i in range(len(names))]
+    prompts = [
+        prompt(name)
+        for name, count in zip(names, counts, strict=True)
+        for prompt in (PROMPTS if count > 1 else (str,))
+    ]
     chunks = [prompts[i : i + BATCH] for i in range(0, len(prompts), BATCH)]
     encoded = torch.cat([clip.encode_text(tokenizer(chunk).to(device)) for chunk in chunks])
-    return encoded.view(len(names), len(PROMPTS), -1).mean(1).float().cpu()
+    return torch.stack([rows.mean(0) for rows in encoded.split(counts)]).float().cpu()
 
 
-def cache_key(clip: nn.Module, names: Sequence[str]) -> str:
+def cache_key(clip: nn.Module, names: Sequence[str], unused: Sequence[int] = ()) -> str:
     """Digest of everything that the embeddings depend on."""
     digest = hashlib.sha256()
     for name, tensor in sorted(clip.state_dict().items()):
@@ -61,7 +71,7 @@ def cache_key(clip: nn.Module, names: Sequence[str]) -> str:
             digest.update(name.encode() + repr(tuple(tensor.shape)).encode())
             digest.update(tensor.detach().cpu().float().numpy().tobytes())
     digest.update(f"{type(clip).__name__} {_activation(clip)}".encode())
-    digest.update(json.dumps([[prompt("{}") for prompt in PROMPTS], list(names)]).encode())
+    digest.update(json.dumps([[prompt("{}") for prompt in PROMPTS], list(names), sorted(unused)]).encode())
     return digest.hexdigest()[:32]
 
 

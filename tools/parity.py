@@ -1,0 +1,275 @@
+"""Compares this project with what the official release computes, on weights that anyone can rebuild.
+
+    python tools/parity.py PREFIX... [--synth FILE] [--dtype float64] [--manifest FILE]
+
+A case is PREFIX.json (inputs, losses, gradient norms), PREFIX.safetensors (what inference computed) and
+PREFIX.manifest.json (the official checkpoint's names and shapes). Its checkpoint is synthesised, written as
+an official file, and imported as a user's would be. A PREFIX that ends in `text_embed` compares text
+embeddings. Prints a row a quantity; the last line is `N passed, M failed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from config import load
+from models.richsem import official
+from models.richsem.build import ModelParts, build_official
+from models.richsem.classifier import TextEmbeddings
+from models.richsem.teacher import IMAGENET_MEAN, IMAGENET_STD
+from models.richsem.text import encode
+from util.errors import UserError
+from util.structures import PaddedImages, Target
+
+ROOT = Path(__file__).resolve().parents[1]
+# Absolute, but for losses and gradients, which are relative.
+TOLERANCE = {"value": 1e-5, "pixel": 1e-2, "loss": 1e-5, "gradient": 1e-3}
+# Detections nearer than this in score may trade places.
+SCORE_TIE = 1e-6
+FIRST_COLUMNS = 64
+MEMORY_STRIDE = 97
+
+
+@dataclass
+class Report:
+    """Rows of compared quantities."""
+
+    rows: list[tuple[str, float, float]] = field(default_factory=list)
+
+    def add(self, name: str, error: float, tolerance: float) -> None:
+        self.rows.append((name, error, tolerance))
+        verdict = "ok  " if self.passed(error, tolerance) else "FAIL"
+        print(f"{verdict} {name:<90} worst error {error:.3e}  tolerance {tolerance:.0e}")
+
+    def absolute(self, name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
+        if ours.shape != theirs.shape:
+            print(f"     {name}: shape {tuple(ours.shape)}, expected {tuple(theirs.shape)}")
+            return self.add(name, float("inf"), tolerance)
+        return self.add(name, float((ours.double() - theirs.double()).abs().max()), tolerance)
+
+    def relative(self, name: str, ours: float, theirs: float, tolerance: float) -> None:
+        self.add(name, abs(ours - theirs) / max(abs(theirs), 1e-12), tolerance)
+
+    @staticmethod
+    def passed(error: float, tolerance: float) -> bool:
+        return error <= tolerance  # False for NaN
+
+    def summary(self) -> tuple[int, int]:
+        good = sum(self.passed(error, tolerance) for _, error, tolerance in self.rows)
+        return good, len(self.rows) - good
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the comparison; 0 when everything compared is within its tolerance."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("prefixes", nargs="+", metavar="PREFIX")
+    parser.add_argument("--synth", type=Path, help="synth.py; default: beside the first PREFIX")
+    parser.add_argument("--dtype", default="float64", choices=("float64", "float32"))
+    parser.add_argument("--manifest", type=Path, help="CLIP weights of text_embed; default: richsem_r50's")
+    options = parser.parse_args(arguments)
+    report = Report()
+    try:
+        synth = load_synth(options.synth or Path(options.prefixes[0]).parent / "synth.py")
+        for prefix in options.prefixes:
+            print(f"== {prefix}")
+            if prefix.endswith("text_embed"):
+                compare_text(prefix, options.manifest, synth, report)
+            else:
+                compare_model(prefix, synth, getattr(torch, options.dtype), report)
+    except UserError as error:
+        print(f"parity: {error}", file=sys.stderr)
+        return 2
+    good, bad = report.summary()
+    print(f"{good} passed, {bad} failed")
+    return 0 if good and not bad else 1
+
+
+def load_synth(path: Path):
+    """The module that makes the weights and pictures."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; name the synth.py of the cases with --synth")
+    spec = importlib.util.spec_from_file_location("parity_synth", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read_json(path: Path):
+    """A JSON file's content; UserError where it is absent or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def compare_model(prefix: str, synth, dtype: torch.dtype, report: Report) -> None:
+    """All quantities of one detector case."""
+    case = read_json(Path(f"{prefix}.json"))
+    theirs = load_file(f"{prefix}.safetensors")
+    parts, checkpoint = imported(case, read_json(Path(f"{prefix}.manifest.json")), synth, dtype)
+    images, targets = batch(case, synth, dtype)
+    compare_inference(parts, images, theirs, report)
+    compare_training(parts, checkpoint, images, targets, case, theirs, report)
+
+
+def imported(
+    case: dict, manifest: dict, synth, dtype: torch.dtype
+) -> tuple[ModelParts, official.OfficialCheckpoint]:
+    """The case's official checkpoint, written to a file and read back like a downloaded one."""
+    config = load(ROOT / case["config"], case["overrides"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "official.pth"
+        arguments = argparse.Namespace(**{**config.to_dict(), "num_classes": case["num_classes"]})
+        torch.save({"model": synth.synth_state_dict(manifest), "args": arguments}, path)
+        checkpoint = official.load_official(path)
+    if checkpoint is None:
+        raise UserError(f"{case['config']}: the synthesised checkpoint is not recognised as an official one")
+    columns = case["num_classes"]
+    text = None
+    if official.embedded_clip(checkpoint.model) is not None:
+        # The case's vocabulary is synthetic too, not an encoding of names.
+        raw = synth.synth_tensor("text_embed.weight", (columns, text_width(checkpoint.model)))
+        text = TextEmbeddings(raw, official.logit_scale(checkpoint.model))
+    names = [f"column {i}" for i in range(columns)]
+    parts = build_official(config, checkpoint, names, [1] * columns, text=text)
+    parts.model.to(dtype)
+    if parts.teacher is not None:
+        parts.teacher.to(dtype)
+    return parts, checkpoint
+
+
+def text_width(model: dict[str, Tensor]) -> int:
+    """Width of the CLIP space that the official model projects to."""
+    return next(v.shape[1] for k, v in model.items() if k.endswith("clip.text_projection"))
+
+
+def batch(case: dict, synth, dtype: torch.dtype) -> tuple[PaddedImages, list[Target]]:
+    """The case's pictures, normalised and padded, and their ground truth."""
+    mean = torch.tensor(IMAGENET_MEAN, dtype=dtype).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, dtype=dtype).view(3, 1, 1)
+    pictures = [
+        (synth.synth_image(case["image_seed"] + i, h, w).to(dtype) - mean) / std
+        for i, (h, w) in enumerate(case["sizes"])
+    ]
+    images = PaddedImages.from_list(pictures)
+    targets = [
+        Target(torch.tensor(boxes, dtype=dtype).view(-1, 4), torch.tensor(labels).long(), i, size, size)
+        for i, (boxes, labels, size) in enumerate(
+            zip(case["targets"]["boxes"], case["targets"]["labels"], images.sizes, strict=True)
+        )
+    ]
+    return images, targets
+
+
+@torch.no_grad()
+def compare_inference(parts: ModelParts, images: PaddedImages, theirs: dict, report: Report) -> None:
+    """Backbone, memory, proposals, predictions and detections."""
+    parts.model.eval()
+    output = parts.model(images)
+    value = TOLERANCE["value"]
+    computed = {
+        "pred_boxes": output.final.boxes_cxcywh,
+        "pred_logits_first64": output.final.logits[..., :FIRST_COLUMNS],
+        "interm_top_logits": output.encoder.logits.amax(-1),
+        "memory_stride97": output.memory[:, ::MEMORY_STRIDE],
+        "memory_abs_mean": output.memory.abs().mean(),
+        "backbone_c5_mean": parts.model.backbone(images.tensor)[-1].mean((2, 3)),
+    }
+    for name, ours in computed.items():
+        report.absolute(name, ours, theirs[name], value)
+    for i, found in enumerate(parts.postprocess(output, images.sizes)):
+        order = matching_order(found.scores, found.labels, theirs[f"scores_{i}"], theirs[f"labels_{i}"])
+        report.absolute(f"scores_{i}", found.scores[order], theirs[f"scores_{i}"], value)
+        report.absolute(f"labels_{i}", found.labels[order], theirs[f"labels_{i}"], 0)
+        report.absolute(f"boxes_{i}", found.boxes_xyxy[order], theirs[f"boxes_{i}"], TOLERANCE["pixel"])
+
+
+def matching_order(scores: Tensor, labels: Tensor, their_scores: Tensor, their_labels: Tensor) -> Tensor:
+    """Our detections in the release's order, where near-equal scores traded places."""
+    order = list(range(len(scores)))
+    for place in range(min(len(order), len(their_labels))):
+        rest = [
+            k for k in range(place, len(order))
+            if abs(float(scores[order[k]] - their_scores[place])) < SCORE_TIE
+            and labels[order[k]] == their_labels[place]
+        ]  # fmt: skip
+        if rest and rest[0] != place:
+            order.insert(place, order.pop(rest[0]))
+    return torch.tensor(order)
+
+
+def compare_training(
+    parts: ModelParts,
+    checkpoint: official.OfficialCheckpoint,
+    images: PaddedImages,
+    targets: list[Target],
+    case: dict,
+    theirs: dict,
+    report: Report,
+) -> None:
+    """Teacher, losses, gradient norms and frozen parameters."""
+    parts.model.train()
+    output = parts.model(images, targets)
+    semantic = None
+    if parts.teacher is not None:
+        semantic = parts.teacher(images, targets)
+        seen = semantic.ground_truth.split([len(t) for t in targets])
+        for i, embedding in enumerate(seen):
+            logits = parts.model.head.classifier.text.logits(embedding)[:, :FIRST_COLUMNS]
+            report.absolute(f"teacher_embed_{i}", embedding, theirs[f"teacher_embed_{i}"], TOLERANCE["value"])
+            report.absolute(f"teacher_logits_{i}", logits, theirs[f"teacher_logits_{i}"], TOLERANCE["value"])
+    losses = parts.criterion(output, targets, semantic)
+    for name in sorted(losses.named.keys() | case["losses"].keys()):
+        ours, wanted = losses.named.get(name), case["losses"].get(name)
+        if ours is None or wanted is None:
+            report.add(
+                name + (" (absent in ours)" if ours is None else " (not computed there)"), float("inf"), 0
+            )
+            continue
+        report.relative(name, float(ours), wanted, TOLERANCE["loss"])
+    report.relative("total", float(losses.total.detach()), case["total"], TOLERANCE["loss"])
+    losses.total.backward()
+    parameters = dict(parts.model.named_parameters())
+    for name, norm in case["grad_norms"].items():
+        gradient = parameters[official.our_name(name)].grad
+        ours = 0.0 if gradient is None else float(gradient.norm())
+        report.relative(f"gradient of {name}", ours, norm, TOLERANCE["gradient"])
+    for name in case["frozen"]:
+        parameter = parameters.get(official.our_name(name) or "")
+        gradient = None if parameter is None else parameter.grad
+        report.add(f"frozen {name}", 0.0 if gradient is None else float(gradient.norm()), 0)
+
+
+def compare_text(prefix: str, manifest: Path | None, synth, report: Report) -> None:
+    """Text embeddings of class names by the CLIP inside a synthetic official checkpoint."""
+    import open_clip
+
+    case = read_json(Path(f"{prefix}.json"))
+    theirs = load_file(f"{prefix}.safetensors")
+    manifest = manifest or Path(prefix).parent / "richsem_r50.manifest.json"
+    clip_names = {k: v for k, v in read_json(manifest).items() if k.startswith("class_embed.clip.")}
+    clip = official.embedded_clip(synth.synth_state_dict(clip_names))
+    categories = [{"id": int(i), "name": c["name"]} for i, c in case["categories"].items()]
+    columns = max(c["id"] for c in categories) + 1
+    names = official.column_names(categories, columns)
+    unused = official.unused_columns(categories, columns)
+    ours = encode(clip.double(), open_clip.get_tokenizer("RN50"), names, unused)
+    for name, wanted in theirs.items():
+        for row, label in enumerate(names):
+            report.absolute(f"{name}[{row}] {label}", ours[row], wanted[row], TOLERANCE["value"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
