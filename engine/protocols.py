@@ -31,7 +31,7 @@ class Criterion(Protocol):
 class Teacher(Protocol):
     """Frozen; called under no_grad in training only."""
 
-    def __call__(self, images: PaddedImages) -> Any: ...
+    def __call__(self, images: PaddedImages, targets: Sequence[Target]) -> Any: ...
 
 
 class Postprocess(Protocol):

@@ -85,7 +85,7 @@ class Stepper:
         with autocast(self.settings.device, self.settings.autocast_dtype):
             if self.task.teacher is not None:
                 with torch.no_grad():
-                    semantic = self.task.teacher(images)
+                    semantic = self.task.teacher(images, targets)
             output = self.task.model(images, targets)
         return self.task.criterion(output, targets, semantic)
 

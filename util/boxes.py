@@ -6,6 +6,8 @@
 import torch
 from torch import Tensor
 
+GIOU_EPS = 1e-6
+
 
 def box_cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
     """(..., 4) cxcywh -> (..., 4) xyxy, same unit."""
@@ -33,6 +35,5 @@ def generalized_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     area_a = (a_xyxy[..., 2:] - a_xyxy[..., :2]).prod(-1)
     area_b = (b_xyxy[..., 2:] - b_xyxy[..., :2]).prod(-1)
     union = area_a + area_b - intersection
-    # Two empty boxes have no union: their overlap is 0, not NaN.
-    tiny = torch.finfo(union.dtype).tiny
-    return intersection / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+    # The release's guard against empty boxes. It moves the loss of small boxes by some 1e-5.
+    return intersection / (union + GIOU_EPS) - (hull - union) / (hull + GIOU_EPS)

@@ -111,6 +111,8 @@ class Teacher(nn.Module):
             height_stride = picture_size[0] / features.shape[-2]
             width_stride = picture_size[1] / features.shape[-1]
         unit = regions.new_tensor((1.0, width_stride, height_stride, width_stride, height_stride))
+        # Under autocast the map is in 16 bit; places in it must not be.
+        features = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
         pooled = roi_align(features, (regions / unit).to(features.dtype), self.grid, aligned=True)
         if isinstance(self.visual, ModifiedResNet):
             if not len(pooled):
