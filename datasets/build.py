@@ -117,6 +117,8 @@ def build_datasets(
         seed=settings.seed,
         rare=settings.dataset_file != "lvis_openvocab",
     )
+    if settings.dataset_file == "lvis_openvocab" and not any(classes.frequencies):
+        raise UserError(f"lvis_openvocab: the categories of {train_annotations.name} have no `frequency`")
     if not len(train_set.boxes):
         raise UserError(f"{train_annotations.name}: has no box that can be learned from")
     image_level = _image_level(config, settings, classes, train_annotations) if config.use_imagenet else None

@@ -26,6 +26,9 @@ class Turns:
         return main_batches // self.main * self.sub
 
 
+ONE_TO_ONE = Turns()
+
+
 class MixedBatchSampler:
     """Lists of Draws; each list is a batch of one stream, marked in `Draw.stream`.
 
@@ -44,7 +47,7 @@ class MixedBatchSampler:
         *,
         sub: int = 0,
         sub_batch_size: int = 0,
-        turns: Turns = Turns(),
+        turns: Turns = ONE_TO_ONE,
     ) -> None:
         self.main = main
         self.batch_size = batch_size

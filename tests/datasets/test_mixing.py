@@ -1,11 +1,13 @@
 import pytest
 
-from datasets.mixing import MAIN, SUB, MixedBatchSampler, Streams, Turns
+from datasets.mixing import MAIN, ONE_TO_ONE, SUB, MixedBatchSampler, Streams, Turns
 from datasets.samplers import ShuffledSampler
 from datasets.samples import Draw
 
 
-def batches(rank=0, world_size=1, batch_size=2, epoch=0, turns=Turns(), sub=7, pictures=20, sub_batch_size=3):
+def batches(
+    rank=0, world_size=1, batch_size=2, epoch=0, turns=ONE_TO_ONE, sub=7, pictures=20, sub_batch_size=3
+):
     main = ShuffledSampler(pictures, seed=1, rank=rank, world_size=world_size)
     sampler = MixedBatchSampler(main, batch_size, sub=sub, sub_batch_size=sub_batch_size, turns=turns)
     sampler.set_epoch(epoch)

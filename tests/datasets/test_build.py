@@ -1,0 +1,205 @@
+"""The whole data side through its one door, with the real config."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from config.schema import Config
+from datasets.build import RunSettings, build_datasets
+from tests.datasets import tiny
+from util.errors import UserError
+from util.structures import PaddedImages
+
+CONFIG = Config(
+    data_aug_scales=(48, 60),
+    data_aug_max_size=100,
+    data_aug_scales2_resize=(50, 60),
+    data_aug_scales2_crop=(30, 50),
+    mosaic_size=64,
+    rfs_repeat_sh=0.3,
+    batch_size=2,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny.write_all(tmp_path_factory.mktemp("data"))
+
+
+def build(data, config=CONFIG, train=True, class_names=None, **settings):
+    return build_datasets(config, RunSettings(str(data), **settings), train=train, class_names=class_names)
+
+
+def fingerprint(loader, epoch=0):
+    loader.set_epoch(epoch)
+    return [
+        (
+            images.sizes,
+            images.tensor.sum().item(),
+            [(t.image_id, t.image_level, t.boxes_cxcywh.tolist(), t.labels.tolist()) for t in targets],
+        )
+        for images, targets in loader
+    ]
+
+
+def test_train_loader_alternates_pure_batches_of_its_true_length(data):
+    parts = build(data)
+    batches = list(parts.train_loader)
+    assert len(batches) == len(parts.train_loader) > 4
+    for number, (images, targets) in enumerate(batches):
+        assert isinstance(images, PaddedImages) and isinstance(targets, tuple)
+        assert images.tensor.dtype == torch.float32 and images.tensor.shape[:2] == (2, 3)
+        assert {t.image_level for t in targets} == {number % 2 == 1}
+        for target, size in zip(targets, images.sizes, strict=True):
+            assert target.size == size
+            assert ((target.boxes_cxcywh >= 0) & (target.boxes_cxcywh <= 1)).all()
+            assert (target.boxes_cxcywh[:, 2:] > 0).all()
+
+
+def test_classes_come_from_the_detection_file_never_from_the_image_level_one(data):
+    content = json.loads((data / "imagenet-lvis" / "imagenet_lvis_image_info.json").read_text())
+    assert {c["name"] for c in content["categories"]} == {n for n, _, _ in tiny.CLASSES}
+    classes = build(data).classes
+    assert classes.names == ("red_square", "green_square", "blue_square") and classes.ids == (1, 2, 5)
+    assert classes.image_counts == (9, 5, 1) and classes.frequencies == ("f", "c", "r")
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(data):
+    alone, helped = (build(data, num_workers=n).train_loader for n in (0, 2))
+    for epoch in (0, 1, 5):
+        assert fingerprint(alone, epoch) == fingerprint(helped, epoch)
+    assert fingerprint(alone, 0) != fingerprint(alone, 1)
+
+
+def test_an_epoch_can_be_repeated_and_seeds_differ(data):
+    parts = build(data)
+    assert fingerprint(parts.train_loader, 3) == fingerprint(build(data).train_loader, 3)
+    assert fingerprint(parts.train_loader, 3) != fingerprint(build(data, seed=1).train_loader, 3)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"use_rfs": False}, {"use_rfs": False, "use_cas": True}])
+def test_two_ranks_see_what_one_sees(data, sampling):
+    config = replace(CONFIG, **sampling)
+    single = fingerprint(build(data, replace(config, batch_size=4)).train_loader, 2)
+    ranks = [fingerprint(build(data, config, rank=r, world_size=2).train_loader, 2) for r in range(2)]
+    assert len(single) == len(ranks[0]) == len(ranks[1]) > 0
+    for whole, *parts in zip(single, *ranks, strict=True):
+        mixed = [
+            target for pair in zip(*(targets for _, _, targets in parts), strict=True) for target in pair
+        ]
+        assert whole[2] == mixed
+        assert whole[1] == pytest.approx(sum(total for _, total, _ in parts), rel=1e-3, abs=0.5)
+
+
+def test_validation_shows_each_picture_once_over_uneven_ranks(data):
+    seen = []
+    for rank in range(3):
+        loader = build(data, train=False, rank=rank, world_size=3).val_loader
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        seen += [t.image_id for _, targets in batches for t in targets]
+    assert sorted(seen) == [100, 101, 102, 103, 104]
+
+
+def test_validation_batches(data):
+    loader = build(data, replace(CONFIG, eval_batch_size=2), train=False).val_loader
+    assert [len(images) for images, _ in loader] == [2, 2, 1]
+    images, targets = next(iter(loader))
+    assert images.sizes[0] == (60, 80) and targets[0].original_size == (60, 80)
+
+
+def test_fix_size_gives_every_detection_picture_one_size(data):
+    config = replace(CONFIG, use_imagenet=False)
+    parts = build(data, config, fix_size=True)
+    assert {s for images, _ in parts.train_loader for s in images.sizes} == {(60, 100)}
+    assert {s for images, _ in parts.val_loader for s in images.sizes} == {(60, 100)}
+
+
+def test_evaluation_needs_no_training_data(data, tmp_path):
+    tiny.write_detection(tmp_path, "val", 3)
+    parts = build(tmp_path, train=False)
+    assert parts.train_loader is None and len(parts.val_loader) == 3
+
+
+def test_open_vocabulary_trains_without_rare_boxes_and_evaluates_with_them(data):
+    parts = build(data, dataset_file="lvis_openvocab")
+    assert set(parts.train_set.boxes.labels.tolist()) == {0, 1}
+    assert set(parts.val_set.boxes.labels.tolist()) == {0, 1, 2}
+    assert set(parts.image_level_set.labels.tolist()) == {0, 1, 2}
+    assert len(parts.train_set) == 9 and len(parts.classes) == 3
+
+
+def test_a_checkpoints_class_order_is_kept(data):
+    parts = build(data, class_names=["none", "blue_square", "red_square", "green_square"])
+    assert parts.classes.ids == (-1, 5, 1, 2)
+    assert set(parts.train_set.boxes.labels.tolist()) == {1, 2, 3}
+    assert set(parts.image_level_set.labels.tolist()) == {1, 2, 3}
+
+
+def test_without_mosaic_and_without_the_image_level_stream(data):
+    parts = build(data, replace(CONFIG, imagenet_use_mosaic=False))
+    assert all(len(t) == 1 for _, targets in parts.train_loader for t in targets if t.image_level)
+    parts = build(data, replace(CONFIG, use_imagenet=False))
+    assert parts.image_level_set is None
+    assert not any(t.image_level for _, targets in parts.train_loader for t in targets)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damage_in_workers_is_one_line_in_evaluation_and_counted_in_training(tmp_path, workers, caplog):
+    data = tiny.write_all(tmp_path)
+    for name in ("train2017/000000000002.png", "val2017/000000000101.png"):
+        (data / "lvis_v1" / name).write_bytes(b"\x89PNG not really")
+    parts = build(data, num_workers=workers)
+    for epoch in range(3):
+        parts.train_loader.set_epoch(epoch)
+        assert len(list(parts.train_loader)) == len(parts.train_loader)
+    assert parts.train_loader.damaged() == ["train2017/000000000002.png"]
+    with pytest.raises(UserError, match=r"val2017/000000000101\.png: does not decode") as caught:
+        list(parts.val_loader)
+    assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
+
+
+def spoiled(root, split, change):
+    path = root / "lvis_v1" / "annotations" / f"lvis_v1_{split}.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("split", "change", "message"),
+    [
+        ("train", lambda c: c["annotations"].clear(), "has no box that can be learned from"),
+        ("train", lambda c: c["categories"].pop(), "category id 5, which `categories` does not list"),
+        (
+            "val",
+            lambda c: c["categories"][0].update(name="pink"),
+            "class 'pink' of lvis_v1_val.json is not in",
+        ),
+        ("val", lambda c: (c["images"].clear(), c["annotations"].clear()), "lists no pictures"),
+    ],
+)
+def test_bad_data_stops_with_one_line(tmp_path, split, change, message):
+    data = tiny.write_all(tmp_path)
+    spoiled(data, split, change)
+    with pytest.raises(UserError, match=message) as caught:
+        build(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_that_contradict_the_data(data):
+    with pytest.raises(UserError, match="num_classes=7 contradicts"):
+        build(data, replace(CONFIG, num_classes=7, dn_labelbook_size=7))
+    with pytest.raises(UserError, match="fewer than one batch of 64"):
+        build(data, replace(CONFIG, batch_size=64))
+    with pytest.raises(UserError, match=r"class 'red_square' .* is not among the 1 classes"):
+        build(data, class_names=["blue_square"])
+
+
+def test_open_vocabulary_needs_frequencies(tmp_path):
+    data = tiny.write_all(tmp_path)
+    spoiled(data, "train", lambda c: [entry.pop("frequency") for entry in c["categories"]])
+    with pytest.raises(UserError, match=r"lvis_openvocab: .* have no `frequency`"):
+        build(data, dataset_file="lvis_openvocab")
