@@ -7,7 +7,6 @@ bytes.
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="image-level pictures per class, on average",
     )
     parser.add_argument("--side", type=int, default=default.side, help="width and height of boxed pictures")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that draw")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     return parser.parse_args(arguments)
 
 

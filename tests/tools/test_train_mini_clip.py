@@ -1,0 +1,186 @@
+"""The small teacher: what it learns from, that it learns, and that the detector's loader reads it back."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from models.richsem.clip import load_clip
+from models.richsem.teacher import Teacher
+from tools.mini_clip import canvas, loss, model
+from tools.mini_clip.evaluate import box_accuracy, class_texts, picture_accuracy
+from tools.mini_clip.model import MiniClipSize
+from tools.mini_clip.pictures import Labelled, load_tree
+from tools.mini_clip.train import TrainSettings, train
+from tools.train_mini_clip import main
+from util.boxes import box_xyxy_to_cxcywh
+from util.errors import UserError
+from util.structures import PaddedImages, Target
+
+TINY = MiniClipSize(embed_dim=16, vision_width=8, image_size=64, text_width=16, text_heads=2, text_layers=1)
+COLOURS = {"red_thing": (220, 30, 30), "blue_thing": (30, 30, 220), "green_thing": (30, 200, 30)}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Three classes told by colour alone, and a fourth that has a name and no picture."""
+    root = tmp_path_factory.mktemp("tree")
+    images, rng = [], np.random.default_rng(0)
+    for class_id, (name, colour) in enumerate(COLOURS.items(), start=1):
+        (root / "images" / name).mkdir(parents=True)
+        for i in range(8):
+            pixels = np.clip(rng.normal(colour, 25, (70, 90, 3)), 0, 255).astype(np.uint8)
+            file_name = f"{name}/{i}.png"
+            Image.fromarray(pixels).save(root / "images" / file_name)
+            images.append({"id": len(images) + 1, "file_name": file_name, "pos_category_ids": [class_id]})
+    categories = [{"id": i, "name": n} for i, n in enumerate([*COLOURS, "unseen_thing"], start=1)]
+    content = {"categories": categories, "images": images, "annotations": []}
+    (root / "imagenet_lvis_image_info.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(tree):
+    data = load_tree(tree, 64, 0.25, np.random.default_rng(0))
+    settings = TrainSettings(steps=30, canvases=2, canvas_side=128, tile=(40, 70), warmup=5, lr=5e-3)
+    losses: list[str] = []
+    clip = train(data, TINY, settings, torch.device("cpu"), report=losses.append)
+    model.round_to_file(clip)
+    return data, clip
+
+
+def test_the_tree_is_split_by_class_and_shrunk(tree):
+    data = load_tree(tree, 64, 0.25, np.random.default_rng(0))
+    assert data.names == (*COLOURS, "unseen_thing")
+    assert np.bincount(data.train.labels).tolist() == [6, 6, 6]
+    assert np.bincount(data.held_out.labels).tolist() == [2, 2, 2]
+    assert all(min(p.size) == 64 for p in data.train.pictures)
+    assert len(load_tree(tree, 64, 0.0, np.random.default_rng(0)).held_out) == 0
+
+
+def test_a_broken_tree_is_named(tree, tmp_path):
+    with pytest.raises(UserError, match="imagenet_lvis_image_info"):
+        load_tree(tmp_path, 64, 0.1, np.random.default_rng(0))
+    content = json.loads((tree / "imagenet_lvis_image_info.json").read_text())
+    content["images"][3]["file_name"] = "red_thing/absent.png"
+    (tmp_path / "imagenet_lvis_image_info.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="not readable as a picture"):
+        load_tree(tmp_path, 64, 0.1, np.random.default_rng(0))
+
+
+def test_classes_are_drawn_equally_often_and_every_picture_before_any_repeats():
+    labels = np.array([0] * 2 + [1] * 10)
+    order = canvas.balanced_order(labels, np.random.default_rng(0))
+    drawn = [next(order) for _ in range(40)]
+    assert (labels[drawn] == 0).sum() == 20
+    of_one = [d for d in drawn if labels[d] == 1]
+    assert sorted(of_one[:10]) == sorted(of_one[10:]) == list(range(2, 12))
+
+
+def test_a_canvas_is_covered_by_its_regions():
+    pictures = tuple(Image.new("RGB", (50, 40), (c, c, c)) for c in (40, 200))
+    data = Labelled(pictures, np.array([0, 1]))
+    rng = np.random.default_rng(0)
+    batch = canvas.draw_batch(data, canvas.balanced_order(data.labels, rng), 3, 128, (30, 60), rng)
+    assert batch.pixels.shape == (3, 128, 128, 3)
+    covered = np.zeros((3, 128, 128), dtype=int)
+    for number, x0, y0, x1, y1 in batch.regions.astype(int):
+        covered[number, y0:y1, x0:x1] += 1
+    assert (covered == 1).all()
+    for (number, x0, y0, x1, y1), label in zip(batch.regions.astype(int), batch.labels, strict=True):
+        assert (batch.pixels[number, y0:y1, x0:x1].mean() > 120) == bool(label)
+
+
+def test_the_fast_pool_is_open_clips_pool():
+    torch.manual_seed(0)
+    pool = model.build(TINY).visual.attnpool
+    features = torch.randn(5, 256, 2, 2)
+    torch.testing.assert_close(model.attention_pool(pool, features), pool(features), rtol=1e-4, atol=1e-5)
+
+
+def test_losses_are_lowest_for_the_right_match():
+    image = F.normalize(torch.eye(3)[[0, 0, 1, 2]] + 0.1, dim=-1)
+    text, labels = torch.eye(3), torch.tensor([0, 0, 1, 2])
+    right = loss.contrastive_loss(image, text, labels, torch.tensor(20.0))
+    wrong = loss.contrastive_loss(image, text, labels.roll(1), torch.tensor(20.0))
+    assert right < 0.5 < wrong
+    # A text that no region shows is a negative, not a division by zero.
+    more = loss.contrastive_loss(image, torch.eye(4)[:, :3], labels, torch.tensor(20.0))
+    assert torch.isfinite(more)
+    assert loss.spread_loss(torch.eye(4)).abs() < 1e-6 < loss.spread_loss(torch.ones(4, 3) / 3**0.5)
+
+
+def test_it_learns_in_thirty_steps(trained):
+    data, clip = trained
+    texts = class_texts(clip, data.names)
+    assert picture_accuracy(clip, data.held_out, texts) == 1.0
+    assert 1 < clip.logit_scale.exp() <= 100
+    # Names without a picture get a direction of their own.
+    assert (texts[3] @ texts[:3].T).max() < 0.95
+
+
+def test_the_detectors_loader_reads_the_same_model_back(trained, tmp_path):
+    _, clip = trained
+    config, weights = model.save(clip, TINY, tmp_path, "tiny_test_clip")
+    read = load_clip(str(config), str(weights))
+    pixels = torch.randn(2, 3, 64, 64)
+    tokens = torch.randint(1, 400, (2, 32))
+    with torch.no_grad():
+        torch.testing.assert_close(read.encode_image(pixels), clip.encode_image(pixels), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(read.encode_text(tokens), clip.encode_text(tokens), rtol=1e-4, atol=1e-4)
+    state = read.state_dict()
+    assert all(torch.equal(state[k], v) for k, v in clip.state_dict().items())
+    default = model.save(model.build(MiniClipSize()), MiniClipSize(), tmp_path, "full")[1]
+    assert default.stat().st_size <= 8e6
+
+
+def test_regions_are_those_of_the_teacher(trained):
+    _, clip = trained
+    rng = np.random.default_rng(0)
+    picture = torch.from_numpy(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8))
+    boxes = torch.tensor([[10.0, 20.0, 60.0, 80.0], [0.0, 0.0, 128.0, 96.0]])
+    regions = torch.cat((torch.zeros(2, 1), boxes), dim=1)
+    with torch.no_grad():
+        ours = F.normalize(model.encode_regions(clip.visual, model.normalise(picture[None]), regions), dim=-1)
+    mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+    student = ((picture / 255 - mean) / std).permute(2, 0, 1)
+    target = Target(
+        box_xyxy_to_cxcywh(boxes) / torch.tensor([128, 96, 128, 96]),
+        torch.zeros(2, dtype=torch.int64),
+        1,
+        (96, 128),
+        (96, 128),
+    )
+    seen = Teacher(clip.visual)(PaddedImages.from_list([student]), (target,))
+    torch.testing.assert_close(seen.ground_truth, ours, rtol=0, atol=1e-4)
+
+
+def test_boxes_of_scenes_can_be_measured(trained, tmp_path):
+    data, clip = trained
+    (tmp_path / "val2017").mkdir()
+    scene = np.zeros((64, 128, 3), dtype=np.uint8)
+    scene[:, :64], scene[:, 64:] = COLOURS["red_thing"], COLOURS["blue_thing"]
+    Image.fromarray(scene).save(tmp_path / "val2017/1.png")
+    content = {
+        "images": [{"id": 1, "coco_url": "http://x/val2017/1.png"}],
+        "categories": [{"id": i + 1, "name": n, "frequency": "f"} for i, n in enumerate(data.names)],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "bbox": [0, 0, 64, 64]},
+            {"image_id": 1, "category_id": 2, "bbox": [64, 0, 64, 64]},
+        ],
+    }
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    result = box_accuracy(clip, tmp_path / "val.json", tmp_path, class_texts(clip, data.names), 2.0)
+    assert set(result) == {"all", "f"} and result["all"] == 1.0
+
+
+def test_the_command_writes_both_files(tree, tmp_path, capsys):
+    main(["--pictures", str(tree), "--output", str(tmp_path / "clip"), "--steps", "1"])
+    assert (tmp_path / "clip/mini_clip.json").is_file()
+    assert (tmp_path / "clip/mini_clip.safetensors").is_file()
+    assert "held-out pictures, top-1 of 4" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--steps"):
+        main(["--pictures", str(tree), "--output", str(tmp_path), "--steps", "0"])

@@ -1,0 +1,75 @@
+"""Accuracies of a trained teacher. Nothing here is used in training."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from PIL import Image
+from torch import Tensor
+
+from .model import encode_regions, normalise
+from .pictures import Labelled
+from .train import TEMPLATES
+
+
+@torch.no_grad()
+def class_texts(model: CLIP, names: Sequence[str]) -> Tensor:
+    """(C, E) unit vectors: the mean over all templates, as RichSem's classifier has them."""
+    tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
+    rows = []
+    for name in names:
+        tokens = tokenizer([template(name) for template in TEMPLATES]).to(model.logit_scale.device)
+        rows.append(model.encode_text(tokens).mean(0))
+    return F.normalize(torch.stack(rows).float(), dim=-1)
+
+
+@torch.no_grad()
+def _regions(model: CLIP, picture: Image.Image, boxes_xyxy: np.ndarray, scale: float) -> Tensor:
+    """(N, 4) boxes in pixels of `picture`, which the trunk sees enlarged `scale` times -> (N, E) unit."""
+    size = [max(32, round(s * scale)) for s in picture.size]
+    pixels = torch.from_numpy(
+        np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)).copy()
+    )
+    boxes = torch.as_tensor(boxes_xyxy, dtype=torch.float32) * scale
+    regions = torch.cat((torch.zeros(len(boxes), 1), boxes), dim=1)
+    device = model.logit_scale.device
+    features = encode_regions(model.visual, normalise(pixels[None].to(device)), regions.to(device))
+    return F.normalize(features, dim=-1)
+
+
+def picture_accuracy(model: CLIP, data: Labelled, texts: Tensor) -> float:
+    """Share of pictures whose own class is the nearest text. NaN without pictures."""
+    right = [
+        int((_regions(model, p, np.array([[0, 0, *p.size]]), 1.0) @ texts.T).argmax()) == label
+        for p, label in zip(data.pictures, data.labels, strict=True)
+    ]
+    return float(np.mean(right)) if right else float("nan")
+
+
+def box_accuracy(
+    model: CLIP, annotations: Path, root: Path, texts: Tensor, scale: float, most_pictures: int = 300
+) -> dict[str, float]:
+    """Top-1 over boxes of LVIS-format annotations: of all ('all'), and by class frequency ('r', 'c', 'f')."""
+    content = json.loads(annotations.read_text(encoding="utf-8"))
+    categories = sorted(content["categories"], key=lambda c: c["id"])
+    row = {c["id"]: i for i, c in enumerate(categories)}
+    things: dict[int, list[dict]] = {}
+    for annotation in content["annotations"]:
+        things.setdefault(annotation["image_id"], []).append(annotation)
+    right: dict[str, list[bool]] = {}
+    for image in [i for i in content["images"] if i["id"] in things][:most_pictures]:
+        boxes = np.array([t["bbox"] for t in things[image["id"]]])
+        boxes[:, 2:] += boxes[:, :2]
+        with Image.open(root.joinpath(*image["coco_url"].split("/")[-2:])) as picture:
+            guesses = (_regions(model, picture, boxes, scale) @ texts.T).argmax(1).tolist()
+        for thing, guess in zip(things[image["id"]], guesses, strict=True):
+            category = categories[row[thing["category_id"]]]
+            hit = guess == row[category["id"]]
+            for group in ("all", category["frequency"]):
+                right.setdefault(group, []).append(hit)
+    return {group: float(np.mean(hits)) for group, hits in right.items()}

@@ -1,0 +1,110 @@
+"""The small open_clip model, an attention-pooled ResNet and a text transformer, and its two files."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.model import CLIP
+from open_clip.modified_resnet import AttentionPool2d
+from safetensors.torch import save_file
+from torch import Tensor
+from torchvision.ops import roi_align
+
+STRIDE = 32
+
+
+@dataclass(frozen=True)
+class MiniClipSize:
+    """The default keeps the float16 file under 8 MB: more than half of it is the tokenizer's vocabulary."""
+
+    embed_dim: int = 128
+    vision_layers: tuple[int, int, int, int] = (1, 1, 1, 1)
+    vision_width: int = 16
+    image_size: int = 128
+    text_width: int = 48
+    text_heads: int = 4
+    text_layers: int = 2
+    context_length: int = 32
+
+
+def model_config(size: MiniClipSize) -> dict:
+    """open_clip's JSON configuration."""
+    return {
+        "embed_dim": size.embed_dim,
+        "quick_gelu": True,
+        "vision_cfg": {
+            "layers": list(size.vision_layers),
+            "width": size.vision_width,
+            "image_size": size.image_size,
+        },
+        "text_cfg": {
+            "context_length": size.context_length,
+            "vocab_size": 49408,
+            "width": size.text_width,
+            "heads": size.text_heads,
+            "layers": size.text_layers,
+        },
+    }
+
+
+def build(size: MiniClipSize) -> CLIP:
+    """The model with fresh weights from torch's global random state."""
+    return CLIP(**model_config(size))
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 with CLIP's mean and standard deviation."""
+    mean, std = (
+        torch.tensor(v, device=pixels.device) * 255 for v in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    )
+    # The permutation leaves torch's channels_last layout, in which CPU convolutions are fastest.
+    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def attention_pool(pool: AttentionPool2d, features: Tensor) -> Tensor:
+    """The same numbers as `pool(features)`, (R, D, g, g) -> (R, E), several times faster.
+
+    open_clip lets every cell ask and keeps only the mean's answer; here only the mean asks.
+    """
+    cells = features.flatten(2).transpose(1, 2)
+    cells = torch.cat((cells.mean(dim=1, keepdim=True), cells), dim=1) + pool.positional_embedding
+    query = pool.q_proj(cells[:, :1])
+    key, value = pool.k_proj(cells), pool.v_proj(cells)
+    query, key, value = (t.unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
+    attention = (query * query.shape[-1] ** -0.5 @ key.transpose(2, 3)).softmax(dim=-1)
+    return pool.c_proj((attention @ value).flatten(1))
+
+
+def encode_regions(visual: torch.nn.Module, pixels: Tensor, regions: Tensor) -> Tensor:
+    """What RichSem's teacher computes, with gradients: pixels (B, 3, H, W), regions (R, 5) -> (R, E)."""
+    x = visual.stem(pixels)
+    for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        x = stage(x)
+    grid = round((visual.attnpool.positional_embedding.shape[0] - 1) ** 0.5)
+    pooled = roi_align(x.float(), regions, grid, spatial_scale=1 / STRIDE, aligned=True)
+    return attention_pool(visual.attnpool, pooled)
+
+
+def round_to_file(model: CLIP) -> None:
+    """Rounds the weights, in place, to the float16 of the file: what is measured is what is shipped."""
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half().float())
+
+
+def save(model: CLIP, size: MiniClipSize, folder: Path, name: str = "mini_clip") -> tuple[Path, Path]:
+    """Writes `name.json` and `name.safetensors` (float16).
+
+    `open_clip.add_model_config(json)`, then `open_clip.create_model(name, pretrained=weights)` reads them;
+    in a RichSem configuration they are `clip_model` and `clip_pretrained`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config, weights = folder / f"{name}.json", folder / f"{name}.safetensors"
+    config.write_text(json.dumps(model_config(size), indent=2) + "\n", encoding="utf-8")
+    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    metadata = {"size": json.dumps(asdict(size))}
+    save_file({k: v.contiguous() for k, v in state.items()}, weights, metadata=metadata)
+    return config, weights

@@ -1,0 +1,131 @@
+"""The training loop."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+
+from .canvas import CanvasBatch, balanced_order, draw_batch
+from .loss import contrastive_loss, spread_loss, word_loss
+from .model import MiniClipSize, build, encode_regions, normalise
+from .pictures import ImageLevelTree
+
+TEMPLATES: tuple[Callable[[str], str], ...] = (lambda name: f"{name}.", *open_clip.OPENAI_IMAGENET_TEMPLATES)
+# As in CLIP's paper.
+MAX_SCALE = 100.0
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Regions come `canvases` canvases at a time; `tile`: least and most pixels of a picture on them."""
+
+    steps: int = 600
+    canvases: int = 5
+    canvas_side: int = 288
+    tile: tuple[float, float] = (60, 130)
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warmup: int = 40
+    spread: float = 0.1
+    words: float = 0.0
+    most_texts: int = 256
+    seed: int = 0
+    amp: bool = True
+
+
+def parameter_groups(model: CLIP, weight_decay: float) -> list[dict]:
+    """Decay for matrices alone; not for the vocabulary, most of which never gets a gradient."""
+    decayed, free = [], []
+    for name, parameter in model.named_parameters():
+        small = parameter.ndim < 2 or "embedding" in name or name == "logit_scale"
+        (free if small else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def encode_names(
+    model: CLIP, names: list[str], templates: list[Callable[[str], str]], tokenizer
+) -> torch.Tensor:
+    """One caption for each name -> (T, E) unit vectors."""
+    tokens = tokenizer([template(name) for template, name in zip(templates, names, strict=True)])
+    return F.normalize(model.encode_text(tokens.to(model.logit_scale.device)), dim=-1)
+
+
+def train(
+    tree: ImageLevelTree, size: MiniClipSize, settings: TrainSettings, device: torch.device, report=print
+) -> CLIP:
+    """Trains a new model on `tree.train` and returns it in evaluation mode."""
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    model = build(size).to(device, memory_format=torch.channels_last)
+    tokenizer = open_clip.SimpleTokenizer(context_length=size.context_length)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.98)
+    )
+    order = balanced_order(tree.train.labels, rng)
+    start, losses = time.perf_counter(), []
+    for step in range(settings.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * _schedule(step, settings)
+        batch = draw_batch(tree.train, order, settings.canvases, settings.canvas_side, settings.tile, rng)
+        loss = _loss(model, tree.names, batch, tokenizer, settings, rng)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(MAX_SCALE))
+        losses.append(loss.item())
+        if (step + 1) % 50 == 0 or step + 1 == settings.steps:
+            seconds = time.perf_counter() - start
+            report(
+                f"step {step + 1}/{settings.steps}  loss {np.mean(losses[-50:]):.3f}  "
+                f"scale {model.logit_scale.exp().item():.1f}  {seconds:.0f} s"
+            )
+    return model.eval()
+
+
+def _schedule(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, then a half cosine to 1 % of the rate."""
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _loss(
+    model: CLIP,
+    names: tuple[str, ...],
+    batch: CanvasBatch,
+    tokenizer,
+    settings: TrainSettings,
+    rng: np.random.Generator,
+) -> torch.Tensor:
+    device = model.logit_scale.device
+    model.train()
+    # The classes of the batch first, then others: names that no region shows are negatives.
+    present, labels = np.unique(batch.labels, return_inverse=True)
+    absent = rng.permutation(np.setdiff1d(np.arange(len(names)), present))
+    rows = np.concatenate((present, absent))[: max(settings.most_texts, len(present))]
+    templates = [TEMPLATES[i] for i in rng.integers(len(TEMPLATES), size=len(rows))]
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.amp):
+        regions = torch.from_numpy(batch.regions).to(device)
+        image = encode_regions(model.visual, normalise(torch.from_numpy(batch.pixels).to(device)), regions)
+    image = F.normalize(image.float(), dim=-1)
+    text = encode_names(model, [names[i] for i in rows], templates, tokenizer)
+    labels = torch.from_numpy(labels.astype(np.int64)).to(device)
+    scale = model.logit_scale.exp()
+    loss = contrastive_loss(image, text, labels, scale) + settings.spread * spread_loss(text)
+    if settings.words:
+        in_name = [set(names[i].split("_")) for i in rows]
+        words = sorted(set().union(*(in_name[i] for i in labels.unique().tolist())))
+        belongs = torch.tensor([[w in n for w in words] for n in in_name]).to(device)[labels]
+        templates = [TEMPLATES[i] for i in rng.integers(len(TEMPLATES), size=len(words))]
+        encoded = encode_names(model, words, templates, tokenizer).float()
+        loss = loss + settings.words * word_loss(image, encoded, belongs, scale)
+    return loss

@@ -1,0 +1,206 @@
+"""Detects on any pictures: draws the boxes, and writes names, scores and boxes as JSON.
+
+python tools/predict.py CKPT PICTURE|FOLDER... [--output DIR] [--score 0.3]
+
+writes DIR/NAME.png for every picture and DIR/predictions.json. A checkpoint of this project needs nothing
+else; an official one does not hold its class names, so it needs `--annotations`, an LVIS file.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from PIL import Image
+
+from config import Config, from_official_args
+from datasets.json_file import load_json
+from datasets.pictures import PictureError, PictureFolder
+from datasets.samples import Sample, to_example
+from datasets.transforms import EvalPolicy
+from engine.checkpoint import evaluated_weights, read_checkpoint
+from engine.device import autocast
+from main import import_official
+from models.richsem import official
+from models.richsem.build import ModelParts, build_model, build_official
+from util import distributed
+from util.drawing import LabelledBox, draw_boxes
+from util.errors import UserError
+from util.structures import Detections, PaddedImages
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"))
+_DRAWN_SIDE = 480
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trained model with what it needs to look at a picture file."""
+
+    parts: ModelParts
+    class_names: tuple[str, ...]
+    policy: EvalPolicy
+    config: Config
+    device: torch.device
+
+    @torch.inference_mode()
+    def __call__(self, picture: torch.Tensor) -> Detections:
+        """(3, H, W) uint8 RGB -> detections in its pixels, best first, on the CPU."""
+        original = tuple(picture.shape[-2:])
+        sample = Sample.make(picture, torch.zeros(0, 4), torch.zeros(0))
+        image, _ = to_example(self.policy(sample, None), 0, original)
+        images = PaddedImages.from_list([image], self.config.pad_size_divisor).to(self.device)
+        dtype = getattr(torch, self.config.amp_dtype) if self.config.amp else None
+        with autocast(self.device, dtype):
+            output = self.parts.model(images)
+        return self.parts.postprocess(output, [original])[0].to("cpu")
+
+
+def load_detector(path: Path, device: torch.device, annotations: Path | None = None) -> Detector:
+    """The model of a checkpoint, with the weights, precision and picture size that its evaluation uses.
+
+    annotations: an LVIS file that names the columns of an official checkpoint; not read for ours.
+    Raises UserError for a file that is no checkpoint, or an official one without `annotations`.
+    """
+    content = read_checkpoint(path, import_official)
+    if "official" in content:
+        config, names, parts = _official_parts(content["official"], path, device, annotations)
+    else:
+        config, names = Config.from_dict(content["config"]), tuple(content["class_names"])
+        state = evaluated_weights(content)
+        parts = build_model(config, names, [0] * len(names), device, training=False, state=state)
+    parts.model.eval()
+    fixed = content["run"].get("fix_size", False)
+    policy = EvalPolicy(max(config.data_aug_scales), config.data_aug_max_size, fixed_size=fixed)
+    return Detector(parts, names, policy, config, device)
+
+
+def _official_parts(
+    source: official.OfficialCheckpoint, path: Path, device: torch.device, annotations: Path | None
+) -> tuple[Config, tuple[str, ...], ModelParts]:
+    if annotations is None:
+        raise UserError(
+            f"{path}: an official checkpoint has no class names; name an LVIS file with --annotations"
+        )
+    config = from_official_args(source.arguments)
+    categories = load_json(annotations)["categories"]
+    columns = official.class_columns(source.model, source.arguments)
+    names = official.column_names(categories, columns)
+    unused = official.unused_columns(categories, columns)
+    counts = [0] * columns
+    return config, names, build_official(config, source, names, counts, unused, device=device, training=False)
+
+
+def find_pictures(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """(folder, name below it) of every picture named, or inside a folder that is named.
+
+    Raises UserError for a path that is not there and for a folder without pictures.
+    """
+    found = []
+    for path in paths:
+        if path.is_file():
+            found.append((path.parent, Path(path.name)))
+        elif path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise UserError(f"{path}: holds no picture ({', '.join(sorted(SUFFIXES))}).")
+            found += [(path, p.relative_to(path)) for p in inside]
+        else:
+            raise UserError(f"{path}: no such picture or folder.")
+    return found
+
+
+def labelled(
+    detections: Detections, names: tuple[str, ...], least_score: float, most: int
+) -> list[LabelledBox]:
+    """The best `most` detections from `least_score` on."""
+    rows = zip(
+        detections.boxes_xyxy.tolist(), detections.labels.tolist(), detections.scores.tolist(), strict=True
+    )
+    return [
+        LabelledBox(tuple(box), names[label], score) for box, label, score in rows if score >= least_score
+    ][:most]
+
+
+def predict(
+    detect: Callable[[torch.Tensor], Detections],
+    names: tuple[str, ...],
+    pictures: Iterable[tuple[Path, Path]],
+    output: Path,
+    least_score: float,
+    most: int = 100,
+) -> tuple[list[dict], list[str]]:
+    """Draws every picture below `output`.
+
+    Returns:
+        The entries of the JSON, and a line for every picture that could not be read.
+    """
+    entries, damaged = [], []
+    for folder, name in pictures:
+        try:
+            picture = PictureFolder(folder).read(str(name))
+        except PictureError as error:
+            damaged.append(str(error))
+            continue
+        boxes = labelled(detect(picture), names, least_score, most)
+        drawn = output / name.parent / f"{name.name}.png"
+        drawn.parent.mkdir(parents=True, exist_ok=True)
+        draw_boxes(Image.fromarray(picture.permute(1, 2, 0).numpy()), boxes, least_side=_DRAWN_SIDE).save(
+            drawn
+        )
+        entries.append(
+            {
+                "file": str(folder / name),
+                "width": picture.shape[-1],
+                "height": picture.shape[-2],
+                "drawn": str(drawn),
+                "detections": [
+                    {"name": b.name, "score": b.score, "box_xyxy": [round(v, 2) for v in b.box_xyxy]}
+                    for b in boxes
+                ],
+            }
+        )
+    return entries, damaged
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("pictures", type=Path, nargs="+", help="pictures, or folders of pictures")
+    parser.add_argument("--output", type=Path, default=Path("predictions"), help="folder to write to")
+    parser.add_argument("--score", type=float, default=0.3, help="least score that is kept")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--annotations", type=Path, help="LVIS file with the class names of an official checkpoint"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    if not 0 <= args.score <= 1:
+        raise UserError(f"--score must lie in 0..1, not {args.score}.")
+    pictures = find_pictures(args.pictures)
+    detector = load_detector(args.checkpoint, distributed.setup(args.device), args.annotations)
+    entries, damaged = predict(detector, detector.class_names, pictures, args.output, args.score)
+    for line in damaged:
+        print(line, file=sys.stderr)
+    if not entries:
+        raise UserError(f"none of {len(pictures)} pictures could be read.")
+    path = args.output / "predictions.json"
+    path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    count = sum(len(e["detections"]) for e in entries)
+    skipped = f", {len(damaged)} not readable" if damaged else ""
+    print(f"{path}: {count} detections in {len(entries)} pictures{skipped}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,82 @@
+"""Trains a small CLIP on image-level pictures, as RichSem's teacher where OpenAI's weights are out of reach.
+
+python tools/train_mini_clip.py --pictures DATA/imagenet-lvis --output DATA/mini_clip
+
+writes mini_clip.json and mini_clip.safetensors: `clip_model` and `clip_pretrained` of a configuration.
+Only the image-level pictures and the class names are used: no boxes, no validation pictures.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.mini_clip.evaluate import box_accuracy, class_texts, picture_accuracy
+from tools.mini_clip.model import MiniClipSize, round_to_file, save
+from tools.mini_clip.pictures import load_tree
+from tools.mini_clip.train import TrainSettings, train
+from util.errors import UserError
+
+BOX_SCALES = (1.0, 2.0, 3.0)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    default = TrainSettings()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=Path, required=True, help="image-level tree in Detic's format")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the two files")
+    parser.add_argument("--steps", type=int, default=default.steps)
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--held-out", type=float, default=0.1, help="share of pictures kept to measure on")
+    parser.add_argument(
+        "--boxes", type=Path, help="LVIS-format folder (lvis_v1): also measure on its validation boxes"
+    )
+    return parser.parse_args(arguments)
+
+
+def report_boxes(model, lvis: Path, texts: torch.Tensor) -> None:
+    """Top-1 of the regions as the teacher pools them from whole scenes, at several enlargements."""
+    annotations = lvis / "annotations" / "lvis_v1_val.json"
+    for scale in BOX_SCALES:
+        result = box_accuracy(model, annotations, lvis, texts, scale)
+        print(
+            f"validation boxes, pictures x{scale:g}: " + "  ".join(f"{k} {v:.3f}" for k, v in result.items())
+        )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    if args.steps < 1:
+        raise UserError(f"--steps must be at least 1, not {args.steps}.")
+    if not 0 <= args.held_out < 1:
+        raise UserError(f"--held-out must lie in 0..1, not {args.held_out}.")
+    start = time.process_time()
+    settings, size = TrainSettings(steps=args.steps, seed=args.seed), MiniClipSize()
+    rng = np.random.default_rng(args.seed)
+    tree = load_tree(args.pictures, round(settings.tile[1] * 1.3), args.held_out, rng)
+    print(f"{len(tree.train)} pictures to train on, {len(tree.held_out)} held out, {len(tree.names)} names")
+    model = train(tree, size, settings, torch.device(args.device))
+    round_to_file(model)
+    config, weights = save(model, size, args.output)
+    texts = class_texts(model, tree.names)
+    print(
+        f"held-out pictures, top-1 of {len(tree.names)}: {picture_accuracy(model, tree.held_out, texts):.3f}"
+    )
+    if args.boxes:
+        report_boxes(model, args.boxes, texts)
+    seconds, megabytes = time.process_time() - start, weights.stat().st_size / 1e6
+    print(f"{config}, {weights} ({megabytes:.1f} MB): {seconds:.0f} CPU seconds")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
