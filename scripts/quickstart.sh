@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# From a fresh clone to a trained, evaluated long-tailed detector: data, teacher, training, evaluation, pictures.
+#
+#   bash scripts/quickstart.sh [FOLDER]      default: runs/quickstart; a finished step is not done again
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+started=$SECONDS
+
+out="${1:-runs/quickstart}"
+data="$out/data" teacher="$out/teacher" run="$out/run"
+step() { printf '\n== %s (%d s)\n' "$1" "$((SECONDS - started))"; }
+
+step "environment"
+bash scripts/setup.sh
+python=.venv/bin/python
+# Waiting threads sleep: on few cores spinning ones only take time from each other.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+
+step "data: drawn pictures in LVIS's and ImageNet-LVIS's formats"
+if [ ! -f "$data/imagenet-lvis/imagenet_lvis_image_info.json" ]; then
+    $python tools/make_mini_lvis.py --output "$data"
+fi
+
+step "teacher: a small CLIP, from the image-level pictures alone"
+if [ ! -f "$teacher/mini_clip.safetensors" ]; then
+    $python tools/train_mini_clip.py --pictures "$data/imagenet-lvis" --output "$teacher"
+fi
+
+step "training RichSem"
+if [ -f "$run/checkpoint.pth" ]; then
+    echo "$run/checkpoint.pth is there already; remove $run to train again"
+else
+    $python main.py -c config/quickstart/richsem_mini.py --data_path "$data" --output_dir "$run" \
+        --options clip_model="$teacher/mini_clip.json" clip_pretrained="$teacher/mini_clip.safetensors"
+fi
+
+step "pictures"
+$python tools/plot_curves.py "$run" --output "$out/curves.png"
+
+step "evaluation of $run/checkpoint.pth"
+$python main.py --eval --resume "$run/checkpoint.pth" --output_dir "$out/eval" | tee "$out/metrics.txt"
+$python tools/contact_sheet.py --annotations "$data/lvis_v1/annotations/lvis_v1_val.json" \
+    --predictions "$out/eval/eval/predictions.npy" --output "$out/contact_sheet.png"
+
+step "done"
+tail -n 14 "$out/metrics.txt"
+echo "pictures: $out/contact_sheet.png (truth and detections), $out/curves.png (loss and AP)"
