@@ -7,6 +7,7 @@ bytes.
 """
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -63,8 +64,13 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"{args.output} is not an empty folder. Remove it or name another.")
     start = time.perf_counter()
     settings = Settings(args.seed, args.train, args.val, args.image_level, args.side)
+    # Drawn beside its place: a folder of that name is whole, however the drawing was interrupted.
+    output = args.output.resolve()
+    partial = output.with_name(f"{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     with drawing_pool(args.workers) as parallel_map:
-        counts = write_dataset(args.output, settings, parallel_map)
+        counts = write_dataset(partial, settings, parallel_map)
+    partial.replace(output)
     for name, count in counts.items():
         print(f"{name}: {count}")
     print(f"{args.output}: drawn in {time.perf_counter() - start:.1f} s")

@@ -227,6 +227,23 @@ def test_bad_arguments_name_themselves(tmp_path, arguments, word):
         main(["--output", str(tmp_path / "new"), *arguments])
 
 
+def test_an_interrupted_drawing_leaves_no_dataset_and_can_be_repeated(tmp_path, monkeypatch):
+    output = tmp_path / "data"
+    with monkeypatch.context() as patch:
+        patch.setattr("tools.make_mini_lvis.write_dataset", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            main(["--output", str(output), "--workers", "1"])
+    assert not output.exists()
+    main(["--output", str(output), "--train", "2", "--val", "1", "--image-level", "1", "--workers", "1"])
+    assert {p.name for p in output.iterdir()} == {"lvis_v1", "imagenet-lvis"}
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+def _interrupted(root, settings, parallel_map):
+    (root / "lvis_v1").mkdir(parents=True)
+    raise KeyboardInterrupt
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(UserError, match="not an empty folder"):

@@ -106,5 +106,7 @@ def save(model: CLIP, size: MiniClipSize, folder: Path, name: str = "mini_clip")
     config.write_text(json.dumps(model_config(size), indent=2) + "\n", encoding="utf-8")
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     metadata = {"size": json.dumps(asdict(size))}
-    save_file({k: v.contiguous() for k, v in state.items()}, weights, metadata=metadata)
+    partial = weights.with_suffix(".partial")
+    save_file({k: v.contiguous() for k, v in state.items()}, partial, metadata=metadata)
+    partial.replace(weights)
     return config, weights
