@@ -36,7 +36,7 @@ class FederatedClasses(nn.Module):
         if self.gather:
             present = torch.zeros_like(self.weights, dtype=torch.float32)
             present[labels] = 1
-            present = distributed.all_reduce_sum(present) > 0
+            present = distributed.all_reduce_mean(present) > 0
         else:
             present = torch.zeros_like(self.weights, dtype=torch.bool)
             present[labels] = True
