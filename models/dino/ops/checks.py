@@ -1,31 +1,38 @@
 """What the op's arguments must look like. Every complaint is one line that names the argument."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 _FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-def working_dtype(value: Tensor) -> torch.dtype:
-    """The type of locations, weights and accumulators: float64 for float64 values, else float32."""
-    return torch.float64 if value.dtype == torch.float64 else torch.float32
+def check_value(value: Tensor, shapes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """`shapes` as a list of pairs of ints.
 
-
-def check_value(value: Tensor, shapes: list[tuple[int, int]]) -> None:
-    """Raise `TypeError` or `ValueError` unless value is floating (B, S, H, C) and `shapes` hold S pixels."""
+    Raises:
+        TypeError: `value` is not floating, or a size is not an int. Sizes in a tensor would have to be read
+            back from the device on every call.
+        ValueError: `value` is not (B, S, H, C), or `shapes` do not hold S pixels.
+    """
     if value.dtype not in _FLOATING:
         raise TypeError(
             f"ms_deform_attn: value must be float32, float64, float16 or bfloat16, not {value.dtype}"
         )
     if value.dim() != 4:
         raise ValueError(f"ms_deform_attn: value must be (B, S, H, C), not {tuple(value.shape)}")
-    if not shapes or any(len(shape) != 2 or shape[0] < 0 or shape[1] < 0 for shape in shapes):
-        raise ValueError(f"ms_deform_attn: shapes must be a non-empty list of (height, width), not {shapes}")
-    tokens = sum(height * width for height, width in shapes)
+    if isinstance(shapes, Tensor) or any(isinstance(size, Tensor) for shape in shapes for size in shape):
+        raise TypeError("ms_deform_attn: shapes must hold Python ints, not tensors")
+    pairs = [tuple(shape) for shape in shapes]
+    if not pairs or any(len(pair) != 2 or pair[0] < 0 or pair[1] < 0 for pair in pairs):
+        raise ValueError(f"ms_deform_attn: shapes must be a non-empty list of (height, width), not {pairs}")
+    tokens = sum(height * width for height, width in pairs)
     if tokens != value.shape[1]:
         raise ValueError(
             f"ms_deform_attn: shapes hold {tokens} pixels but value has S = {value.shape[1]} tokens"
         )
+    return pairs
 
 
 def check_argument(name: str, tensor: Tensor, shape: tuple[int, ...], value: Tensor) -> None:
@@ -33,6 +40,8 @@ def check_argument(name: str, tensor: Tensor, shape: tuple[int, ...], value: Ten
     if not tensor.is_floating_point():
         raise TypeError(f"ms_deform_attn: {name} must be floating, not {tensor.dtype}")
     _check_place(name, tensor, shape, value)
+    if 0 in shape[3:]:
+        raise ValueError(f"ms_deform_attn: {name} {shape} hold no point")
 
 
 def check_precise(name: str, tensor: Tensor) -> None:

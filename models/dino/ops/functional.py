@@ -4,8 +4,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from . import extension, library
 from .checks import check_argument, check_mask, check_precise, check_value
 from .reference import ms_deform_attn_fused_reference, ms_deform_attn_reference
+
+# The CUDA kernels take level shapes by value; more levels than this run through the reference.
+_MOST_LEVELS = {"cuda": 64}
 
 
 def ms_deform_attn(
@@ -21,13 +25,13 @@ def ms_deform_attn(
         weights: (B, Q, H, L, P).
 
     Returns:
-        (B, Q, H * C) in the type of `value`; sums are taken in float32, or float64 for float64 values.
+        (B, Q, H * C) in the type of `value` (under autocast: in autocast's); sums are taken in float32, or
+        float64 for float64 values.
 
     Raises:
         TypeError, ValueError: one line that names the argument of a wrong type, shape or device.
     """
-    shapes = [(int(height), int(width)) for height, width in shapes]
-    check_value(value, shapes)
+    shapes = check_value(value, shapes)
     if locations.dim() != 6:
         raise ValueError(
             f"ms_deform_attn: locations must be (B, Q, H, L, P, 2), not {tuple(locations.shape)}"
@@ -37,6 +41,11 @@ def ms_deform_attn(
     check_argument("locations", locations, (*grid, 2), value)
     check_precise("locations", locations)
     check_argument("weights", weights, grid, value)
+    dtype = library.working_dtype(value)
+    locations, weights = locations.to(dtype), weights.to(dtype)
+    if _has_kernels(value, shapes):
+        return library.plain(value, shapes, locations, weights)
+    value = value.to(library.autocast_dtype(value))
     return ms_deform_attn_reference(value, shapes, locations, weights)
 
 
@@ -64,13 +73,13 @@ def ms_deform_attn_fused(
         padding_mask: (B, S), True where the value is padding and counts as zero.
 
     Returns:
-        (B, Q, H * C) in the type of `value`; sums are taken in float32, or float64 for float64 values.
+        (B, Q, H * C) in the type of `value` (under autocast: in autocast's); sums are taken in float32, or
+        float64 for float64 values.
 
     Raises:
         TypeError, ValueError: one line that names the argument of a wrong type, shape or device.
     """
-    shapes = [(int(height), int(width)) for height, width in shapes]
-    check_value(value, shapes)
+    shapes = check_value(value, shapes)
     if offsets.dim() != 6:
         raise ValueError(f"ms_deform_attn: offsets must be (B, Q, H, L, P, 2), not {tuple(offsets.shape)}")
     batch, _, heads, _ = value.shape
@@ -82,4 +91,14 @@ def ms_deform_attn_fused(
     check_precise("reference_points", reference_points)
     if padding_mask is not None:
         check_mask(padding_mask, value)
+    reference_points = reference_points.to(library.working_dtype(value))
+    if _has_kernels(value, shapes):
+        offsets, logits = offsets.to(value.dtype), logits.to(value.dtype)
+        return library.fused(value, shapes, offsets, logits, reference_points, padding_mask)
+    value = value.to(library.autocast_dtype(value))
     return ms_deform_attn_fused_reference(value, shapes, offsets, logits, reference_points, padding_mask)
+
+
+def _has_kernels(value: Tensor, shapes: Sequence[tuple[int, int]]) -> bool:
+    kind = value.device.type
+    return len(shapes) <= _MOST_LEVELS.get(kind, len(shapes)) and extension.compiled(kind)

@@ -1,0 +1,241 @@
+"""Compiles the kernels: one shared library for the CPU, one for CUDA.
+
+Knows nothing of the rest of the package, so that `setup.py` can use it before anything is installed.
+Calls the compilers directly: no ninja, no Python headers, no setuptools.
+"""
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+SOURCES = Path(__file__).resolve().parent / "src"
+LIBRARY_NAMES = {"cpu": "libms_deform_attn_cpu.so", "cuda": "libms_deform_attn_cuda.so"}
+
+# Instruction sets of kernels.cpp: macro that select.cpp looks for, flags.
+_X86_SETS = {
+    "AVX512": ("MSDA_WITH_AVX512", "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma"),
+    "AVX2": ("MSDA_WITH_AVX2", "-mavx2 -mfma"),
+    "DEFAULT": ("MSDA_WITH_BASELINE", ""),
+}
+_OTHER_SETS = {"DEFAULT": ("MSDA_WITH_BASELINE", "-O3")}
+
+# Without --gpu-architecture of a GPU at hand: what trains detectors today, and PTX for what comes after.
+_DEFAULT_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0+PTX"
+
+
+class BuildError(Exception):
+    """Compilation is not possible or failed. The message is one line; `log` is what the compiler said."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+
+
+@dataclass(frozen=True)
+class Step:
+    """One compiler call that makes `output`."""
+
+    command: tuple[str, ...]
+    output: Path
+
+
+def source_hash() -> str:
+    """A fingerprint of all kernel sources and of this file, which holds the flags."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.rglob("*.*")) + [Path(__file__)]:
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def instruction_sets() -> dict[str, tuple[str, str]]:
+    """All instruction sets that kernels.cpp can be compiled for on this kind of processor."""
+    return _X86_SETS if platform.machine() in ("x86_64", "AMD64") else _OTHER_SETS
+
+
+def local_instruction_set() -> str:
+    """The one PyTorch uses on this processor (and `ATEN_CPU_CAPABILITY` allows)."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return capability if capability in instruction_sets() else "DEFAULT"
+
+
+def find_host_compiler() -> str:
+    """Path of a C++ compiler: `$CXX`, else the first of c++, g++, clang++. Raises `BuildError`."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    for name in names:
+        path = shutil.which(name)
+        if path:
+            return path
+    raise BuildError(f"no C++ compiler found (looked for {', '.join(names)})")
+
+
+def find_nvcc() -> Path:
+    """Path of an nvcc that fits the CUDA of PyTorch. Raises `BuildError`.
+
+    Looks in `$CUDA_HOME`, `$CUDA_PATH`, the PATH and /usr/local/cuda.
+    """
+    if torch.version.cuda is None:
+        raise BuildError("this PyTorch is built without CUDA")
+    homes = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    on_path = shutil.which("nvcc")
+    candidates = [home / "bin" / "nvcc" for home in homes] or [Path(on_path)] if on_path or homes else []
+    candidates.append(Path("/usr/local/cuda/bin/nvcc"))
+    nvcc = next((path for path in candidates if path.is_file()), None)
+    if nvcc is None:
+        raise BuildError("no nvcc found (set CUDA_HOME to a CUDA toolkit)")
+    result = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=False)
+    match = re.search(r"release (\d+)\.(\d+)", result.stdout)
+    if result.returncode or match is None:
+        raise BuildError(f"{nvcc} does not run: {_last_line(result.stderr or result.stdout)}")
+    if match[1] != torch.version.cuda.split(".")[0]:
+        raise BuildError(
+            f"{nvcc} is CUDA {match[1]}.{match[2]} but PyTorch is built for {torch.version.cuda}"
+        )
+    return nvcc
+
+
+def architectures() -> list[str]:
+    """GPU architectures to compile for, such as ["8.0", "9.0+PTX"].
+
+    `$TORCH_CUDA_ARCH_LIST` if set, else those of the GPUs at hand, else a list of common ones. Raises
+    `BuildError` on an entry that is not a number.
+    """
+    wanted = os.environ.get("TORCH_CUDA_ARCH_LIST")
+    if not wanted and torch.cuda.is_available():
+        capabilities = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
+        return [f"{major}.{minor}" for major, minor in sorted(capabilities)]
+    entries = (wanted or _DEFAULT_ARCHITECTURES).replace(";", " ").replace(",", " ").split()
+    for entry in entries:
+        if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", entry):
+            raise BuildError(f"TORCH_CUDA_ARCH_LIST: {entry!r} is not an architecture such as 9.0 or 9.0+PTX")
+    return entries
+
+
+def architecture_flags(entries: list[str]) -> list[str]:
+    """nvcc's flags for entries such as "9.0+PTX"."""
+    flags = []
+    for entry in entries:
+        number = entry.removesuffix("+PTX").replace(".", "")
+        flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
+        if entry.endswith("+PTX"):
+            flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
+    return flags
+
+
+def build(kind: str, directory: Path, sets: list[str] | None = None) -> Path:
+    """Compiles the library of one kind of device into `directory`.
+
+    Args:
+        kind: "cpu" or "cuda".
+        directory: where the library goes; made if absent. The library appears at once and whole.
+        sets: instruction sets for "cpu"; None: the local one.
+
+    Returns:
+        Path of the library.
+
+    Raises:
+        BuildError: no compiler, a wrong one, or one that reports an error.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix="building-") as scratch:
+        work = Path(scratch)
+        if kind == "cpu":
+            steps, link = _cpu_steps(work, sets or [local_instruction_set()])
+        else:
+            raise BuildError(f"there are no kernels for {kind}")
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            list(pool.map(_run, steps))
+        _run(link)
+        library = directory / LIBRARY_NAMES[kind]
+        os.replace(link.output, library)
+    return library
+
+
+def _run(step: Step) -> None:
+    try:
+        result = subprocess.run(step.command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise BuildError(f"{step.command[0]} does not run: {error.strerror}") from error
+    if result.returncode:
+        log = result.stdout + result.stderr
+        first = next((line for line in log.splitlines() if "error" in line.lower()), _last_line(log))
+        name = Path(step.command[0]).name
+        raise BuildError(f"{name} failed on {step.output.stem}: {first.strip()[:200]}", log)
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no message"
+
+
+def _torch_root() -> Path:
+    return Path(torch.__file__).resolve().parent
+
+
+def _host_flags() -> list[str]:
+    abi = int(torch.compiled_with_cxx11_abi())
+    includes = [f"-I{_torch_root() / 'include'}"]
+    openmp = [] if platform.system() == "Darwin" else ["-fopenmp"]
+    return [
+        "-std=c++17",
+        "-fPIC",
+        "-fvisibility=hidden",
+        f"-D_GLIBCXX_USE_CXX11_ABI={abi}",
+        *openmp,
+        *includes,
+    ]
+
+
+def _link(compiler: str, objects: list[Path], output: Path, libraries: list[str]) -> Step:
+    lib = _torch_root() / "lib"
+    openmp = [] if platform.system() == "Darwin" else ["-fopenmp"]
+    undefined = ["-undefined", "dynamic_lookup"] if platform.system() == "Darwin" else []
+    names = [f"-l{name}" for name in libraries]
+    command = [
+        compiler,
+        "-shared",
+        "-o",
+        str(output),
+        *map(str, objects),
+        f"-L{lib}",
+        *names,
+        *openmp,
+        *undefined,
+    ]
+    return Step(tuple(command), output)
+
+
+def _cpu_steps(work: Path, sets: list[str]) -> tuple[list[Step], Step]:
+    compiler = find_host_compiler()
+    known = instruction_sets()
+    macros = [f"-D{known[name][0]}" for name in sets]
+    # Speed lies in kernels.cpp; the rest is glue and compiles faster with less optimisation.
+    glue = [compiler, *_host_flags(), "-O1"]
+    fast = [
+        compiler,
+        "-std=c++17",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-O3",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+    ]
+    steps = []
+    for source, extra in (("binding.cpp", []), ("cpu/driver.cpp", []), ("cpu/select.cpp", macros)):
+        output = work / f"{Path(source).stem}.o"
+        steps.append(Step((*glue, *extra, "-c", str(SOURCES / source), "-o", str(output)), output))
+    for name in sets:
+        output = work / f"kernels_{name}.o"
+        flags = known[name][1].split()
+        steps.append(Step((*fast, *flags, "-c", str(SOURCES / "cpu/kernels.cpp"), "-o", str(output)), output))
+    link = _link(compiler, [step.output for step in steps], work / LIBRARY_NAMES["cpu"], ["torch_cpu", "c10"])
+    return steps, link

@@ -1,0 +1,156 @@
+"""Finds, builds and loads the compiled kernels, once per process and kind of device.
+
+Order: the package that `setup.py` installed, if it fits; the cache of earlier builds; a build into that
+cache. Ranks that start together wait for the one that builds. `RICHSEM_OPS` decides what a failure means:
+unset or `auto` falls back to the reference with one warning, `required` stops, `reference` never looks for
+kernels.
+"""
+
+import functools
+import importlib.util
+import json
+import logging
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from . import compiler, library
+
+INSTALLED_PACKAGE = "richsem_ops"
+MODES = ("auto", "required", "reference")
+
+_log = logging.getLogger("richsem.ops")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What runs the op on one kind of device.
+
+    compiled: whether it is the compiled kernels; else it is the reference.
+    reason: one line that says where they come from, or why there are none.
+    """
+
+    compiled: bool
+    reason: str
+
+
+class OpsError(RuntimeError):
+    """The compiled kernels are required and cannot be had."""
+
+
+def mode() -> str:
+    """`$RICHSEM_OPS`, checked. Raises `OpsError` on another word."""
+    word = os.environ.get("RICHSEM_OPS") or "auto"
+    if word not in MODES:
+        raise OpsError(f"RICHSEM_OPS={word} is not one of {', '.join(MODES)}")
+    return word
+
+
+def cache_directory() -> Path:
+    """`$RICHSEM_OPS_CACHE`, else richsem/ops below `$XDG_CACHE_HOME` or ~/.cache."""
+    if os.environ.get("RICHSEM_OPS_CACHE"):
+        return Path(os.environ["RICHSEM_OPS_CACHE"])
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "richsem" / "ops"
+
+
+def build_key(kind: str) -> dict[str, str]:
+    """All that a build depends on. A library whose key differs is not loaded."""
+    key = {"source": compiler.source_hash(), "torch": torch.__version__, "machine": platform.machine()}
+    if kind == "cuda":
+        key["cuda"] = str(torch.version.cuda)
+    return key
+
+
+@functools.cache
+def status(kind: str) -> Status:
+    """Loads the kernels for `kind` ("cpu", "cuda", ...) on the first call and says what is in use.
+
+    Raises:
+        OpsError: `RICHSEM_OPS=required` and there are no kernels, or RICHSEM_OPS holds another word.
+    """
+    if mode() == "reference":
+        return Status(False, "RICHSEM_OPS=reference")
+    if kind not in compiler.LIBRARY_NAMES:
+        return Status(False, f"there are no kernels for {kind}")
+    try:
+        path, origin = _find_or_build(kind)
+        torch.ops.load_library(path)
+        library.check_kernels(kind)
+    except (compiler.BuildError, OSError, RuntimeError) as error:
+        message = " ".join(str(error).split())[:400]
+        if mode() == "required":
+            raise OpsError(f"RICHSEM_OPS=required but there are no {kind} kernels: {message}") from error
+        _log.warning("ms_deform_attn runs its slow reference on %s: %s", kind, message)
+        return Status(False, message)
+    _log.info("ms_deform_attn runs compiled %s kernels, %s", kind, origin)
+    return Status(True, origin)
+
+
+@torch.compiler.assume_constant_result
+def compiled(kind: str) -> bool:
+    """Whether the op has compiled kernels for `kind`; loads them on the first call."""
+    return status(kind).compiled
+
+
+def _find_or_build(kind: str) -> tuple[Path, str]:
+    installed = _installed(kind)
+    if installed is not None:
+        return installed, f"installed in {installed.parent}"
+    key = build_key(kind)
+    if kind == "cpu":
+        key["sets"] = compiler.local_instruction_set()
+    else:
+        key["architectures"] = " ".join(compiler.architectures())
+    directory = cache_directory() / "-".join(
+        key[name].replace(" ", "_").replace("+", "_") for name in sorted(key)
+    )
+    path = directory / compiler.LIBRARY_NAMES[kind]
+    if path.is_file():
+        return path, f"from {directory}"
+    return _build_once(kind, directory, path)
+
+
+def _installed(kind: str) -> Path | None:
+    """The library that `setup.py` installed, when it was built from these sources for this PyTorch."""
+    spec = importlib.util.find_spec(INSTALLED_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    directory = Path(next(iter(spec.submodule_search_locations)))
+    path = directory / compiler.LIBRARY_NAMES[kind]
+    if not path.is_file():
+        return None
+    keys = json.loads((directory / "build.json").read_text())
+    if keys.get(kind) != build_key(kind):
+        _log.info(
+            "%s in %s was built for other sources or another PyTorch: not used", INSTALLED_PACKAGE, directory
+        )
+        return None
+    return path
+
+
+def _build_once(kind: str, directory: Path, path: Path) -> tuple[Path, str]:
+    """Builds under a lock. Ranks that waited for a failing build take its failure for theirs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    failure = directory / f"{kind}.failed"
+    asked = time.time()
+    with FileLock(directory / f"{kind}.lock"):
+        if path.is_file():
+            return path, f"from {directory}"
+        if failure.is_file() and failure.stat().st_mtime > asked:
+            raise compiler.BuildError(failure.read_text().splitlines()[0])
+        _log.info("compiling the %s kernels of ms_deform_attn into %s", kind, directory)
+        try:
+            compiler.build(kind, directory)
+        except compiler.BuildError as error:
+            failure.write_text(f"{error}\n\n{error.log}")
+            if error.log:
+                raise compiler.BuildError(f"{error} (all of it in {failure})") from error
+            raise
+    failure.unlink(missing_ok=True)
+    return path, f"built in {time.time() - asked:.0f} s into {directory}"
