@@ -25,11 +25,14 @@ class Backbone(nn.Module):
     def __init__(self, body: nn.Module, channels: Sequence[int], strides: Sequence[int]):
         super().__init__()
         self.body = body
+        # Swin transformers keep their channels last.
+        self.channels_at_end = getattr(body, "output_fmt", "NCHW") == "NHWC"
         self.channels = tuple(channels)
         self.strides = tuple(strides)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return self.body(x)
+        features = self.body(x)
+        return [f.permute(0, 3, 1, 2) for f in features] if self.channels_at_end else features
 
 
 def make_backbone(
@@ -54,8 +57,14 @@ def make_backbone(
     Raises UserError for an unknown name, an absent level, or weights that do not fit.
     """
     tag = _timm_tag(name, weights, pretrain_path) if load else None
-    indices = _timm_indices(name, levels, arguments or {})
-    body = _create(tag or name, pretrained=tag is not None, out_indices=indices, **(arguments or {}))
+    arguments = dict(arguments or {})
+    with torch.device("meta"):
+        sketch = _create(name, pretrained=False, **arguments)
+    indices = _timm_indices(name, levels, sketch.feature_info.reduction())
+    if any(getattr(module, "strict_img_size", False) for module in sketch.modules()):
+        # Swin transformers take pictures of any size, but only when told so.
+        arguments.setdefault("strict_img_size", False)
+    body = _create(tag or name, pretrained=tag is not None, out_indices=indices, **arguments)
     channels, strides = body.feature_info.channels(), body.feature_info.reduction()
     local = pretrain_path or (weights if Path(weights).is_file() else "")
     if load and local:
@@ -80,8 +89,11 @@ def load_weights(body: nn.Module, path: str) -> None:
     if not file.is_file():
         raise UserError(f"backbone weights {path} do not exist")
     state = _read_state(file)
-    state = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
     own = body.state_dict()
+    # A feature extractor may flatten the names of its classifier: stages.0.x is stages_0.x in it.
+    ours = {name.replace(".", "_"): name for name in own}
+    state = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+    state = {ours.get(k.replace(".", "_"), k): v for k, v in state.items()}
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     ignored = sorted(k for k in state if k not in fits and not k.startswith(("fc.", "head.", "classifier.")))
     missing = sorted(k for k in own if k not in fits and not k.endswith("num_batches_tracked"))
@@ -104,8 +116,10 @@ def _read_state(file: Path) -> dict:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise UserError(f"{file} is not a readable weight file: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{file} holds a {type(state).__name__}, not named weights")
     for key in ("model", "state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
+        if isinstance(state.get(key), dict):
             return state[key]
     return state
 
@@ -124,9 +138,14 @@ def _timm_tag(name: str, weights: str, pretrain_path: str) -> str | None:
 def _create(name: str, **arguments) -> nn.Module:
     try:
         return timm.create_model(name, features_only=True, **arguments)
-    except RuntimeError as error:
-        hint = nearest(name.split(".")[0], timm.list_models())
-        raise UserError(f"backbone {name!r}: {str(error).splitlines()[0]}.{hint}") from error
+    except RuntimeError as error:  # an unknown name or tag
+        model = name.split(".")[0]
+        hint = nearest(name, timm.list_models(f"{model}.*", pretrained=True)) if "." in name else ""
+        hint = hint or nearest(model, timm.list_models())
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"backbone {name!r}: {reason}.{hint}") from error
+    except TypeError as error:  # an argument that the model does not have
+        raise UserError(f"backbone {name!r}: backbone_args do not fit: {error}") from error
     except OSError as error:  # a hub that cannot be reached
         raise UserError(
             f"backbone {name!r}: its weights could not be downloaded; give a local file with "
@@ -134,10 +153,10 @@ def _create(name: str, **arguments) -> nn.Module:
         ) from error
 
 
-def _timm_indices(name: str, levels: Sequence[int], arguments: dict) -> list[int]:
+def _timm_indices(name: str, levels: Sequence[int], strides: Sequence[int]) -> list[int]:
     """timm's positions of the maps with stride 4 * 2^level (ResNets also list their stem, Swins do not)."""
-    with torch.device("meta"):
-        strides = _create(name, pretrained=False, **arguments).feature_info.reduction()
+    if len(strides) > 1 and len(set(strides)) == 1:
+        raise UserError(f"backbone {name!r} has maps of stride {strides[0]} alone; take one with a pyramid")
     wanted = [4 * 2**level for level in levels]
     absent = [stride for stride in wanted if stride not in strides]
     if absent:

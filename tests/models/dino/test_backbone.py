@@ -1,0 +1,197 @@
+import logging
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from models.dino.backbone import load_weights, make_backbone
+from util.errors import UserError
+
+NAME = "resnet10t"
+SMALL = {"channels": [8, 16, 24, 32], "stem_width": 8}
+SWIN = {"embed_dim": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}
+
+
+def small(weights: str = "none", levels=(1, 2, 3), **arguments):
+    return make_backbone(NAME, levels, weights, arguments=SMALL, **arguments)
+
+
+def classifier_state(seed: int = 3) -> dict:
+    """The weights of a whole timm classifier, its last layer included."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return timm.create_model(NAME, num_classes=5, **SMALL).state_dict()
+
+
+@pytest.fixture
+def weight_file(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(classifier_state(), path)
+    return str(path)
+
+
+def frozen(backbone) -> set[str]:
+    return {name.split(".")[1] for name, p in backbone.named_parameters() if not p.requires_grad}
+
+
+def batch_norms(backbone) -> list:
+    return [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def test_maps_have_the_promised_channels_and_strides():
+    backbone = small()
+    maps = backbone(torch.zeros(2, 3, 64, 128))
+    assert backbone.strides == (8, 16, 32)
+    assert backbone.channels == tuple(m.shape[1] for m in maps)
+    assert [tuple(m.shape[2:]) for m in maps] == [(8, 16), (4, 8), (2, 4)]
+
+
+@pytest.mark.parametrize("levels", [(0,), (1,), (0, 3), (0, 1, 2, 3)])
+def test_levels_count_from_stride_4(levels):
+    assert small(levels=levels).strides == tuple(4 * 2**level for level in levels)
+
+
+def test_from_scratch_everything_trains():
+    backbone = small("none")
+    assert frozen(backbone) == set()
+    assert batch_norms(backbone)
+    before = batch_norms(backbone)[0].running_mean.clone()
+    backbone.train()(torch.randn(2, 3, 32, 32))
+    assert not torch.equal(before, batch_norms(backbone)[0].running_mean)
+
+
+def test_pretrained_freezes_batch_norm_stem_and_first_stage(weight_file):
+    backbone = small(weight_file)
+    assert frozen(backbone) == {"conv1", "layer1"}
+    assert not batch_norms(backbone)
+    trained = {name.split(".")[1] for name, p in backbone.named_parameters() if p.requires_grad}
+    assert trained == {"layer2", "layer3", "layer4"}
+    state = {k: v.clone() for k, v in backbone.state_dict().items() if "running" in k}
+    assert state
+    backbone.train()(torch.randn(2, 3, 32, 32))
+    assert all(torch.equal(v, backbone.state_dict()[k]) for k, v in state.items())
+
+
+def test_21k_weights_train_everything_but_batch_norm(weight_file):
+    backbone = small("default", pretrain_path=weight_file)
+    assert frozen(backbone) == set()
+    assert not batch_norms(backbone)
+    assert torch.equal(backbone.body.conv1[0].weight, classifier_state()["conv1.0.weight"])
+
+
+def test_keywords_freeze_more(weight_file):
+    assert "layer2" in frozen(small(weight_file, freeze_keywords=["layer2"]))
+
+
+def test_a_checkpoint_will_bring_the_weights(weight_file):
+    """Nothing is read or downloaded, and the structure is that of the pretrained backbone."""
+    backbone = small("default", load=False)
+    assert backbone.state_dict().keys() == small(weight_file).state_dict().keys()
+    assert frozen(backbone) == {"conv1", "layer1"}
+    absent = make_backbone(NAME, [3], "default", "absent.pth", arguments=SMALL, load=False)
+    assert frozen(absent) == set()
+
+
+@pytest.mark.parametrize("kind", ["model", "state_dict", "bare", "data_parallel", "safetensors"])
+def test_kinds_of_weight_files(kind, tmp_path):
+    state = classifier_state()
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
+    if kind == "safetensors":
+        save_file(state, path)
+    elif kind == "bare":
+        torch.save(state, path)
+    elif kind == "data_parallel":
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}, path)
+    else:
+        torch.save({kind: state, "epoch": 3}, path)
+    body = small(str(path)).body
+    assert torch.equal(body.layer4[0].conv1.weight, state["layer4.0.conv1.weight"])
+    assert torch.equal(body.layer4[0].bn1.running_var, state["layer4.0.bn1.running_var"])
+
+
+def test_what_did_not_load_is_named(tmp_path, caplog):
+    state = classifier_state()
+    del state["layer3.0.conv1.weight"]
+    state["layer2.0.conv1.weight"] = torch.zeros(3)
+    state["extra.weight"] = torch.zeros(3)
+    torch.save(state, tmp_path / "w.pth")
+    with caplog.at_level(logging.WARNING, "models.dino.backbone"):
+        load_weights(small().body, str(tmp_path / "w.pth"))
+    (message,) = [r.getMessage() for r in caplog.records]
+    missing, ignored = message.split("not used:")
+    assert "layer3.0.conv1.weight" in missing and "layer2.0.conv1.weight" in missing
+    assert "extra.weight" in ignored and "layer2.0.conv1.weight" in ignored
+    assert "fc." not in message
+
+
+def test_a_file_that_fits_is_not_commented(weight_file, caplog):
+    with caplog.at_level(logging.WARNING):
+        small(weight_file)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "levels", "arguments", "message"),
+    [
+        ("resnet10", "none", (1,), {}, r"Unknown model \(resnet10\)\. Did you mean 'resnet10t'"),
+        (NAME, "none", (4,), SMALL, "none of stride 64"),
+        ("vit_tiny_patch16_224", "none", (2,), {}, "stride 16 alone"),
+        (NAME, "absent/file.pth", (1,), SMALL, "backbone_weights='absent/file.pth' does not exist"),
+        (NAME, "none", (1,), {"chanels": [8]}, "backbone_args do not fit: .*chanels"),
+        ("resnet18", "tv_in1", (1,), {}, "Did you mean 'resnet18.tv_in1k'"),
+    ],
+)
+def test_a_mistake_is_named(name, weights, levels, arguments, message):
+    with pytest.raises(UserError, match=message) as caught:
+        make_backbone(name, levels, weights, arguments=arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"not a weight file", "is not a readable weight file"),
+        ({"model": {"other.weight": torch.zeros(2)}}, "fits the backbone: it has other.weight"),
+        ({"model": {}}, "it has no tensors"),
+        (torch.zeros(3), "holds a Tensor"),
+        (None, "do not exist"),
+    ],
+)
+def test_a_wrong_file_is_named(content, message, tmp_path):
+    path = tmp_path / "wrong.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=message) as caught:
+        load_weights(small().body, str(path))
+    assert "wrong.pth" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_convnext_has_no_stem_map_and_trains_whole(tmp_path):
+    arguments = {"dims": (8, 16, 24, 32), "depths": (1, 1, 1, 1)}
+    state = timm.create_model("convnext_atto", num_classes=3, **arguments).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    backbone = make_backbone("convnext_atto", [1, 2, 3], str(tmp_path / "w.pth"), arguments=arguments)
+    assert (backbone.strides, backbone.channels) == ((8, 16, 32), (16, 24, 32))
+    assert torch.equal(
+        backbone.body.stages_3.blocks[0].conv_dw.weight, state["stages.3.blocks.0.conv_dw.weight"]
+    )
+    assert frozen(backbone) == set()
+
+
+def test_swin_takes_pictures_of_any_size_and_gives_channels_first():
+    backbone = make_backbone("swin_tiny_patch4_window7_224", [1, 2, 3], "none", arguments=SWIN)
+    maps = backbone(torch.randn(1, 3, 64, 96))
+    assert backbone.strides == (8, 16, 32)
+    assert [tuple(m.shape[1:]) for m in maps] == [(16, 8, 12), (32, 4, 6), (64, 2, 3)]
+
+
+def test_swin_reads_the_file_of_its_classifier(tmp_path):
+    state = timm.create_model("swin_tiny_patch4_window7_224", num_classes=3, **SWIN).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    backbone = make_backbone("swin_tiny_patch4_window7_224", [3], str(tmp_path / "w.pth"), arguments=SWIN)
+    loaded = backbone.body.state_dict()["layers_3.blocks.0.mlp.fc1.weight"]
+    assert torch.equal(loaded, state["layers.3.blocks.0.mlp.fc1.weight"])
