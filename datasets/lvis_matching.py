@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.predictions import Predictions
-from datasets.store import AnnotationStore
+from datasets.store import AnnotationStore, Ragged
 from util.errors import UserError
 from util.logging import get_logger
 
@@ -254,7 +254,7 @@ def _outside_ranges(areas: np.ndarray) -> np.ndarray:
     return (areas[:, None] < AREA_RANGES[:, 0]) | (areas[:, None] > AREA_RANGES[:, 1])
 
 
-def _pair_keys(lists, categories: int) -> np.ndarray:
+def _pair_keys(lists: Ragged, categories: int) -> np.ndarray:
     """Sorted keys picture * K + category of Ragged category lists."""
     return np.unique(lists.row_of_value * categories + lists.values)
 
