@@ -1,8 +1,9 @@
 """Checkpoint files: written atomically, read without running pickled code, plain data only.
 
 Keys of a checkpoint: `format`, `model` (state dict, text embeddings among its buffers), `class_names`,
-`config` (plain dict), `run` (what else of the command line evaluation needs), `epoch` (epochs finished),
-`best_ap`, `optimizer`, `scheduler`, `ema`, `scaler`, `rng` (one entry per rank), `sampler`.
+`config` (plain dict), `run` (flags that evaluation and the order of the data need, the seed among them),
+`note`, `epoch` (epochs finished), `best_ap`, `optimizer`, `scheduler`, `ema`, `scaler`, `rng` (one entry per
+rank). The order of pictures is a function of seed and epoch, so a sampler has no state.
 """
 
 import os

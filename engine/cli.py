@@ -1,10 +1,22 @@
 """The command line of `main.py`: the official flags under their official spellings."""
 
 import argparse
-from collections.abc import Sequence
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import torch
+
+from util import distributed
 from util.errors import UserError, nearest
 
+DEFAULT_SEED = 42
+MOST_WORKERS = 10
+# Seconds that a rank above 0 waits before it reports an error of its own.
+PATIENCE = 10.0
 _UNUSED = "accepted so that official commands run; has no effect here"
 
 
@@ -47,11 +59,63 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError("--resume continues a run, --pretrain_model_path starts a new one: give one of them")
     if (args.finetune_ignore or args.finetune_ignore_all) and not args.pretrain_model_path:
         raise UserError("--finetune_ignore belongs to --pretrain_model_path, which is missing")
+    if (args.eval or args.test) and not args.resume:
+        raise UserError("--eval and --test need a checkpoint: name it with --resume")
+    if (args.test or args.save_results) and not args.output_dir:
+        raise UserError("predictions are written to --output_dir, which is missing")
+    if args.num_workers is not None and args.num_workers < 0:
+        raise UserError(f"--num_workers {args.num_workers}: must be 0 or more")
     if args.start_epoch is not None and args.start_epoch < 0:
         raise UserError(f"--start_epoch {args.start_epoch}: must be 0 or more")
     if not (args.eval or args.test or args.output_dir):
         raise UserError("training needs --output_dir, a new folder for the log and the checkpoints")
     return args
+
+
+def run_section(args: argparse.Namespace, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that a checkpoint keeps, so that its evaluation needs none of them.
+
+    saved: that section of the checkpoint that is read; a flag that is given wins over it.
+    Raises UserError where neither names the data.
+    """
+    if not (args.data_path or saved.get("data_path")):
+        raise UserError("no data: name its folder with --data_path")
+    return {
+        "data_path": str(Path(args.data_path).resolve()) if args.data_path else saved["data_path"],
+        "dataset_file": args.dataset_file or saved.get("dataset_file", "lvis"),
+        "seed": args.seed if args.seed is not None else saved.get("seed", DEFAULT_SEED),
+        "fix_size": args.fix_size or saved.get("fix_size", False),
+    }
+
+
+def process_section(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """What this process is: rank, number of ranks, loader processes, pinned memory."""
+    return {
+        "rank": distributed.rank(),
+        "world_size": distributed.world_size(),
+        "num_workers": _worker_count(args),
+        "pin_memory": device.type == "cuda",
+    }
+
+
+def _worker_count(args: argparse.Namespace) -> int:
+    """As asked for, else the official 10, or fewer where cores are few."""
+    if args.num_workers is not None:
+        return args.num_workers
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world_size()))
+    return max(1, min(MOST_WORKERS, distributed.available_cores() // ranks_here))
+
+
+def report(error: BaseException) -> int:
+    """Prints one line on standard error and returns the exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        print("stopped by the user", file=sys.stderr)
+        return 130
+    if not distributed.is_main():
+        # What rank 0 has met too is said once: the launcher ends this process meanwhile.
+        time.sleep(PATIENCE)
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return 2
 
 
 def _add_what(group) -> None:

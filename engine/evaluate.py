@@ -1,7 +1,9 @@
 """The evaluation loop and the metrics table."""
 
+import json
 from collections.abc import Mapping
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -48,6 +50,13 @@ def metrics_table(metrics: Mapping[str, float]) -> str:
     names = [name for name in METRICS if name in metrics]
     names += [name for name in metrics if name not in METRICS]
     return "\n".join(f"{name:<8}{_percent(metrics[name]):>9.4f}" for name in names)
+
+
+def report_metrics(metrics: Mapping[str, float], path: Path) -> None:
+    """Prints the table, and writes the numbers in full precision as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(dict(metrics), indent=1) + "\n", encoding="utf-8")
+    print(metrics_table(metrics), flush=True)
 
 
 def _percent(value: float) -> float:

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.checkpoint import evaluated_weights
 from util.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -39,31 +41,30 @@ class Transfer:
 
 def load_pretrained(
     model: nn.Module,
-    state: Mapping[str, Tensor],
-    saved_names: Sequence[str],
+    content: Mapping[str, Any],
     class_names: Sequence[str],
     rules: TransferRules,
     path: str | Path,
 ) -> Transfer:
-    """Loads what fits of `state` (tensors by name) into `model`, and logs what was skipped.
+    """Loads what fits of a checkpoint's evaluated weights into `model`, and logs what was skipped.
 
-    saved_names, class_names: the checkpoint's classes and the model's. Raises UserError when nothing fits.
+    content: of the checkpoint at `path`; its `class_names` may be empty where they are not known.
+    class_names: the model's. Raises UserError when nothing fits.
     """
-    own = model.state_dict()
+    own, saved_names = model.state_dict(), content["class_names"]
     same_classes = list(saved_names) == list(class_names)
     taken: dict[str, Tensor] = {}
     by_class: list[str] = []
     skipped: dict[str, str] = {}
-    for name, tensor in state.items():
+    for name, tensor in evaluated_weights(content).items():
         reason = _why_not(name, tensor, own, rules)
-        if (
-            name in own
-            and not same_classes
-            and name.endswith(rules.class_rows)
-            and not reason.startswith("kept")
-        ):
-            taken[name] = _rows_by_name(tensor, own[name], saved_names, class_names)
-            by_class.append(name)
+        if name.endswith(rules.class_rows) and not same_classes and not reason.startswith(("kept", "not")):
+            rows = _rows_by_name(tensor, own[name], saved_names, class_names)
+            if rows is None:
+                skipped[name] = "rows of other classes"
+            else:
+                taken[name] = rows
+                by_class.append(name)
         elif reason:
             skipped[name] = reason
         else:
@@ -90,22 +91,31 @@ def _why_not(name: str, tensor: Tensor, own: Mapping[str, Tensor], rules: Transf
     return ""
 
 
-def _rows_by_name(saved: Tensor, own: Tensor, saved_names: Sequence[str], names: Sequence[str]) -> Tensor:
-    """`own` with the rows of the classes that both know.
+def _rows_by_name(
+    saved: Tensor, own: Tensor, saved_names: Sequence[str], names: Sequence[str]
+) -> Tensor | None:
+    """`own` with the rows of the classes that both know; None where there are none.
 
     Saved classes [cat, dog], own [dog, cow]: row 0 becomes saved row 1, row 1 stays.
     """
-    merged = own.clone()
     index = {name: i for i, name in enumerate(saved_names)}
     pairs = [(i, index[name]) for i, name in enumerate(names) if name in index]
     fits = saved.shape[1:] == own.shape[1:] and len(saved) == len(saved_names) and len(own) == len(names)
-    if pairs and fits:
-        here, there = torch.tensor(pairs).unbind(1)
-        merged[here.to(own.device)] = saved[there].to(own)
+    if not (pairs and fits):
+        return None
+    merged = own.clone()
+    here, there = torch.tensor(pairs).unbind(1)
+    merged[here.to(own.device)] = saved[there].to(own)
     return merged
 
 
-def _report(path, own, taken, by_class, skipped) -> None:
+def _report(
+    path: str | Path,
+    own: Mapping[str, Tensor],
+    taken: Mapping[str, Tensor],
+    by_class: Sequence[str],
+    skipped: Mapping[str, str],
+) -> None:
     _log.info("%s: %d of this model's %d tensors loaded", path, len(taken), len(own))
     if by_class:
         _log.info("rows of classes that both know: %s", ", ".join(by_class))

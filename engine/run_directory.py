@@ -1,10 +1,24 @@
 """The folder of one run: `config.py`, `log.jsonl`, `checkpoint.pth`, `checkpoint_best.pth`, `eval/`."""
 
+import logging
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from engine.checkpoint import BEST, LATEST
+from util import distributed
 from util.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,16 +63,45 @@ class RunDirectory:
         if self.is_used() and not (resume and Path(resume).resolve().parent == self.path.resolve()):
             remedy = f"continue it with --resume {self.latest}" if self.latest.exists() else "remove it"
             raise UserError(f"--output_dir {self.path} holds another run: {remedy}, or name a new folder")
-        self._make(self.path)
+        make_folder(self.path)
 
-    def open_for_evaluation(self) -> Path:
-        """Makes `eval/` and returns it."""
-        self._make(self.eval)
-        return self.eval
+    def describe(self, config_source: str, model: nn.Module) -> None:
+        """Writes `config.py`, and logs what is run: command, versions, size of the model."""
+        self.config.write_text(config_source, encoding="utf-8")
+        sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+        total, trained = sum(n for n, _ in sizes), sum(n for n, trains in sizes if trains)
+        _log.info("command: %s", shlex.join(sys.argv))
+        _log.info(
+            "revision %s, torch %s, Python %s", revision(), torch.__version__, platform.python_version()
+        )
+        _log.info("processes %d, threads %d", distributed.world_size(), torch.get_num_threads())
+        _log.info("%.2f million parameters, %.2f million of them train", total / 1e6, trained / 1e6)
 
-    @staticmethod
-    def _make(folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+
+@contextmanager
+def evaluation_folder(output_dir: str) -> Iterator[Path]:
+    """The folder that an evaluation writes to, the same on every rank: a temporary one unless it is named."""
+    if output_dir:
+        distributed.on_main(lambda: make_folder(Path(output_dir)))
+        yield Path(output_dir)
+        return
+    with tempfile.TemporaryDirectory() if distributed.is_main() else nullcontext() as own:
+        yield Path(distributed.broadcast_object(own))
+        distributed.barrier()
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder with its parents. Raises UserError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
+def revision() -> str:
+    """The project's git commit, with a plus where files differ from it; 'unknown' outside of git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

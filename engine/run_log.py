@@ -55,7 +55,7 @@ class RunLog:
     def epoch(self, entry: Mapping[str, Any]) -> None:
         """The end of an epoch: mean losses, and metrics where it was evaluated."""
         self._append("epoch", entry)
-        self._scalars("epoch", entry["losses"], entry["step"])
+        self._scalars("epoch", {"total": entry["total"], **entry["losses"]}, entry["step"])
         self._scalars("val", entry.get("metrics") or {}, entry["step"])
 
     def close(self) -> None:

@@ -38,6 +38,15 @@ class TrainingState:
         """The weights that are evaluated: the average where one is kept."""
         return self.ema.module if self.ema is not None else self.model
 
+    def start(self, content: dict[str, Any], path: str | Path, epoch: int | None = None) -> None:
+        """Goes where training is to go on: to the checkpoint `content` unless that is empty, then to `epoch`
+        finished epochs unless that is None (`--start_epoch`)."""
+        if content:
+            self.load_state_dict(content, path)
+        if epoch is not None:
+            self.epoch = epoch
+            self.schedule.go_to_epoch(epoch)
+
     def state_dict(self) -> dict[str, Any]:
         """Plain data. Called on every rank: the random state of each is kept."""
         return {

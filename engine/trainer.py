@@ -54,6 +54,7 @@ def fit(
         metrics, best = None, False
         if last or state.epoch % settings.eval_interval == 0:
             metrics, best = _validate(state, validation, settings)
+        _report_damaged(train_loader)
         _save(state, run, identity, latest=last or state.epoch % settings.save_interval == 0, best=best)
         if log is not None:
             seconds = (trained - epoch_started, time.perf_counter() - trained)
@@ -71,6 +72,12 @@ def _close_epoch(state: TrainingState, settings: TrainSettings) -> None:
             state.ema.follow(state.model)
         distributed.broadcast_buffers(state.ema.module)
     state.epoch += 1
+
+
+def _report_damaged(loader: Loader) -> None:
+    names = sorted({name for part in distributed.all_gather_object(loader.damaged()) for name in part})
+    if names and distributed.is_main():
+        _log.warning("%d damaged pictures were replaced by others so far, e.g. %s", len(names), names[0])
 
 
 def _validate(
@@ -109,11 +116,13 @@ def _log_epoch(
     seconds: tuple[float, float],
 ) -> None:
     train_seconds, eval_seconds = seconds
+    named = {name: value for name, value in losses.items() if name not in ("total", "grad_norm")}
     log.epoch(
         {
             "epoch": state.epoch,
             "step": state.schedule.position,
-            "losses": losses,
+            "total": losses["total"],
+            "losses": named,
             "metrics": metrics,
             "best_ap": state.best_ap,
             "train_seconds": train_seconds,

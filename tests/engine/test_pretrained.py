@@ -23,7 +23,8 @@ class Net(nn.Module):
 
 
 def load(source: Net, target: Net, old: list[str], new: list[str], **rules):
-    return load_pretrained(target, source.state_dict(), old, new, TransferRules(**rules), "p.pth")
+    content = {"model": source.state_dict(), "class_names": old}
+    return load_pretrained(target, content, new, TransferRules(**rules), "p.pth")
 
 
 def test_equal_classes_take_everything_but_the_vocabulary():

@@ -22,12 +22,7 @@ from tests.engine.toys import (
 )
 from util.errors import UserError
 
-IDENTITY = {
-    "class_names": ["cat"],
-    "config": {"epochs": 4},
-    "run": {"data_path": "d"},
-    "sampler": {"seed": 0},
-}
+IDENTITY = {"class_names": ["cat"], "config": {"epochs": 4}, "run": {"data_path": "d"}}
 VALIDATION = Validation(ToyLoader(toy_pictures(5, seed=9), 1), toy_postprocess, ToyEvaluator)
 
 
@@ -96,7 +91,7 @@ def test_a_checkpoint_holds_what_it_promises(tmp_path):
     content = read_checkpoint(directory.latest)
     assert set(content) == {
         *("format", "model", "optimizer", "scheduler", "scaler", "ema", "epoch", "best_ap", "rng"),
-        *("class_names", "config", "run", "sampler"),
+        *("class_names", "config", "run"),
     }
     assert content["epoch"] == 1 and len(content["rng"]) == 1
     assert set(content["optimizer"]) == {n for n, _ in ToyDetector(norm=True).named_parameters()}
@@ -146,7 +141,8 @@ def test_the_epoch_entry_has_losses_and_metrics(tmp_path, capsys):
     directory = run(noisy_toy(epochs=1), tmp_path / "run")
     entry = read_log(directory.log)[-1]
     assert entry["kind"] == "epoch" and entry["epoch"] == 1 and entry["step"] == 4
-    assert set(entry["losses"]) == {"total", "loss_bbox", "loss_distill", "grad_norm"}
+    assert set(entry["losses"]) == {"loss_bbox", "loss_distill"}
+    assert entry["total"] > 0
     assert 0 < entry["metrics"]["AP"] < 1 and entry["best_ap"] == entry["metrics"]["AP"]
     assert entry["train_seconds"] > 0 and entry["memory_bytes"] > 0
     assert f"{100 * entry['metrics']['AP']:.4f}" in capsys.readouterr().out
