@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from models.dino.backbone import make_backbone
@@ -57,6 +58,9 @@ def build_detector(
         config.backbone_args,
         load_backbone,
     )
+    if config.channels_last:
+        # Convolutions answer in the layout of their weights, so the pictures follow.
+        backbone.to(memory_format=torch.channels_last)
     layer = {
         "dim": dim, "levels": levels, "heads": config.nheads, "ffn_dim": config.dim_feedforward,
         "dropout": config.dropout,

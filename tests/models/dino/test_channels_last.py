@@ -1,0 +1,30 @@
+import torch
+
+from config import Config
+from models.dino.build import build_dino
+
+TINY = {
+    "use_language": False,
+    "use_visual_distill": False,
+    "backbone": "resnet10t",
+    "backbone_weights": "none",
+    "backbone_args": {"channels": [16, 16, 32, 32], "stem_width": 8},
+    "num_feature_levels": 3,
+    "hidden_dim": 32,
+    "nheads": 2,
+    "enc_layers": 1,
+    "dec_layers": 1,
+    "num_queries": 5,
+}
+
+
+def test_the_backbone_works_in_channels_last_and_computes_the_same():
+    torch.manual_seed(0)
+    models = [build_dino(Config(**TINY, channels_last=on), num_classes=3).eval() for on in (False, True)]
+    models[1].load_state_dict(models[0].state_dict())
+    pictures = torch.rand(2, 3, 64, 96)
+    plain, last = ([level.detach() for level in model.backbone(pictures)] for model in models)
+    assert all(level.is_contiguous(memory_format=torch.channels_last) for level in last)
+    assert not any(level.is_contiguous(memory_format=torch.channels_last) for level in plain)
+    for a, b in zip(plain, last, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
