@@ -14,6 +14,9 @@ from models.dino.output import LayerOutput
 from util.boxes import box_cxcywh_to_xyxy, generalized_iou
 from util.structures import Target
 
+# Cost in place of NaN and infinity, which the solver refuses.
+NOT_FINITE = 1e9
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -60,7 +63,9 @@ class HungarianMatcher:
             for i, target in enumerate(targets)
         ]
         shapes = [tuple(c.shape) for c in costs]
-        flat = torch.cat([c.flatten() for c in costs]).cpu().numpy()
+        # Diverged predictions are matched anyhow: the loss is not finite either, and is reported.
+        flat = torch.cat([c.flatten() for c in costs]).nan_to_num(NOT_FINITE, NOT_FINITE, -NOT_FINITE)
+        flat = flat.cpu().numpy()
         tables = np.split(flat, np.cumsum([h * w for h, w in shapes])[:-1])
         pairs = [linear_sum_assignment(t.reshape(s)) for t, s in zip(tables, shapes, strict=True)]
         device = outputs[0].logits.device
