@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from models.dino.decoder import Decoder
+from models.dino.layers import inverse_sigmoid
+from models.dino.query_selection import box_head
+from tests.models.tiny import pyramid
+
+DIM, QUERIES = 32, 5
+
+
+def parts(layers: int = 3):
+    torch.manual_seed(0)
+    decoder = Decoder(DIM, layers, levels=2, heads=4, points=2, ffn_dim=48, dropout=0.0).double()
+    head = box_head(DIM).double()
+    torch.nn.init.normal_(head.layers[-1].weight, std=0.1)
+    queries = torch.randn(2, QUERIES, DIM).double()
+    references = (0.2 + 0.6 * torch.rand(2, QUERIES, 4)).double()
+    return decoder, head, queries, references, pyramid([(8, 8), (4, 4)])
+
+
+def test_one_state_a_layer():
+    decoder, head, queries, references, memory = parts()
+    states = decoder(queries, references, memory, head, None)
+    assert len(states) == 3
+    assert all(s.hidden.shape == (2, QUERIES, DIM) and s.references.shape == (2, QUERIES, 4) for s in states)
+    assert torch.equal(states[0].references, references)
+
+
+def test_every_layer_refines_the_box_that_entered_it():
+    decoder, head, queries, references, memory = parts()
+    raw = []
+    for layer in decoder.layers:
+        layer.register_forward_hook(lambda module, inputs, output: raw.append(output))
+    states = decoder(queries, references, memory, head, None)
+    for before, after, hidden in zip(states, states[1:], raw, strict=False):
+        expected = torch.sigmoid(head(hidden) + inverse_sigmoid(before.references))
+        assert torch.allclose(after.references, expected, atol=1e-12)
+    for state, hidden in zip(states, raw, strict=True):
+        assert torch.equal(state.hidden, decoder.norm(hidden))
+
+
+def test_gradients_of_a_layers_reference_end_one_layer_before():
+    """Look forward twice: one refinement deep. The reference that a layer attends around is detached."""
+    decoder, head, queries, references, memory = parts()
+    references.requires_grad_()
+    states = decoder(queries, references, memory, head, None)
+    own = torch.autograd.grad(states[0].references.sum(), references, retain_graph=True)[0]
+    assert torch.equal(own, torch.ones_like(references))
+    later = torch.autograd.grad(states[1].references.sum(), references, retain_graph=True, allow_unused=True)
+    assert later[0] is None
+    reached = torch.autograd.grad(
+        states[2].references.sum(), list(decoder.layers[1].ffn.parameters()), allow_unused=True
+    )
+    assert all(g is not None and g.abs().sum() > 0 for g in reached)
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_masked_queries_do_not_reach_the_others(blocked):
+    decoder, head, queries, references, memory = parts()
+    mask = torch.zeros(QUERIES, QUERIES, dtype=torch.bool)
+    mask[2:, :2] = blocked
+    changed = queries.clone()
+    changed[:, :2] += 1
+    first = decoder(queries, references, memory, head, mask)[-1].hidden
+    second = decoder(changed, references, memory, head, mask)[-1].hidden
+    assert torch.allclose(first[:, 2:], second[:, 2:], atol=1e-12) == blocked
+    assert not torch.allclose(first[:, :2], second[:, :2])
+
+
+def test_references_are_scaled_to_the_padded_levels():
+    """With half of the width padded, a box of the picture is looked for in the left half of the levels."""
+    decoder, head, queries, references, _ = parts(layers=1)
+    mask = torch.zeros(2, 64, 64, dtype=torch.bool)
+    mask[:, :, 32:] = True
+    memory = pyramid([(8, 8), (4, 4)], mask=mask)
+    seen = []
+    decoder.layers[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
+    decoder(queries, references, memory, head, None)
+    expected = references * references.new_tensor([0.5, 1, 0.5, 1])
+    assert seen[0].shape == (2, QUERIES, 2, 4)
+    assert torch.allclose(seen[0][:, :, 0], expected) and torch.allclose(seen[0][:, :, 1], expected)

@@ -1,0 +1,74 @@
+import math
+
+import pytest
+import torch
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+from models.dino.losses import focal_loss_sum, giou_loss_sum, l1_loss_sum
+from util.boxes import box_cxcywh_to_xyxy
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.6])
+def test_focal_loss_in_closed_form(alpha):
+    """One right class at probability p, one wrong class at probability q."""
+    p, q = 0.8, 0.3
+    logits = torch.tensor([[math.log(p / (1 - p)), math.log(q / (1 - q))]], dtype=torch.float64)
+    labels = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    expected = -alpha * (1 - p) ** 2 * math.log(p) - (1 - alpha) * q**2 * math.log(1 - q)
+    assert focal_loss_sum(logits, labels, alpha).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_focal_loss_is_torchvisions_sum():
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(3, 7, 5, generator=generator, dtype=torch.float64)
+    labels = (torch.rand(3, 7, 5, generator=generator) > 0.7).double()
+    expected = sigmoid_focal_loss(logits, labels, alpha=0.25, gamma=2, reduction="sum")
+    assert focal_loss_sum(logits, labels).item() == pytest.approx(expected.item(), rel=1e-10)
+
+
+def test_focal_loss_of_extreme_scores_is_finite():
+    logits = torch.tensor([[-200.0, 200.0]], requires_grad=True)
+    loss = focal_loss_sum(logits, torch.tensor([[1.0, 0.0]]))
+    loss.backward()
+    assert loss.item() == pytest.approx(0.25 * 200 + 0.75 * 200)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_l1_sums_over_coordinates():
+    a = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5]])
+    b = torch.tensor([[0.2, 0.1, 0.3, 0.1], [0.5, 0.5, 0.5, 0.7]])
+    assert l1_loss_sum(a, b).item() == pytest.approx(0.1 + 0.1 + 0.3 + 0.2)
+
+
+def random_boxes(count: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 0.1 + 0.4 * torch.rand(count, 4, generator=generator, dtype=torch.float64)
+
+
+def test_paired_giou_is_torchvisions():
+    a, b = random_boxes(50, 0), random_boxes(50, 1)
+    expected = generalized_box_iou_loss(box_cxcywh_to_xyxy(a), box_cxcywh_to_xyxy(b), reduction="sum")
+    assert giou_loss_sum(a, b).item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_giou_by_hand():
+    """Equal boxes: 0. Two unit squares with a unit square of gap between them: union 2, hull 3."""
+    same = torch.tensor([[0.5, 0.5, 0.4, 0.2]], dtype=torch.float64)
+    assert giou_loss_sum(same, same).item() == pytest.approx(0, abs=1e-4)
+    left, right = torch.tensor([[0.5, 0.5, 1.0, 1.0]]).double(), torch.tensor([[2.5, 0.5, 1.0, 1.0]]).double()
+    assert giou_loss_sum(left, right).item() == pytest.approx(1 + 1 / 3, abs=1e-5)
+
+
+@pytest.mark.parametrize("loss", [l1_loss_sum, giou_loss_sum])
+def test_no_pairs_give_a_zero_with_a_graph(loss):
+    boxes = torch.zeros(0, 4, requires_grad=True)
+    value = loss(boxes, torch.zeros(0, 4))
+    assert value.item() == 0
+    value.backward()
+    assert boxes.grad is not None
+
+
+def test_degenerate_boxes_have_finite_gradients():
+    boxes = torch.tensor([[0.5, 0.5, 0.0, 0.0]], requires_grad=True)
+    giou_loss_sum(boxes, torch.tensor([[0.5, 0.5, 0.0, 0.0]])).backward()
+    assert torch.isfinite(boxes.grad).all()
