@@ -22,9 +22,9 @@ def run_on_ranks(ranks: int, function: Callable, *arguments: Any, timeout: float
     `function` is picklable, as are its arguments and result. Raises AssertionError with the traceback of a
     rank that failed, or when the ranks are not done in `timeout` seconds (a deadlock).
     """
-    # One server imports torch once and forks the ranks of every test.
+    # One server imports torch (and what its optimizers import) once and forks the ranks of every test.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "util.distributed"])
+    context.set_forkserver_preload(["torch", "torch._dynamo", "util.distributed"])
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         results = [Path(folder) / f"{rank}.pickle" for rank in range(ranks)]
