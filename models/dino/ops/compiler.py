@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 
 SOURCES = Path(__file__).resolve().parent / "src"
+# What setup.py installs.
+PACKAGE = "richsem_ops"
 LIBRARY_NAMES = {"cpu": "libms_deform_attn_cpu.so", "cuda": "libms_deform_attn_cuda.so"}
 
 # Instruction sets of kernels.cpp: macro that select.cpp looks for, flags.
@@ -55,6 +57,14 @@ def source_hash() -> str:
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def build_key(kind: str) -> dict[str, str]:
+    """All that a build depends on. A library whose key differs is not loaded."""
+    key = {"source": source_hash(), "torch": torch.__version__, "machine": platform.machine()}
+    if kind == "cuda":
+        key["cuda"] = str(torch.version.cuda)
+    return key
 
 
 def instruction_sets() -> dict[str, tuple[str, str]]:

@@ -11,7 +11,6 @@ import importlib.util
 import json
 import logging
 import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from filelock import FileLock
 
 from . import compiler, library
 
-INSTALLED_PACKAGE = "richsem_ops"
 MODES = ("auto", "required", "reference")
 
 _log = logging.getLogger("richsem.ops")
@@ -59,14 +57,6 @@ def cache_directory() -> Path:
     return home / "richsem" / "ops"
 
 
-def build_key(kind: str) -> dict[str, str]:
-    """All that a build depends on. A library whose key differs is not loaded."""
-    key = {"source": compiler.source_hash(), "torch": torch.__version__, "machine": platform.machine()}
-    if kind == "cuda":
-        key["cuda"] = str(torch.version.cuda)
-    return key
-
-
 @functools.cache
 def status(kind: str) -> Status:
     """Loads the kernels for `kind` ("cpu", "cuda", ...) on the first call and says what is in use.
@@ -102,7 +92,7 @@ def _find_or_build(kind: str) -> tuple[Path, str]:
     installed = _installed(kind)
     if installed is not None:
         return installed, f"installed in {installed.parent}"
-    key = build_key(kind)
+    key = compiler.build_key(kind)
     if kind == "cpu":
         key["sets"] = compiler.local_instruction_set()
     else:
@@ -118,7 +108,7 @@ def _find_or_build(kind: str) -> tuple[Path, str]:
 
 def _installed(kind: str) -> Path | None:
     """The library that `setup.py` installed, when it was built from these sources for this PyTorch."""
-    spec = importlib.util.find_spec(INSTALLED_PACKAGE)
+    spec = importlib.util.find_spec(compiler.PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None
     directory = Path(next(iter(spec.submodule_search_locations)))
@@ -126,9 +116,9 @@ def _installed(kind: str) -> Path | None:
     if not path.is_file():
         return None
     keys = json.loads((directory / "build.json").read_text())
-    if keys.get(kind) != build_key(kind):
+    if keys.get(kind) != compiler.build_key(kind):
         _log.info(
-            "%s in %s was built for other sources or another PyTorch: not used", INSTALLED_PACKAGE, directory
+            "%s in %s was built for other sources or another PyTorch: not used", compiler.PACKAGE, directory
         )
         return None
     return path
