@@ -1,0 +1,203 @@
+import pytest
+import torch
+from torch import Tensor
+
+from models.dino.criterion import Criterion, denoising_matches
+from models.dino.federated import FederatedClasses
+from models.dino.losses import focal_loss_sum, giou_loss_sum, l1_loss_sum
+from models.dino.matcher import HungarianMatcher
+from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
+from tests.models.tiny import target, targets
+
+CLASSES, QUERIES, LAYERS = 7, 6, 3
+WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0, "loss_distill": 0.5}
+SUFFIXES = ("", "_0", "_1", "_interm", "_dn", "_dn_0", "_dn_1")
+
+
+def layer(queries: int, seed: int, grad: bool = True) -> LayerOutput:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, queries, CLASSES, generator=generator).double().requires_grad_(grad)
+    boxes = 0.2 + 0.5 * torch.rand(2, queries, 4, generator=generator).double()
+    return LayerOutput(logits, boxes.requires_grad_(grad))
+
+
+def output(layout: DenoisingLayout | None = None) -> DetectorOutput:
+    layout = layout if layout is not None else DenoisingLayout(groups=3, width=2)
+    return DetectorOutput(
+        layers=tuple(layer(QUERIES, i) for i in range(LAYERS)),
+        encoder=layer(QUERIES, 10),
+        denoising=tuple(layer(layout.slots, 20 + i) for i in range(LAYERS)),
+        layout=layout,
+        memory=torch.zeros(2, 1, 1),
+    )
+
+
+def without_denoising() -> DetectorOutput:
+    full = output()
+    return DetectorOutput(full.layers, full.encoder, (), None, full.memory)
+
+
+def criterion(**arguments) -> Criterion:
+    return Criterion(HungarianMatcher(2.0, 5.0, 2.0), WEIGHTS, **arguments)
+
+
+def given(counts=(2, 1), **arguments) -> tuple:
+    return targets(counts, dtype=torch.float64, **arguments)
+
+
+def test_every_loss_of_the_release_has_its_name():
+    losses = criterion()(output(), given())
+    expected = {base + suffix for base in ("loss_ce", "loss_bbox", "loss_giou") for suffix in SUFFIXES}
+    assert losses.named.keys() == expected
+    assert criterion()(without_denoising(), given()).named.keys() == {n for n in expected if "_dn" not in n}
+
+
+@pytest.mark.parametrize("image_level", [False, True])
+@pytest.mark.parametrize("masked", [(), ("bbox",), ("giou",), ("loss_ce",), ("bbox", "giou", "loss_ce")])
+def test_the_table_of_weights(masked, image_level):
+    judge = criterion(interm_weight=0.25, masked=masked)
+    for base, weight in WEIGHTS.items():
+        hidden = image_level and any(part in base for part in masked)
+        for suffix in SUFFIXES:
+            if suffix == "_interm":
+                expected = 0.25 * weight
+            else:
+                expected = 0.0 if hidden else weight
+            assert judge.loss_weight(base, suffix, image_level) == expected, base + suffix
+
+
+def test_total_is_the_weighted_sum_of_what_is_named():
+    judge = criterion(interm_weight=0.25)
+    losses = judge(output(), given())
+    expected = 0.0
+    for base in ("loss_ce", "loss_bbox", "loss_giou"):
+        for suffix in SUFFIXES:
+            share = 0.25 if suffix == "_interm" else 1.0
+            expected += share * WEIGHTS[base] * losses.named[base + suffix]
+    assert losses.total.item() == pytest.approx(float(expected), rel=1e-12)
+    assert losses.total.requires_grad
+    assert not any(loss.requires_grad for loss in losses.named.values())
+
+
+def test_masked_losses_are_reported_but_not_learnt_from():
+    said = output()
+    losses = criterion(masked=("bbox", "giou"))(said, given(image_level=True))
+    losses.total.backward()
+    assert losses.named["loss_bbox"] > 0
+    assert all(part.boxes_cxcywh.grad.abs().sum() == 0 for part in (*said.layers, *said.denoising))
+    assert said.encoder.boxes_cxcywh.grad.abs().sum() > 0
+    assert said.final.logits.grad.abs().sum() > 0
+
+
+def slow_losses(part: LayerOutput, pairs: list[tuple[int, int, int]], labels: Tensor, boxes: Tensor) -> dict:
+    """Sums of one set of predictions, pair by pair: (picture, query, target)."""
+    one_hot = torch.zeros_like(part.logits)
+    found = {"loss_bbox": 0.0, "loss_giou": 0.0}
+    for picture, query, number in pairs:
+        one_hot[picture, query, labels[number]] = 1
+        ours, wanted = part.boxes_cxcywh[picture, query][None], boxes[number][None]
+        found["loss_bbox"] += l1_loss_sum(ours, wanted).item()
+        found["loss_giou"] += giou_loss_sum(ours, wanted).item()
+    return {**found, "loss_ce": focal_loss_sum(part.logits, one_hot).item()}
+
+
+def test_every_group_is_its_sum_over_its_normaliser():
+    said, wanted = output(), given()
+    labels = torch.cat([t.labels for t in wanted])
+    boxes = torch.cat([t.boxes_cxcywh for t in wanted])
+    named = criterion()(said, wanted).named
+    matcher = HungarianMatcher(2.0, 5.0, 2.0)
+
+    def check(part, pairs, suffix, normaliser):
+        for base, value in slow_losses(part, pairs, labels, boxes).items():
+            assert named[base + suffix].item() == pytest.approx(value / normaliser), base + suffix
+
+    for i, part in enumerate((*said.layers, said.encoder)):
+        (m,) = matcher([part], wanted, [False])
+        pairs = list(zip(m.picture.tolist(), m.query.tolist(), m.target.tolist(), strict=True))
+        check(part, pairs, ["_0", "_1", "", "_interm"][i], 3)
+    pairs = [(0, g * 4 + n, n) for g in range(3) for n in range(2)] + [(1, g * 4, 2) for g in range(3)]
+    for i, part in enumerate(said.denoising):
+        check(part, pairs, ["_dn_0", "_dn_1", "_dn"][i], 3 * 3)
+
+
+def test_matches_of_the_documented_denoising_example():
+    found = denoising_matches(targets((2, 1)), DenoisingLayout(groups=2, width=2))
+    triples = zip(found.picture.tolist(), found.query.tolist(), found.target.tolist(), strict=True)
+    assert set(triples) == {(0, 0, 0), (0, 1, 1), (0, 4, 0), (0, 5, 1), (1, 0, 2), (1, 4, 2)}
+    assert len(found) == 6
+
+
+def test_the_normaliser_counts_pairs_not_boxes_and_is_at_least_one():
+    said = without_denoising()
+    many = criterion()(said, given((9, 0))).named["loss_bbox"]
+    matches = HungarianMatcher(2.0, 5.0, 2.0)([said.final], given((9, 0)), [False])[0]
+    boxes = torch.cat([t.boxes_cxcywh for t in given((9, 0))])[matches.target]
+    ours = said.final.boxes_cxcywh[matches.picture, matches.query]
+    assert len(matches) == QUERIES
+    assert many.item() == pytest.approx(l1_loss_sum(ours, boxes).item() / QUERIES)
+    nothing = criterion()(said, given((0, 0))).named
+    all_negative = focal_loss_sum(said.final.logits, torch.zeros_like(said.final.logits))
+    assert nothing["loss_ce"].item() == pytest.approx(all_negative.item())
+    assert nothing["loss_bbox"] == 0
+
+
+def test_unused_denoising_slots_count_as_negatives():
+    said, wanted = output(), given((2, 1))
+    before = criterion()(said, wanted).named["loss_ce_dn"]
+    with torch.no_grad():
+        said.denoising[-1].logits[1, 1] += 4  # picture 1 has one box, slot 1 is unused
+    after = criterion()(said, wanted).named["loss_ce_dn"]
+    assert after > before
+
+
+def test_an_encoder_of_one_class_is_taught_column_0():
+    said, wanted = without_denoising(), (target([[0.5, 0.5, 0.2, 0.2]], [4], dtype=torch.float64), given()[1])
+    criterion(encoder_one_class=True)(said, wanted).total.backward()
+    taught = (said.encoder.logits.grad < 0).nonzero()[:, 2]  # a negative gradient wants a higher score
+    assert taught.tolist() == [0] * 2
+    taught = (said.final.logits.grad < 0).nonzero()[:, 2]
+    assert sorted(taught.tolist()) == sorted([4, int(wanted[1].labels)])
+
+
+def test_federated_columns_alone_are_judged_each_call_its_own():
+    said, wanted = output(), given((2, 1))
+    draw = FederatedClasses([1.0] * CLASSES, 1)
+    criterion(federated=draw)(said, wanted).total.backward()
+    present = torch.cat([t.labels for t in wanted]).unique()
+    assert 0 < len(present) < CLASSES
+    for part in (*said.layers, said.encoder, *said.denoising):
+        judged = part.logits.grad.abs().sum((0, 1)).nonzero().flatten()
+        assert judged.tolist() == present.tolist()
+
+
+def test_further_losses_join_with_weight_suffix_and_their_groups():
+    seen = []
+
+    def extra(group, wanted, semantic):
+        seen.append((group.suffix, group.last, semantic))
+        return {"loss_distill": group.layer.logits.sum() * 0 + 3.0} if group.last else {}
+
+    plain, losses = criterion()(output(), given()), criterion(extra=[extra])(output(), given(), "seen")
+    assert losses.named.keys() - plain.named.keys() == {"loss_distill", "loss_distill_dn"}
+    assert losses.total.item() == pytest.approx(plain.total.item() + 2 * 0.5 * 3.0)
+    assert {suffix for suffix, last, _ in seen if last} == {"", "_dn"}
+    assert {suffix for suffix, _, _ in seen} == set(SUFFIXES)
+    assert {semantic for *_, semantic in seen} == {"seen"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_predictions_are_judged_in_float32(dtype):
+    said = output()
+    halves = [
+        LayerOutput(x.logits.detach().to(dtype), x.boxes_cxcywh.detach().to(dtype))
+        for x in (*said.layers, said.encoder)
+    ]
+    half = DetectorOutput(tuple(halves[:-1]), halves[-1], (), None, said.memory)
+    losses = criterion()(half, targets((2, 1)))
+    assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in losses.named.values())
+
+
+def test_a_loss_without_a_weight_is_an_error():
+    with pytest.raises(KeyError, match="loss_new"):
+        criterion(extra=[lambda *_: {"loss_new": torch.zeros(())}])(output(), given())
