@@ -36,13 +36,15 @@ def load_clip(name: str, pretrained: str) -> nn.Module:
             )
     try:
         model = open_clip.create_model(known, pretrained=str(pretrained), precision="fp32")
-    except OSError as error:
-        raise UserError(
-            f"clip_pretrained={pretrained!r} of {known!r} could not be read or downloaded; "
-            f"download it elsewhere and give the file"
-        ) from error
-    except Exception as error:  # damaged and misshapen files raise many kinds
-        raise UserError(f"{pretrained} does not fit {known!r}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # open_clip, torch and the hub raise many kinds
+        if not file.is_file():
+            raise UserError(
+                f"clip_pretrained={pretrained!r} of {known!r} could not be downloaded; "
+                f"download it elsewhere and give the file"
+            ) from error
+        # The first line says that something is wrong, the second which tensor.
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise UserError(f"{pretrained} does not fit {known!r}: {reason[:300]}") from error
     return freeze(model)
 
 
@@ -62,6 +64,8 @@ def resolve_name(name: str, pretrained: str) -> str:
         except ValueError as error:
             raise UserError(f"clip_model={name!r} is not JSON: {error}") from error
         open_clip.add_model_config(path)
+        if path.stem not in open_clip.list_models():
+            raise UserError(f"clip_model={name!r} lacks embed_dim, vision_cfg or text_cfg")
         return path.stem
     names = open_clip.list_models()
     if name not in names:

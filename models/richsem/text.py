@@ -86,10 +86,12 @@ def _read(path: Path, rows: int) -> Tensor | None:
         return None
     try:
         embeddings = load_file(path)["embeddings"]
-    except (SafetensorError, KeyError, OSError) as error:
+        if embeddings.ndim != 2 or len(embeddings) != rows:
+            raise ValueError(f"its shape is {tuple(embeddings.shape)}")
+    except (SafetensorError, KeyError, OSError, ValueError) as error:
         logger.warning("the text embedding cache %s is damaged (%s); encoding anew", path, error)
         return None
-    return embeddings if len(embeddings) == rows else None
+    return embeddings
 
 
 def _write(path: Path, embeddings: Tensor) -> None:

@@ -46,8 +46,8 @@ def test_another_encoder_classifier_takes_its_place():
 def test_the_config_reaches_the_criterion():
     config = baseline_config(
         cls_loss_coef=1.5, bbox_loss_coef=4.0, giou_loss_coef=3.0, distill_loss_coef=0.75,
-        interm_loss_coef=0.5, set_cost_class=1.0, set_cost_bbox=2.0, set_cost_giou=3.0, focal_alpha=0.4, fed_num_sample_cats=3,
-        enc_cls_agn=True, mask_bbox=True, mask_labels=True,
+        interm_loss_coef=0.5, set_cost_class=1.0, set_cost_bbox=2.0, set_cost_giou=3.0,
+        focal_alpha=0.4, fed_num_sample_cats=3, enc_cls_agn=True, mask_bbox=True, mask_labels=True,
     )  # fmt: skip
     criterion = build_criterion(config, COUNTS)
     assert criterion.weights == {
