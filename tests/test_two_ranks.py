@@ -23,7 +23,8 @@ CONFIG = {
     "backbone_weights": "none",
     "backbone_args": {"channels": [8, 16, 16, 32], "stem_width": 8},
     "num_feature_levels": 3,
-    "hidden_dim": 32,
+    # Two channels to a group of the neck: with one, its biases have no gradient but rounding errors.
+    "hidden_dim": 64,
     "nheads": 2,
     "dim_feedforward": 32,
     "enc_layers": 1,
