@@ -70,6 +70,10 @@ def build_model(
     if not class_names:
         raise UserError("the class list is empty: the annotation file names no category")
     text = text_of_state(state or {})
+    if text is not None and len(text.raw) != len(class_names):
+        raise UserError(
+            f"the checkpoint's vocabulary has {len(text.raw)} classes, the class list {len(class_names)}"
+        )
     wants_teacher = config.use_visual_distill and training
     if clip is None and ((config.use_language and text is None) or wants_teacher):
         clip = configured_clip(config)

@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.richsem.classifier import LabelProjection, LanguageClassifier, TextEmbeddings, unit_vectors
+
+CLASSES, WIDTH, DIM = 5, 16, 8
+
+
+@pytest.fixture
+def text() -> TextEmbeddings:
+    torch.manual_seed(0)
+    return TextEmbeddings(20 * torch.randn(CLASSES, WIDTH), math.log(100))
+
+
+def test_scores_are_scaled_cosines(text):
+    classifier = LanguageClassifier(nn.Linear(DIM, WIDTH, bias=False), text)
+    queries = torch.randn(2, 3, DIM)
+    scores = classifier(queries)
+    for b in range(2):
+        for q in range(3):
+            projected = classifier.projection.weight @ queries[b, q]
+            for c in range(CLASSES):
+                cosine = F.cosine_similarity(projected, text.raw[c], dim=0)
+                assert scores[b, q, c].item() == pytest.approx(100 * cosine.item(), abs=1e-3)
+
+
+def test_lengths_of_texts_and_queries_do_not_matter(text):
+    classifier = LanguageClassifier(nn.Linear(DIM, WIDTH, bias=False), text)
+    queries = torch.randn(4, DIM)
+    longer = TextEmbeddings(text.raw * torch.rand(CLASSES, 1).add(0.5), text.log_scale)
+    assert torch.allclose(classifier(queries), classifier(3 * queries), atol=1e-3)
+    assert torch.allclose(
+        classifier(queries), LanguageClassifier(classifier.projection, longer)(queries), atol=1e-3
+    )
+
+
+def test_the_vocabulary_is_kept_but_never_learnt(text):
+    classifier = LanguageClassifier(nn.Linear(DIM, WIDTH), text)
+    assert {"text.raw", "text.log_scale"} <= classifier.state_dict().keys()
+    assert {name for name, _ in classifier.named_parameters()} == {"projection.weight", "projection.bias"}
+
+
+def test_it_holds_a_copy_of_its_own():
+    raw = torch.randn(CLASSES, WIDTH, dtype=torch.float64)
+    text = TextEmbeddings(raw, torch.tensor(2.0))
+    raw.zero_()
+    assert text.raw.abs().sum() > 0
+    assert text.raw.dtype == text.log_scale.dtype == torch.float32
+
+
+def test_columns_pick_classes(text):
+    unit = F.normalize(torch.randn(3, WIDTH), dim=-1)
+    columns = torch.tensor([4, 1])
+    assert torch.allclose(text.logits(unit, columns), text.logits(unit)[:, columns])
+
+
+def test_scores_are_float32_under_autocast(text):
+    """16 bit cosines would be off by up to 0.4 at a scale of 100."""
+    classifier = LanguageClassifier(nn.Linear(DIM, WIDTH, bias=False), text)
+    queries = torch.randn(50, DIM)
+    with torch.autocast("cpu", torch.bfloat16):
+        projected = classifier.projection(queries)
+        scores = classifier(queries)
+    assert projected.dtype == torch.bfloat16
+    assert scores.dtype == torch.float32
+    exact = 100 * F.normalize(projected.double(), dim=-1) @ F.normalize(text.raw.double(), dim=-1).T
+    assert torch.allclose(scores.double(), exact, atol=1e-3)
+
+
+def test_best_is_the_best_class_and_only_ranks_in_16_bit(text):
+    classifier = LanguageClassifier(nn.Linear(DIM, WIDTH, bias=False), text)
+    queries = torch.randn(2, 30, DIM)
+    exact = classifier(queries).amax(-1)
+    assert torch.allclose(classifier.best(queries), exact, atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(classifier.best(queries).float(), exact, atol=1.5)
+
+
+def test_label_embeddings_come_from_raw_texts(text):
+    labels = LabelProjection(DIM, text)
+    found = labels(torch.tensor([3, 0, 3]))
+    assert found.shape == (3, DIM)
+    assert torch.allclose(found[1], labels.projection.weight @ text.raw[0], atol=1e-4)
+    assert labels.projection.bias is None
+    assert labels(torch.zeros(0, dtype=torch.int64)).shape == (0, DIM)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_unit_vectors_have_length_1_in_float32_at_least(dtype):
+    found = unit_vectors(nn.Linear(DIM, WIDTH).to(dtype), torch.randn(4, DIM).to(dtype))
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert found.norm(dim=-1).tolist() == pytest.approx([1] * 4, abs=1e-5)

@@ -1,0 +1,162 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.dino.criterion import Group
+from models.dino.matcher import Matches
+from models.dino.output import LayerOutput
+from models.richsem.classifier import TextEmbeddings
+from models.richsem.distillation import DistillationLoss
+from models.richsem.teacher import SemanticTargets, Teacher
+from tests.models.tiny import EMBEDDING, pictures, targets, tiny_clip
+
+CLASSES, QUERIES, BATCH = 7, 5, 2
+# (picture, query, number of the box in the batch)
+PAIRS = ((0, 3, 0), (0, 1, 1), (1, 4, 2))
+
+
+@pytest.fixture(scope="module")
+def semantic() -> SemanticTargets:
+    teacher = Teacher(copy.deepcopy(tiny_clip().visual)).double()
+    return teacher(pictures(dtype=torch.float64), targets((2, 1), dtype=torch.float64))
+
+
+@pytest.fixture(scope="module")
+def text() -> TextEmbeddings:
+    generator = torch.Generator().manual_seed(1)
+    return TextEmbeddings(torch.randn(CLASSES, EMBEDDING, generator=generator), math.log(8)).double()
+
+
+def group(columns: Tensor | None = None, pairs=PAIRS, embedding: bool = True) -> Group:
+    generator = torch.Generator().manual_seed(2)
+    unit = torch.randn(BATCH, QUERIES, EMBEDDING, generator=generator).double()
+    unit = (unit / unit.norm(dim=-1, keepdim=True)).requires_grad_()
+    references = 0.2 + 0.3 * torch.rand(BATCH, QUERIES, 4, generator=generator).double()
+    layer = LayerOutput(
+        torch.zeros(BATCH, QUERIES, CLASSES), references, references, unit if embedding else None
+    )
+    matches = Matches(*torch.tensor(pairs, dtype=torch.int64).view(-1, 3).unbind(1))
+    given = targets((2, 1), dtype=torch.float64)
+    labels = torch.cat([t.labels for t in given])[matches.target]
+    boxes = torch.cat([t.boxes_cxcywh for t in given])[matches.target]
+    return Group("", layer, True, matches, labels, boxes, columns, torch.tensor(4.0).double())
+
+
+def softmax(scores: list[float]) -> list[float]:
+    largest = max(scores)
+    powers = [math.exp(s - largest) for s in scores]
+    return [p / sum(powers) for p in powers]
+
+
+def slow_distribution(vector: Tensor, text: TextEmbeddings, columns: list[int]) -> list[float]:
+    scale = float(text.log_scale.exp())
+    cosines = [float(vector @ text.raw[c] / text.raw[c].norm() / vector.norm()) for c in columns]
+    return softmax([scale * cosine for cosine in cosines])
+
+
+def slow_row(student, teacher, text, kind, columns, entropy) -> float:
+    """The loss of one pair, by the formula."""
+    if kind == "clip_l1":
+        value = sum(abs(float(a - b)) for a, b in zip(student, teacher, strict=True))
+    else:
+        p, t = (slow_distribution(v, text, columns) for v in (student, teacher))
+        value = sum(b * (math.log(b) - math.log(a)) for a, b in zip(p, t, strict=True))
+    if entropy:
+        whole = slow_distribution(teacher, text, list(range(CLASSES)))
+        value *= 2 * -sum(t * math.log(t) for t in whole) / math.log(CLASSES)
+    return value
+
+
+def slow_loss(text, semantic, kind, objective, entropy=False, columns=None) -> float:
+    given = group()
+    columns = list(range(CLASSES)) if columns is None else columns
+    references = given.layer.references
+    if objective == "pred_all":
+        pairs = [(b, q, None) for b in range(BATCH) for q in range(QUERIES)]
+        normaliser = BATCH * QUERIES
+    else:
+        pairs, normaliser = PAIRS, 4.0
+    total = 0.0
+    for picture, query, number in pairs:
+        if objective == "gt":
+            seen = semantic.ground_truth[number]
+        else:
+            seen = semantic.at(references[picture, query][None], torch.tensor([picture]))[0]
+        total += slow_row(given.layer.embedding.detach()[picture, query], seen, text, kind, columns, entropy)
+    return total / normaliser
+
+
+def loss(text, semantic, given: Group, kind="clip_logits", objective="gt", entropy=False, federated=False):
+    return DistillationLoss(text, kind, objective, entropy, federated)(given, (), semantic)["loss_distill"]
+
+
+@pytest.mark.parametrize("kind", ["clip_logits", "clip_l1"])
+@pytest.mark.parametrize("objective", ["gt", "pred", "pred_all"])
+@pytest.mark.parametrize("entropy", [False, True])
+def test_every_option_against_the_formula(text, semantic, kind, objective, entropy):
+    found = loss(text, semantic, group(), kind, objective, entropy)
+    assert found.item() == pytest.approx(slow_loss(text, semantic, kind, objective, entropy), rel=1e-9)
+    assert found > 0
+
+
+@pytest.mark.parametrize("entropy", [False, True])
+def test_federated_columns_cut_both_distributions_but_not_the_entropy(text, semantic, entropy):
+    columns = [0, 2, 5]
+    found = loss(text, semantic, group(torch.tensor(columns)), entropy=entropy, federated=True)
+    expected = slow_loss(text, semantic, "clip_logits", "gt", entropy, columns)
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_without_the_option_the_federated_columns_do_not_matter(text, semantic):
+    with_columns = loss(text, semantic, group(torch.tensor([0, 2])), federated=False)
+    assert with_columns.item() == loss(text, semantic, group()).item()
+
+
+@pytest.mark.parametrize("kind", ["clip_logits", "clip_l1"])
+def test_a_student_that_says_what_the_teacher_says_has_no_loss(text, semantic, kind):
+    given = group()
+    with torch.no_grad():
+        for picture, query, number in PAIRS:
+            given.layer.embedding[picture, query] = semantic.ground_truth[number]
+    assert loss(text, semantic, given, kind).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("objective", "rows"), [("gt", 3), ("pred", 3), ("pred_all", 10)])
+def test_gradients_reach_the_distilled_queries_alone(text, semantic, objective, rows):
+    given = group()
+    loss(text, semantic, given, objective=objective).backward()
+    touched = given.layer.embedding.grad.abs().sum(-1) > 0
+    assert touched.sum() == rows
+    if rows == 3:
+        assert {tuple(place) for place in touched.nonzero().tolist()} == {(p, q) for p, q, _ in PAIRS}
+
+
+def test_the_references_are_not_learnt_from(text, semantic):
+    given = group()
+    given.layer.references.requires_grad_()
+    loss(text, semantic, given, objective="pred").backward()
+    assert given.layer.references.grad is None
+
+
+@pytest.mark.parametrize("objective", ["gt", "pred"])
+def test_without_pairs_it_is_a_zero_that_reaches_the_branch(text, semantic, objective):
+    given = group(pairs=())
+    value = loss(text, semantic, given, objective=objective, entropy=True)
+    value.backward()
+    assert value.item() == 0
+    assert given.layer.embedding.grad is not None
+
+
+def test_groups_without_the_branch_and_runs_without_a_teacher_have_none(text, semantic):
+    part = DistillationLoss(text, "clip_logits", "gt", False, False)
+    assert part(group(embedding=False), (), semantic) == {}
+    assert part(group(), (), None) == {}
+
+
+@pytest.mark.parametrize(("kind", "objective"), [("clip_kl", "gt"), ("clip_l1", "all")])
+def test_unknown_options(text, kind, objective):
+    with pytest.raises(ValueError, match="distillation"):
+        DistillationLoss(text, kind, objective, False, False)
