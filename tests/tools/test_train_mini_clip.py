@@ -13,6 +13,7 @@ from models.richsem.teacher import Teacher
 from tools.mini_clip import canvas, loss, model
 from tools.mini_clip.evaluate import box_accuracy, class_texts, picture_accuracy
 from tools.mini_clip.model import MiniClipSize
+from tools.mini_clip.muon import Muon, orthogonalised
 from tools.mini_clip.pictures import Labelled, load_tree
 from tools.mini_clip.train import TrainSettings, train
 from tools.train_mini_clip import main
@@ -111,6 +112,37 @@ def test_losses_are_lowest_for_the_right_match():
     more = loss.contrastive_loss(image, torch.eye(4)[:, :3], labels, torch.tensor(20.0))
     assert torch.isfinite(more)
     assert loss.spread_loss(torch.eye(4)).abs() < 1e-6 < loss.spread_loss(torch.ones(4, 3) / 3**0.5)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 50), (2, 40, 16), (1, 30, 30)])
+def test_muons_matrices_are_near_orthogonal(shape):
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalised(torch.randn(shape)))
+    # The quintic trades exactness for speed: about 1, whatever the values were.
+    assert values.min() > 0.3 and values.max() < 1.5
+
+
+def test_muon_steps_downhill_by_its_rate_alone():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(24, 8, 3, 3))
+    aim = torch.randn(24, 8, 3, 3)
+    for scale in (1.0, 1e-3):
+        with torch.no_grad():
+            weight.zero_()
+        optimizer = Muon([weight], lr=0.1)
+        weight.grad = -scale * aim
+        optimizer.step()
+        moved = torch.linalg.svdvals(weight.detach().reshape(24, 72))
+        assert (weight * aim).sum() > 0 and moved.min() > 0.03 and moved.max() < 0.15
+
+
+def test_a_large_square_matrix_is_taken_head_by_head():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(16, 16))
+    weight.grad = torch.randn(16, 16)
+    Muon([weight], lr=-1.0, heads=4, widest=8).step()
+    blocks = torch.linalg.svdvals(weight.detach().view(4, 4, 16))
+    assert (blocks > 0.3).all() and (blocks < 1.5).all()
 
 
 def test_it_learns_in_thirty_steps(trained):

@@ -4,6 +4,7 @@ pictures  the image-level tree, read and kept small
 canvas    many pictures side by side, as RichSem's mosaic does, so that regions are what is learnt
 model     the open_clip model, its regions, its two files
 loss      the contrastive loss with several pictures of one class in a batch
+muon      the optimizer of its matrices
 train     the loop
 evaluate  zero-shot accuracy on held-out pictures, and on boxes (a diagnosis, never a choice)
 """

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import open_clip
@@ -14,6 +15,7 @@ from open_clip.model import CLIP
 from .canvas import CanvasBatch, balanced_order, draw_batch
 from .loss import contrastive_loss, spread_loss, word_loss
 from .model import MiniClipSize, build, encode_regions, normalise
+from .muon import Muon
 from .pictures import ImageLevelTree
 
 TEMPLATES: tuple[Callable[[str], str], ...] = (lambda name: f"{name}.", *open_clip.OPENAI_IMAGENET_TEMPLATES)
@@ -25,27 +27,31 @@ MAX_SCALE = 100.0
 class TrainSettings:
     """Regions come `canvases` canvases at a time; `tile`: least and most pixels of a picture on them."""
 
-    steps: int = 600
+    steps: int = 500
     canvases: int = 5
     canvas_side: int = 288
-    tile: tuple[float, float] = (60, 130)
+    tile: tuple[float, float] = (50, 190)
     lr: float = 2e-3
-    weight_decay: float = 0.05
+    matrix_lr: float = 0.02
+    weight_decay: float = 0.1
     warmup: int = 40
     spread: float = 0.1
-    words: float = 0.0
+    words: float = 0.5
     most_texts: int = 256
     seed: int = 0
     amp: bool = True
 
 
-def parameter_groups(model: CLIP, weight_decay: float) -> list[dict]:
-    """Decay for matrices alone; not for the vocabulary, most of which never gets a gradient."""
-    decayed, free = [], []
+def optimizers(model: CLIP, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """Muon for matrices and convolutions; AdamW, without decay, for the vocabulary and all vectors."""
+    matrices, others = [], []
     for name, parameter in model.named_parameters():
-        small = parameter.ndim < 2 or "embedding" in name or name == "logit_scale"
-        (free if small else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+        is_matrix = parameter.ndim >= 2 and "embedding" not in name
+        (matrices if is_matrix else others).append(parameter)
+    return [
+        Muon(matrices, settings.matrix_lr, weight_decay=settings.weight_decay),
+        torch.optim.AdamW(others, settings.lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
 
 
 def encode_names(
@@ -64,20 +70,19 @@ def train(
     rng = np.random.default_rng(settings.seed)
     model = build(size).to(device, memory_format=torch.channels_last)
     tokenizer = open_clip.SimpleTokenizer(context_length=size.context_length)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.98)
-    )
+    steppers = optimizers(model, settings)
+    rates = [torch.optim.lr_scheduler.LambdaLR(o, partial(_schedule, settings=settings)) for o in steppers]
     order = balanced_order(tree.train.labels, rng)
     start, losses = time.perf_counter(), []
     for step in range(settings.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * _schedule(step, settings)
         batch = draw_batch(tree.train, order, settings.canvases, settings.canvas_side, settings.tile, rng)
         loss = _loss(model, tree.names, batch, tokenizer, settings, rng)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for stepper, rate in zip(steppers, rates, strict=True):
+            stepper.step()
+            rate.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(MAX_SCALE))
         losses.append(loss.item())
