@@ -25,7 +25,7 @@ class Settings:
     seed: int = 0
     train: int = 1200
     val: int = 300
-    image_level: int = 25
+    image_level: int = 40
     side: int = 160
 
 
