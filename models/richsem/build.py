@@ -105,11 +105,12 @@ def build_official(
     """The parts of a run with an official checkpoint's weights, its CLIP as teacher and text encoder.
 
     class_names: one a column, see `official.column_names`. text: the vocabulary, where it is not to be
-    encoded. Further arguments as `build_model`.
+    encoded. Further arguments as `build_model`. A file whose CLIP was taken out uses the configured one.
     """
     inside = official.embedded_clip(checkpoint.model)
     clip = Clip(inside, open_clip.get_tokenizer(OPENAI_TOKENIZER)) if inside is not None else None
-    if text is None and clip is not None:
+    if text is None and official.has_language_head(checkpoint.model):
+        clip = clip or configured_clip(config)
         raw = text_embeddings(clip.model, clip.tokenizer, class_names, config.text_cache_dir, unused)
         text = TextEmbeddings(raw, official.logit_scale(checkpoint.model))
     state = official.convert_state(checkpoint.model, text.state_dict() if text is not None else None)

@@ -130,6 +130,11 @@ def logit_scale(model: Mapping[str, Tensor]) -> Tensor:
     raise UserError("the official checkpoint has text projections but no logit_scale")
 
 
+def has_language_head(model: Mapping[str, Tensor]) -> bool:
+    """Whether a classifier of the model, in decoder or encoder, compares with text embeddings."""
+    return any(".dino_visual_proj." in name for name in model)
+
+
 def class_columns(model: Mapping[str, Tensor], arguments: Mapping[str, object]) -> int:
     """How many class columns the official model has (LVIS: 1204, column = LVIS id, column 0 unused)."""
     for name in ("class_embed.0.weight", "transformer.decoder.class_embed.0.weight"):
