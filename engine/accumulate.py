@@ -13,14 +13,14 @@ class _Anchor(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, loss: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.shapes = [p.shape for p in parameters]
-        ctx.zeros = [p.new_zeros(()) for p in parameters]
+        ctx.kinds = [(p.shape, p.dtype) for p in parameters]
+        ctx.zeros = {dtype: loss.new_zeros((), dtype=dtype) for dtype in {p.dtype for p in parameters}}
         return loss.clone()
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         # Expanded zeros take no memory; where a parameter has a real gradient they are added to it.
-        return gradient, *(zero.expand(shape) for zero, shape in zip(ctx.zeros, ctx.shapes, strict=True))
+        return gradient, *(ctx.zeros[dtype].expand(shape) for shape, dtype in ctx.kinds)
 
 
 def reach_all_parameters(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:

@@ -45,6 +45,8 @@ def fit(
     log = RunLog(run.log, keep_epochs=state.epoch) if distributed.is_main() else None
     started = time.perf_counter()
     first = state.epoch
+    if first >= settings.epochs:
+        _log.warning("nothing to train: %d of %d epochs are done; raise epochs", first, settings.epochs)
     while state.epoch < settings.epochs:
         epoch_started = time.perf_counter()
         losses = train_one_epoch(task, state, train_loader, settings, log)

@@ -204,3 +204,12 @@ def test_random_state_of_every_generator_comes_back(tmp_path):
     seed_everything(9)
     load_random_state(torch.load(tmp_path / "rng.pth", weights_only=True))
     assert draw() == expected
+
+
+def test_a_finished_run_says_so(tmp_path, caplog):
+    toy = noisy_toy(epochs=1)
+    directory = run(toy, tmp_path / "run")
+    before = directory.latest.read_bytes()
+    run(toy, tmp_path / "run")
+    assert "nothing to train: 1 of 1 epochs are done" in caplog.text
+    assert directory.latest.read_bytes() == before
