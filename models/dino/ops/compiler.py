@@ -91,17 +91,17 @@ def find_host_compiler() -> str:
 def find_nvcc() -> Path:
     """Path of an nvcc that fits the CUDA of PyTorch. Raises `BuildError`.
 
-    Looks in `$CUDA_HOME`, `$CUDA_PATH`, the PATH and /usr/local/cuda.
+    `$CUDA_HOME` or `$CUDA_PATH` decides if set; else the PATH, then /usr/local/cuda.
     """
     if torch.version.cuda is None:
         raise BuildError("this PyTorch is built without CUDA")
-    homes = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    on_path = shutil.which("nvcc")
-    candidates = [home / "bin" / "nvcc" for home in homes] or [Path(on_path)] if on_path or homes else []
-    candidates.append(Path("/usr/local/cuda/bin/nvcc"))
-    nvcc = next((path for path in candidates if path.is_file()), None)
-    if nvcc is None:
-        raise BuildError("no nvcc found (set CUDA_HOME to a CUDA toolkit)")
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    if home:
+        nvcc = Path(home) / "bin" / "nvcc"
+    else:
+        nvcc = Path(shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc")
+    if not nvcc.is_file():
+        raise BuildError(f"no nvcc found at {nvcc} (set CUDA_HOME to a CUDA toolkit)")
     result = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=False)
     match = re.search(r"release (\d+)\.(\d+)", result.stdout)
     if result.returncode or match is None:

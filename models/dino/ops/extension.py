@@ -73,7 +73,8 @@ def status(kind: str) -> Status:
         torch.ops.load_library(path)
         library.check_kernels(kind)
     except (compiler.BuildError, OSError, RuntimeError) as error:
-        message = " ".join(str(error).split())[:400]
+        cause = f": {error.__cause__}" if isinstance(error.__cause__, OSError) else ""
+        message = " ".join(f"{error}{cause}".split())[:400]
         if mode() == "required":
             raise OpsError(f"RICHSEM_OPS=required but there are no {kind} kernels: {message}") from error
         _log.warning("ms_deform_attn runs its slow reference on %s: %s", kind, message)

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from models.dino.ops import extension, ms_deform_attn, ms_deform_attn_fused
+from models.dino.ops import ms_deform_attn, ms_deform_attn_fused
 from models.dino.ops.reference import ms_deform_attn_fused_reference, ms_deform_attn_reference
 
 from .cases import Case, make_case
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 # Largest error over largest value: outputs, gradients. Inputs are rounded before the reference sees them.
 TOLERANCES = {
     torch.float64: (1e-12, 1e-11),
@@ -33,15 +32,6 @@ ODD = {
     "mask": {"masked": True},
     "boxes and mask": {"columns": 4, "masked": True, "heads": 3},
 }
-
-
-@pytest.fixture(params=DEVICES)
-def device(request):
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU")
-    if not extension.compiled(request.param):
-        pytest.skip(extension.status(request.param).reason)
-    return request.param
 
 
 def gradients(function, inputs, seed=1):

@@ -1,0 +1,175 @@
+"""How kernels come to be: on first use, once among ranks, per instruction set, or not, with one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.dino.ops import compiler, extension
+
+ROOT = Path(__file__).resolve().parents[4]
+
+# Prints the largest error against the reference, in units of what the type allows, and what ran.
+PROBE = """
+import logging, sys, torch
+logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+from models.dino.ops import extension, ms_deform_attn_fused
+from models.dino.ops.reference import ms_deform_attn_fused_reference
+from tests.models.dino.ops.cases import make_case
+
+worst = 0.0
+units = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+for channels, (dtype, unit) in zip((21, 32, 16, 8), units.items()):
+    case = make_case(channels=channels, masked=True).to(dtype)
+    exact = case.to(torch.float64)
+    results = []
+    for c, op in ((case, ms_deform_attn_fused), (exact, ms_deform_attn_fused_reference)):
+        inputs = [x.detach().requires_grad_() for x in (c.value, c.logits)]
+        output = op(inputs[0], c.shapes, c.offsets, inputs[1], c.reference_points, c.mask)
+        output.square().sum().backward()
+        results.append([output, *(x.grad for x in inputs)])
+    for ours, right in zip(*results):
+        worst = max(worst, float((ours.double() - right).abs().max() / right.abs().max() / unit))
+print(f"worst {worst:.3f} compiled {extension.compiled('cpu')}")
+"""
+
+
+def start(script: str, **environment: str) -> subprocess.Popen:
+    """Python in the repository's root, without what would steer the build."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RICHSEM_OPS", "CXX", "ATEN_"))}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, env={**inherited, **environment}, **pipes
+    )
+
+
+@pytest.fixture
+def needs_compiler():
+    try:
+        compiler.find_host_compiler()
+    except compiler.BuildError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """A folder to be the whole PATH: no compiler in it unless a test puts one there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    return folder
+
+
+def program(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("capability", ["avx2", "default"])
+def test_ranks_build_each_instruction_set_once_and_right(needs_compiler, tmp_path, capability):
+    environment = {"RICHSEM_OPS_CACHE": str(tmp_path), "ATEN_CPU_CAPABILITY": capability}
+    ranks = [start(PROBE, **environment) for _ in range(2)]
+    outputs = [rank.communicate() for rank in ranks]
+    for out, log in outputs:
+        assert "compiled True" in out, log
+        assert float(out.split()[1]) <= 1
+    assert sum("built in" in log for _, log in outputs) == 1
+    (folder,) = tmp_path.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["cpu.lock", compiler.LIBRARY_NAMES["cpu"]]
+
+
+def status_of(monkeypatch, **environment: str) -> extension.Status:
+    """The status in another environment, beside what this process has loaded."""
+    for name in ("RICHSEM_OPS", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return extension.status.__wrapped__("cpu")
+
+
+def test_no_compiler_falls_back_with_one_warning(monkeypatch, caplog, tools, tmp_path):
+    status = status_of(monkeypatch, RICHSEM_OPS_CACHE=str(tmp_path / "cache"), PATH=str(tools))
+    assert not status.compiled
+    (warning,) = caplog.records
+    assert "slow reference on cpu: no C++ compiler found" in warning.getMessage()
+
+
+def test_failing_compiler_is_quoted_and_its_log_kept(monkeypatch, caplog, tools, tmp_path):
+    program(tools / "c++", "echo 'kernels.cpp:1: fatal error: no such header' >&2; exit 1")
+    path = f"{tools}:/usr/bin:/bin"
+    status = status_of(monkeypatch, RICHSEM_OPS_CACHE=str(tmp_path / "cache"), PATH=path)
+    assert not status.compiled
+    assert "no such header" in status.reason
+    (log,) = (tmp_path / "cache").glob("*/cpu.failed")
+    assert "fatal error" in log.read_text()
+    assert str(log) in status.reason
+    assert len(caplog.records) == 1
+
+
+def test_required_kernels_stop_with_one_line(monkeypatch, tools, tmp_path):
+    with pytest.raises(extension.OpsError) as caught:
+        status_of(monkeypatch, RICHSEM_OPS_CACHE=str(tmp_path), PATH=str(tools), RICHSEM_OPS="required")
+    assert "RICHSEM_OPS=required but there are no cpu kernels: no C++ compiler found" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_reference_can_be_forced(monkeypatch, tmp_path):
+    status = status_of(monkeypatch, RICHSEM_OPS_CACHE=str(tmp_path / "cache"), RICHSEM_OPS="reference")
+    assert status == extension.Status(False, "RICHSEM_OPS=reference")
+    assert not (tmp_path / "cache").exists()
+    with pytest.raises(extension.OpsError, match="maybe is not one of auto, required, reference"):
+        status_of(monkeypatch, RICHSEM_OPS="maybe")
+
+
+def test_unwritable_cache_falls_back(monkeypatch, caplog, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    assert not status_of(monkeypatch, RICHSEM_OPS_CACHE=str(blocked / "cache")).compiled
+    assert len(caplog.records) == 1
+
+
+def test_library_that_does_not_load_falls_back(monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(compiler, "build", lambda kind, directory: (directory / "x").touch())
+    status = status_of(monkeypatch, RICHSEM_OPS_CACHE=str(tmp_path))
+    assert not status.compiled
+    assert "cannot open shared object" in status.reason
+    assert len(caplog.records) == 1
+
+
+def test_nvcc_that_does_not_fit_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiler.torch.version, "cuda", "13.0")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    (tmp_path / "bin").mkdir()
+    nvcc = tmp_path / "bin" / "nvcc"
+    program(nvcc, "echo 'Cuda compilation tools, release 11.8, V11.8.89'")
+    with pytest.raises(compiler.BuildError, match=r"is CUDA 11\.8 but PyTorch is built for 13\.0"):
+        compiler.find_nvcc()
+    program(nvcc, "echo 'cannot open shared object' >&2; exit 127")
+    with pytest.raises(compiler.BuildError, match="does not run: cannot open shared object"):
+        compiler.find_nvcc()
+    monkeypatch.setattr(compiler.torch.version, "cuda", None)
+    with pytest.raises(compiler.BuildError, match="built without CUDA"):
+        compiler.find_nvcc()
+
+
+def test_architectures_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0 9.0+PTX")
+    assert compiler.architectures() == ["8.0", "9.0+PTX"]
+    assert compiler.architecture_flags(["8.0", "9.0+PTX"]) == [
+        "-gencode=arch=compute_80,code=sm_80",
+        "-gencode=arch=compute_90,code=sm_90",
+        "-gencode=arch=compute_90,code=compute_90",
+    ]
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "Hopper")
+    with pytest.raises(compiler.BuildError, match="'Hopper' is not an architecture"):
+        compiler.architectures()
+
+
+def test_sources_decide_what_is_loaded(monkeypatch, tmp_path):
+    before = compiler.source_hash()
+    (tmp_path / "kernels.cpp").write_text("int f();")
+    monkeypatch.setattr(compiler, "SOURCES", tmp_path)
+    changed = compiler.source_hash()
+    (tmp_path / "kernels.cpp").write_text("int g();")
+    assert len({before, changed, compiler.source_hash()}) == 3
