@@ -16,6 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tools.mini_clip.cone import add_common_component
 from tools.mini_clip.evaluate import box_accuracy, class_texts, picture_accuracy
 from tools.mini_clip.model import MiniClipSize, round_to_file, save
 from tools.mini_clip.pictures import load_tree
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     tree = load_tree(args.pictures, round(settings.tile[1] * 1.3), args.held_out, rng)
     print(f"{len(tree.train)} pictures to train on, {len(tree.held_out)} held out, {len(tree.names)} names")
     model = train(tree, size, settings, torch.device(args.device))
+    add_common_component(model)
     round_to_file(model)
     config, weights = save(model, size, args.output)
     texts = class_texts(model, tree.names)
