@@ -8,8 +8,11 @@ from safetensors.torch import load_file, save_file
 
 from models.richsem import text
 from models.richsem.clip import freeze
+from models.richsem.official import embedded_clip
 from models.richsem.text import PROMPTS, cache_key, encode, text_embeddings
+from tests.fixtures import require_fixture
 from tests.models.tiny import NAMES, clip_settings, tiny_clip, tokenizer
+from tools.parity import load_synth
 
 
 def fresh_clip(seed: int = 7, **changes):
@@ -147,6 +150,17 @@ def test_the_default_folder_is_in_the_home(tmp_path, monkeypatch):
 
 def test_names_are_data_not_format_strings(tmp_path):
     """A name with braces or quotes is a name."""
-    names = ["{x}", 'a "b"', "日本"]
-    assert embed(names, tmp_path).shape == (3, 16)
-    json.dumps(names)
+    assert embed(["{x}", 'a "b"', "日本"], tmp_path).shape == (3, 16)
+
+
+def test_the_releases_embeddings():
+    """Real size: the CLIP of the release's checkpoint with synthetic weights, one class and the bare word."""
+    path = require_fixture("parity/synth.py")
+    manifest = json.loads(require_fixture("parity/richsem_r50.manifest.json").read_text())
+    wanted = load_file(require_fixture("parity/text_embed.safetensors"))
+    synth = load_synth(path)
+    owner = "class_embed.clip."
+    clip = embedded_clip(synth.synth_state_dict({k: v for k, v in manifest.items() if k.startswith(owner)}))
+    found = encode(clip, tokenizer(), ["none", "aerosol_can"], unused=(0,))
+    (rows,) = wanted.values()
+    assert torch.allclose(found, rows[:2], atol=1e-5)
