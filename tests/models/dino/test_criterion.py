@@ -160,6 +160,21 @@ def test_an_encoder_of_one_class_is_taught_column_0():
     assert sorted(taught.tolist()) == sorted([4, int(wanted[1].labels)])
 
 
+def test_federated_columns_are_those_of_what_the_group_is_taught():
+    """Column 0 for an encoder of one class; not the labels of boxes that found no query."""
+    said, wanted = without_denoising(), given((2, 1))
+    draw = FederatedClasses([1.0] * CLASSES, 1)
+    judge = criterion(federated=draw, encoder_one_class=True)
+    assert judge.groups(said, wanted)[-1].columns.tolist() == [0]
+    crowd = (
+        target([[0.5, 0.5, 0.2, 0.2]] * 6 + [[0.1, 0.1, 0.01, 0.01]], [1] * 6 + [5], dtype=torch.float64),
+    )
+    one = LayerOutput(said.final.logits[:1], torch.full_like(said.final.boxes_cxcywh[:1], 0.5))
+    found = judge.groups(DetectorOutput((one,), one, (), None, said.memory), crowd)[0]
+    assert found.columns.tolist() == sorted(set(found.labels.tolist()))
+    assert len(found.labels) == QUERIES < 7
+
+
 def test_federated_columns_alone_are_judged_each_call_its_own():
     said, wanted = output(), given((2, 1))
     draw = FederatedClasses([1.0] * CLASSES, 1)

@@ -14,6 +14,8 @@ def parts(layers: int = 3):
     decoder = Decoder(DIM, layers, levels=2, heads=4, points=2, ffn_dim=48, dropout=0.0).double()
     head = box_head(DIM).double()
     torch.nn.init.normal_(head.layers[-1].weight, std=0.1)
+    # A fresh norm does nothing to what a layer's own norm has just seen.
+    torch.nn.init.normal_(decoder.norm.weight)
     queries = torch.randn(2, QUERIES, DIM).double()
     references = (0.2 + 0.6 * torch.rand(2, QUERIES, 4)).double()
     return decoder, head, queries, references, pyramid([(8, 8), (4, 4)])

@@ -59,6 +59,11 @@ def test_columns_that_are_no_class_are_never_reported(unused):
     assert (said.final.logits[..., list(unused)] == 50).all()
 
 
+def test_unused_columns_lose_even_to_scores_of_zero():
+    (found,) = PostProcess(4, (0,))(output(torch.full((1, 4, 2), -1e4), torch.rand(1, 4, 4)), [(9, 9)])
+    assert found.labels.tolist() == [1] * 4 and found.scores.tolist() == [0] * 4
+
+
 def test_no_more_than_there_are():
     assert [len(found) for found in PostProcess(300)(random_output(), [(9, 9)] * 2)] == [20, 20]
 
