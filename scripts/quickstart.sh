@@ -30,8 +30,11 @@ step "training RichSem"
 if [ -f "$run/checkpoint.pth" ]; then
     echo "$run/checkpoint.pth is there already; remove $run to train again"
 else
-    $python main.py -c config/quickstart/richsem_mini.py --data_path "$data" --output_dir "$run" \
-        --options clip_model="$teacher/mini_clip.json" clip_pretrained="$teacher/mini_clip.safetensors"
+    # One process a GPU; on a CPU two, as a small model's operations are too small to share among threads.
+    processes=$($python -c 'import os, torch; print(torch.cuda.device_count() or min(2, os.cpu_count() or 1))')
+    bash scripts/richsem_dist.sh "$processes" -c config/quickstart/richsem_mini.py --data_path "$data" \
+        --output_dir "$run" --num_workers 0 --options batch_size=$((8 / processes)) \
+        clip_model="$teacher/mini_clip.json" clip_pretrained="$teacher/mini_clip.safetensors"
 fi
 
 step "pictures"

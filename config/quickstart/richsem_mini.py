@@ -3,16 +3,20 @@
 The backbone starts from nothing, so batch norm trains and everything has one learning rate.
 """
 
-# Pictures.
-data_aug_scales = [128, 144, 160, 176, 192]
-data_aug_max_size = 224
-data_aug_scales2_resize = [160, 192, 224]
-data_aug_scales2_crop = [112, 160]
-color_jitter = 0.2
-mosaic_size = 192
-imagenet_use_mosaic = True
+# Pictures. One size: on a CPU, padding costs as much as picture. The crops vary the scale.
+data_aug_scales = [160]
+data_aug_max_size = 160
+data_aug_scales2_resize = [160, 184, 208]
+data_aug_scales2_crop = [120, 160]
 batch_size = 8
 eval_batch_size = 8
+
+# Image-level pictures: mosaics of four, one batch for two with boxes. So short a training has to learn from
+# boxes what a box is.
+imagenet_use_mosaic = True
+mosaic_size = 160
+main_weight = 2
+sub_weight = 1
 
 # The detector: a ResNet of four single-block stages and a short, narrow transformer.
 backbone = "resnet10t"
@@ -25,7 +29,7 @@ nheads = 4
 dim_feedforward = 256
 enc_layers = 2
 dec_layers = 3
-num_queries = 80
+num_queries = 60
 num_select = 300
 dn_number = 40
 dn_box_noise_scale = 0.4
@@ -33,10 +37,12 @@ dn_box_noise_scale = 0.4
 # The long tail. The set is small: a rare class would be missing from most epochs without repeats.
 use_rfs = True
 rfs_repeat_sh = 0.02
-fed_num_sample_cats = 20
+fed_num_sample_cats = 40
 
 # Training.
-epochs = 10
+epochs = 7
+eval_interval = 3
+save_checkpoint_interval = 1
 lr = 1e-3
 lr_backbone = 1e-3
 lr_offsets_mult = 0.3

@@ -38,11 +38,11 @@ class Labels:
 
 
 def things_to_place(rng: Generator, classes: Sequence[MiniClass], side: int) -> list[Wanted]:
-    """One to three things of each class, of 0.1 to 0.4 of the picture's side, a few of most of it."""
+    """One to three things of each class, of 0.18 to 0.45 of the picture's side, a few larger."""
     wanted = []
     for c in classes:
         for _ in range(how_many(rng)):
-            share = rng.uniform(0.75, 1.0) if rng.random() < _LARGE else 0.11 * np.exp(rng.uniform(0, 1.3))
+            share = rng.uniform(0.5, 0.75) if rng.random() < _LARGE else 0.18 * np.exp(rng.uniform(0, 0.9))
             wanted.append(Wanted(c.kind, side * share))
     return wanted
 
@@ -121,7 +121,7 @@ def draw_scene(scene: Scene) -> tuple[dict, list[dict]]:
     """
     rng = np.random.default_rng(scene.seed)
     wanted = things_to_place(rng, scene.classes, scene.side)
-    clutter, lookalikes = int(rng.integers(2, 8)), int(rng.integers(0, 4))
+    clutter, lookalikes = int(rng.integers(1, 6)), int(rng.random() < 0.4)
     picture, visible = compose(rng, scene.side, scene.side, wanted, clutter, lookalikes)
     labels = label(rng, visible)
     Image.fromarray(picture).save(scene.root / scene.file_name, quality=_JPEG_QUALITY)

@@ -132,7 +132,7 @@ def _occlude(canvas: Canvas, full: Sequence[int]) -> None:
     """Things in front that belong to no class."""
     rng = canvas.rng
     scale = min(canvas.owner.shape)
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(0, 3)):
         patch = draw_clutter(scale * rng.uniform(0.1, 0.3), rng)
         window = canvas.window(patch, middle := canvas.anywhere())
         if window and not _hides_too_much(canvas, patch, window, full):
