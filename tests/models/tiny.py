@@ -1,5 +1,6 @@
 """The real models in miniature: a config of a few thousand weights, pictures, targets, CLIP models."""
 
+import copy
 from collections.abc import Sequence
 from functools import cache
 
@@ -120,9 +121,16 @@ def clip_settings(kind: str = "resnet") -> dict:
     return {"embed_dim": EMBEDDING, "vision_cfg": vision, "text_cfg": text}
 
 
-@cache
 def tiny_clip(kind: str = "resnet") -> nn.Module:
-    """A frozen CLIP of random weights: an attention-pooled ResNet, or with 'vit' a vision transformer."""
+    """A frozen CLIP of random weights: an attention-pooled ResNet, or with 'vit' a vision transformer.
+
+    A copy of its own for every caller: what one test does to its precision is not to reach the next.
+    """
+    return copy.deepcopy(_tiny_clip(kind))
+
+
+@cache
+def _tiny_clip(kind: str) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = open_clip.CLIP(**clip_settings(kind))
