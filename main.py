@@ -92,7 +92,9 @@ def train(job: Job) -> None:
     data = build_datasets(config, job.data)
     names, counts = data.classes.names, data.classes.image_counts
     check_class_names(checkpoint.get("class_names", names), names, args.resume)
-    parts = build_model(config, names, counts, device, state=checkpoint.get("model"))
+    fetch = not args.pretrain_model_path or bool(args.finetune_ignore)  # else the file brings them
+    state = checkpoint.get("model")
+    parts = build_model(config, names, counts, device, state=state, load_backbone=fetch)
     if path := args.pretrain_model_path:
         rules = TransferRules(ignored=tuple(args.finetune_ignore))
         load_pretrained(parts.model, read_checkpoint(path, import_official), names, rules, path)

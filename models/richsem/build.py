@@ -58,13 +58,14 @@ def build_model(
     training: bool = True,
     state: Mapping[str, Tensor] | None = None,
     clip: Clip | None = None,
+    load_backbone: bool = True,
 ) -> ModelParts:
     """All parts of a run, with the weights of `state` where it is given.
 
     class_names: one name a class column. image_counts: its training pictures, for the federated loss.
     unused: columns that are no class. training: whether a teacher is wanted. state: a checkpoint's model
     state; it brings its vocabulary, and no backbone weights are fetched. clip: used in place of the
-    configured one.
+    configured one. load_backbone: False where weights follow in another way.
     Raises UserError when the class list is empty, CLIP cannot be loaded, or the state does not fit.
     """
     if not class_names:
@@ -79,10 +80,10 @@ def build_model(
         clip = configured_clip(config)
     if config.use_language:
         text = text or encode_vocabulary(clip, class_names, config.text_cache_dir, unused)
-        model = build_richsem(config, text, load_backbone=state is None)
+        model = build_richsem(config, text, load_backbone=load_backbone and state is None)
     else:
         encoder = _language_classifier(config, text) if text else None
-        model = build_dino(config, len(class_names), encoder, load_backbone=state is None)
+        model = build_dino(config, len(class_names), encoder, load_backbone=load_backbone and state is None)
     if state is not None:
         load_state(model, state)
     teacher, extra = None, []

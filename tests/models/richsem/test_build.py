@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -245,3 +246,18 @@ def test_a_vision_transformer_teaches_too(cache):
     found = losses(parts)
     found.total.backward()
     assert found.named["loss_distill"] > 0
+
+
+def test_weights_that_follow_spare_the_backbone_a_download(cache, monkeypatch):
+    def refuse(*_, **arguments):
+        if arguments.get("pretrained"):
+            raise OSError("no network")
+        return create(*_, **arguments)
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", refuse)
+    config = baseline_config(backbone="resnet10t", backbone_weights="default")
+    with pytest.raises(UserError, match="could not be downloaded"):
+        build_model(config, NAMES, COUNTS)
+    body = build_model(config, NAMES, COUNTS, load_backbone=False).model.backbone.body
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in body.modules()), "not the pretrained structure"
