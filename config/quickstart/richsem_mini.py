@@ -40,8 +40,8 @@ rfs_repeat_sh = 0.02
 fed_num_sample_cats = 40
 
 # Training.
-epochs = 7
-eval_interval = 3
+epochs = 8
+eval_interval = 4
 save_checkpoint_interval = 1
 lr = 1e-3
 lr_backbone = 1e-3
