@@ -1,0 +1,1 @@
+"""Speed and memory, candidate beside baseline in one run. `protocol.py` says how it is measured."""
