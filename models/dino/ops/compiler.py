@@ -50,10 +50,13 @@ class Step:
     output: Path
 
 
-def source_hash() -> str:
-    """A fingerprint of all kernel sources and of this file, which holds the flags."""
+def source_hash(kind: str) -> str:
+    """A fingerprint of the sources of one kind of device and of this file, which holds the flags."""
+    folders = [SOURCES, SOURCES / "common", SOURCES / kind]
+    sources = sorted(path for folder in folders for path in folder.glob("*.*"))
     digest = hashlib.sha256()
-    for path in sorted(SOURCES.rglob("*.*")) + [Path(__file__)]:
+    bindings = {f"binding_{other}" for other in LIBRARY_NAMES if other != kind}
+    for path in [*(path for path in sources if path.stem not in bindings), Path(__file__)]:
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -61,7 +64,7 @@ def source_hash() -> str:
 
 def build_key(kind: str) -> dict[str, str]:
     """All that a build depends on. A library whose key differs is not loaded."""
-    key = {"source": source_hash(), "torch": torch.__version__, "machine": platform.machine()}
+    key = {"source": source_hash(kind), "torch": torch.__version__, "machine": platform.machine()}
     if kind == "cuda":
         key["cuda"] = str(torch.version.cuda)
     return key
@@ -161,25 +164,27 @@ def build(kind: str, directory: Path, sets: list[str] | None = None) -> Path:
         if kind == "cpu":
             steps, link = _cpu_steps(work, sets or [local_instruction_set()])
         else:
-            raise BuildError(f"there are no kernels for {kind}")
+            steps, link = cuda_steps(work, architectures())
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            list(pool.map(_run, steps))
-        _run(link)
+            list(pool.map(run, steps))
+        run(link)
         library = directory / LIBRARY_NAMES[kind]
         os.replace(link.output, library)
     return library
 
 
-def _run(step: Step) -> None:
+def run(step: Step) -> str:
+    """Carries out one step; returns what the compiler said. Raises `BuildError`."""
     try:
         result = subprocess.run(step.command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise BuildError(f"{step.command[0]} does not run: {error.strerror}") from error
+    log = result.stdout + result.stderr
     if result.returncode:
-        log = result.stdout + result.stderr
         first = next((line for line in log.splitlines() if "error" in line.lower()), _last_line(log))
         name = Path(step.command[0]).name
         raise BuildError(f"{name} failed on {step.output.stem}: {first.strip()[:200]}", log)
+    return log
 
 
 def _last_line(text: str) -> str:
@@ -240,7 +245,7 @@ def _cpu_steps(work: Path, sets: list[str]) -> tuple[list[Step], Step]:
         "-fno-trapping-math",
     ]
     steps = []
-    for source, extra in (("binding.cpp", []), ("cpu/driver.cpp", []), ("cpu/select.cpp", macros)):
+    for source, extra in (("binding_cpu.cpp", []), ("cpu/driver.cpp", []), ("cpu/select.cpp", macros)):
         output = work / f"{Path(source).stem}.o"
         steps.append(Step((*glue, *extra, "-c", str(SOURCES / source), "-o", str(output)), output))
     for name in sets:
@@ -249,3 +254,30 @@ def _cpu_steps(work: Path, sets: list[str]) -> tuple[list[Step], Step]:
         steps.append(Step((*fast, *flags, "-c", str(SOURCES / "cpu/kernels.cpp"), "-o", str(output)), output))
     link = _link(compiler, [step.output for step in steps], work / LIBRARY_NAMES["cpu"], ["torch_cpu", "c10"])
     return steps, link
+
+
+def cuda_steps(work: Path, entries: list[str], extra: tuple[str, ...] = ()) -> tuple[list[Step], Step]:
+    """Steps that compile the CUDA library into `work`, and the one that links it.
+
+    Args:
+        work: folder of the objects and the library.
+        entries: architectures such as "9.0+PTX".
+        extra: more flags for the kernels.
+    """
+    nvcc, compiler = str(find_nvcc()), find_host_compiler()
+    kernel = ["-std=c++17", "-O3", "-ccbin", compiler, "-Xcompiler", "-fPIC,-fvisibility=hidden", *extra]
+    flags = [nvcc, *kernel, *architecture_flags(entries)]
+    steps = []
+    for source in sorted((SOURCES / "cuda").glob("*.cu")):
+        output = work / f"{source.stem}.o"
+        steps.append(Step((*flags, "-c", str(source), "-o", str(output)), output))
+    # nvcc only adds the paths of its toolkit here.
+    output = work / "binding_cuda.o"
+    host = ",".join(_host_flags())
+    glue = [nvcc, "-ccbin", compiler, "-O1", "-Xcompiler", host]
+    steps.append(Step((*glue, "-c", str(SOURCES / "binding_cuda.cpp"), "-o", str(output)), output))
+    # The shared runtime is the one that PyTorch has loaded.
+    link = [nvcc, "-ccbin", compiler, "-shared", "-cudart", "shared", f"-L{_torch_root() / 'lib'}"]
+    library = work / LIBRARY_NAMES["cuda"]
+    names = ["-lc10_cuda", "-ltorch_cpu", "-lc10"]
+    return steps, Step((*link, "-o", str(library), *(str(step.output) for step in steps), *names), library)

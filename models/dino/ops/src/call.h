@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/clone.h>
 
 #include <algorithm>
 #include <optional>
@@ -23,6 +24,12 @@ inline Number number_of(const Tensor& value) {
                              : Number::kBFloat16;
 }
 
+// Contiguous, and beginning where a vector register or a 16-byte load may begin.
+inline Tensor laid_out(const Tensor& tensor) {
+  Tensor result = tensor.contiguous();
+  return reinterpret_cast<uintptr_t>(result.const_data_ptr()) % 16 ? result.clone() : result;
+}
+
 inline Tensor checked(const char* name, const Tensor& tensor, at::IntArrayRef shape, at::ScalarType type,
                       const Tensor& value) {
   TORCH_CHECK_VALUE(tensor.device() == value.device(), "ms_deform_attn: ", name, " is on ", tensor.device(),
@@ -31,7 +38,7 @@ inline Tensor checked(const char* name, const Tensor& tensor, at::IntArrayRef sh
                    tensor.scalar_type());
   TORCH_CHECK_VALUE(tensor.sizes() == shape, "ms_deform_attn: ", name, " must be ", shape, ", not ",
                     tensor.sizes());
-  return tensor.contiguous();
+  return laid_out(tensor);
 }
 
 // What the Python side hands over; reference and mask belong to the fused form.
@@ -55,13 +62,12 @@ class Call {
     TORCH_CHECK_VALUE(given.positions.dim() == 6, "ms_deform_attn: ", positions,
                       " must be (B, Q, H, L, P, 2), not ", given.positions.sizes());
     arguments.number = number_of(value);
-    value_ = value.contiguous();
+    value_ = laid_out(value);
     set_levels(given.shapes, value.size(1));
     const int64_t batch = value.size(0), queries = given.positions.size(1), heads = value.size(2);
     const int64_t levels = int64_t(levels_.size()), points = given.positions.size(4);
     TORCH_CHECK_VALUE(points > 0, "ms_deform_attn: ", positions, " must hold at least one point");
-    const auto working = value.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    const auto type = fused ? value.scalar_type() : working;
+    const auto working = working_type(), type = fused ? value.scalar_type() : working;
     positions_ = checked(positions, given.positions, {batch, queries, heads, levels, points, 2}, type, value);
     if (fused) {
       const int64_t columns = given.reference->size(-1) == 4 ? 4 : 2;
@@ -74,6 +80,8 @@ class Call {
       attention_ = checked("weights", given.attention, {batch, queries, heads, levels, points}, type, value);
     }
     if (given.mask) mask_ = checked("padding_mask", *given.mask, {batch, value.size(1)}, at::kBool, value);
+    TORCH_CHECK_VALUE(!value.is_cuda() || levels <= kMostLevels, "ms_deform_attn: more than ", kMostLevels,
+                      " levels on a CUDA device");
     arguments.sizes = {batch, value.size(1), queries, int32_t(heads), int32_t(value.size(3)), int32_t(levels),
                        int32_t(points)};
     arguments.levels = levels_.data();
@@ -85,10 +93,16 @@ class Call {
   }
 
   void set_gradient(const Tensor& gradient) {
-    const Sizes& s = arguments.sizes;
-    gradient_ = checked("grad_output", gradient, {s.batch, s.queries, int64_t(s.heads) * s.channels},
-                        value_.scalar_type(), value_);
+    gradient_ = checked("grad_output", gradient, output_shape(), value_.scalar_type(), value_);
     arguments.grad_output = gradient_.const_data_ptr();
+  }
+
+  // Of locations, weights, reference points and sums.
+  at::ScalarType working_type() const { return value_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
+  std::vector<int64_t> output_shape() const {
+    const Sizes& s = arguments.sizes;
+    return {s.batch, s.queries, int64_t(s.heads) * s.channels};
   }
 
   bool empty() const {

@@ -18,6 +18,9 @@ enum class Form : int {
   kBoxes = 2,      // fused: a reference box cxcywh, an offset in half boxes divided by the points, a logit
 };
 
+// On CUDA devices, where level shapes travel in the kernel's parameters: no copy and no synchronisation.
+constexpr int kMostLevels = 64;
+
 struct Level {
   int32_t height;
   int32_t width;

@@ -1,0 +1,136 @@
+"""The CUDA kernels, compiled for the CPU, against the reference in float64."""
+
+import pytest
+import torch
+
+from models.dino.ops import compiler
+from models.dino.ops.reference import ms_deform_attn_fused_reference, ms_deform_attn_reference
+
+from . import cuda_on_cpu
+from .cases import make_case
+from .test_kernels import ODD, TOLERANCES, assert_close, away_from_seams
+
+ENCODER = ((13, 37), (11, 19), (6, 10), (3, 5))
+CASES = {
+    **{name: {**arguments, "queries": 11} for name, arguments in ODD.items() if "everything" not in name},
+    "one everything": ODD["one everything"],
+    "large batch": {"batch": 9, "queries": 3, "heads": 2, "channels": 8},
+    # One query per token, so tiles are squares; levels too large for one window of bins.
+    "encoder": {"shapes": ENCODER, "queries": 765, "batch": 1, "heads": 2},
+    "long level": {"shapes": ((8, 120), (120, 8)), "queries": 70, "batch": 1, "heads": 1, "channels": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    try:
+        compiler.find_host_compiler()
+    except compiler.BuildError as error:
+        pytest.skip(str(error))
+    return cuda_on_cpu.build(tmp_path_factory.mktemp("cuda_on_cpu"))
+
+
+def run_and_compare(library, arguments, dtype, plain, deterministic=False):
+    case = make_case(**arguments)
+    if case.reference_points.shape[-1] == 2:
+        case = away_from_seams(case)
+    case = case.to(dtype)
+    exact = case.to(torch.float64)
+    working = torch.float64 if dtype == torch.float64 else torch.float32
+    if plain:
+        positions, attention = exact.locations.to(working), exact.weights.to(working)
+    else:
+        positions, attention = case.offsets, case.logits
+    inputs = [x.double().requires_grad_() for x in (case.value, positions, attention)]
+    if plain:
+        right = ms_deform_attn_reference(inputs[0], case.shapes, inputs[1], inputs[2])
+    else:
+        right = ms_deform_attn_fused_reference(
+            inputs[0], case.shapes, inputs[1], inputs[2], exact.reference_points, case.mask
+        )
+    gradient = torch.randn(right.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    right.backward(gradient.double())
+    results = cuda_on_cpu.run(
+        library,
+        case.shapes,
+        case.value,
+        positions,
+        attention,
+        gradient,
+        None if plain else case.reference_points,
+        None if plain else case.mask,
+        deterministic,
+    )
+    expected = [right.detach(), *(x.grad for x in inputs)]
+    assert_close([results.output, results.value, results.positions, results.attention], expected, dtype)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_fused_kernels(library, name, dtype):
+    run_and_compare(library, CASES[name], dtype, plain=False)
+
+
+@pytest.mark.parametrize("name", ["usual", "more samples than lanes", "odd width"])
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_plain_kernels(library, name, dtype):
+    run_and_compare(library, CASES[name], dtype, plain=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["usual", "boxes and mask"])
+def test_other_types(library, name, dtype):
+    run_and_compare(library, CASES[name], dtype, plain=False)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("plain", [False, True])
+def test_deterministic_kernel(library, dtype, plain):
+    run_and_compare(library, CASES["usual"], dtype, plain, deterministic=True)
+
+
+def test_samples_without_a_place_count_as_zero(library):
+    case = make_case(queries=7).to(torch.float32)
+    locations = case.locations.contiguous()
+    locations[:, ::3, :, 1] = float("nan")
+    locations[:, 1::3, :, :, 2, 0] = float("inf")
+    locations[:, 2::3, :, 0, :, 1] = -1e30
+    weights = case.weights.contiguous()
+    inputs = [x.double().requires_grad_() for x in (case.value, locations, weights)]
+    right = ms_deform_attn_reference(inputs[0], case.shapes, inputs[1], inputs[2])
+    gradient = torch.ones(right.shape)
+    right.backward(gradient.double())
+    results = cuda_on_cpu.run(library, case.shapes, case.value, locations, weights, gradient)
+    assert_close([results.output, results.value], [right.detach(), inputs[0].grad], torch.float32)
+    assert results.positions.isfinite().all()
+    assert (results.positions[:, ::3, :, 1] == 0).all()
+
+
+def test_masked_values_are_never_touched(library):
+    case = make_case(queries=9, masked=True).to(torch.float32)
+    poisoned = case.value.clone()
+    poisoned[case.mask] = float("nan")
+    gradient = torch.ones(2, 9, 128)
+    arguments = (case.offsets, case.logits, gradient, case.reference_points, case.mask)
+    clean = cuda_on_cpu.run(library, case.shapes, case.value, *arguments)
+    dirty = cuda_on_cpu.run(library, case.shapes, poisoned, *arguments)
+    torch.testing.assert_close(dirty.output, clean.output)
+    torch.testing.assert_close(dirty.attention, clean.attention)
+    assert (dirty.value[case.mask] == 0).all()
+
+
+def test_gradient_that_is_not_a_number_shows_in_the_deterministic_mode(library):
+    case = make_case(queries=3).to(torch.float32)
+    gradient = torch.ones(2, 3, 128)
+    gradient[0, 1, 5] = float("nan")
+    results = cuda_on_cpu.run(
+        library,
+        case.shapes,
+        case.value,
+        case.offsets,
+        case.logits,
+        gradient,
+        case.reference_points,
+        deterministic=True,
+    )
+    assert results.value.isnan().all()
