@@ -167,9 +167,22 @@ def test_architectures_come_from_the_environment(monkeypatch):
 
 
 def test_sources_decide_what_is_loaded(monkeypatch, tmp_path):
-    before = compiler.source_hash()
-    (tmp_path / "kernels.cpp").write_text("int f();")
+    for folder in ("common", "cpu", "cuda"):
+        (tmp_path / folder).mkdir()
     monkeypatch.setattr(compiler, "SOURCES", tmp_path)
-    changed = compiler.source_hash()
-    (tmp_path / "kernels.cpp").write_text("int g();")
-    assert len({before, changed, compiler.source_hash()}) == 3
+
+    def hashes_after_writing(path: str) -> tuple[str, str]:
+        (tmp_path / path).write_text("int f();")
+        return compiler.source_hash("cpu"), compiler.source_hash("cuda")
+
+    first = hashes_after_writing("call.h")
+    shared = hashes_after_writing("common/sampling.h")
+    assert shared[0] != first[0]
+    assert shared[1] != first[1]
+    # A changed CUDA kernel asks for no build of the CPU kernels, nor the other way round.
+    cuda = hashes_after_writing("cuda/forward.cu"), hashes_after_writing("binding_cuda.cpp")
+    assert {cpu for cpu, _ in cuda} == {shared[0]}
+    assert len({shared[1], *(hash_ for _, hash_ in cuda)}) == 3
+    cpu = hashes_after_writing("cpu/kernels.cpp"), hashes_after_writing("binding_cpu.cpp")
+    assert {hash_ for _, hash_ in cpu} == {cuda[-1][1]}
+    assert len({shared[0], *(hash_ for hash_, _ in cpu)}) == 3
