@@ -8,7 +8,6 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from datasets.annotation_json import read_annotations
 from datasets.classes import ClassTable
 from datasets.collate import Collate
 from datasets.imagenet_lvis import ImageLevel
@@ -16,8 +15,6 @@ from datasets.loader import Loader, ShardBatchSampler
 from datasets.lvis import LvisDetection
 from datasets.mixing import MixedBatchSampler, Streams, Turns
 from datasets.mosaic import Mosaic
-from datasets.paths import detection_paths, image_level_paths, picture_root
-from datasets.pictures import PictureFolder
 from datasets.samplers import (
     ClassAwareSampler,
     RepeatFactorSampler,
@@ -25,6 +22,7 @@ from datasets.samplers import (
     ShuffledSampler,
     repeat_factors,
 )
+from datasets.sources import open_detection, open_image_level
 from datasets.store import AnnotationStore
 from datasets.transforms import EvalPolicy, TrainPolicy
 from util.errors import UserError
@@ -85,10 +83,10 @@ def build_datasets(
     class_names: a checkpoint's class list, which gives the order of the columns.
     Raises UserError for whatever the user can mend.
     """
-    val_annotations, val_pictures = _open(settings, "val")
+    val_annotations, val_pictures = open_detection(settings.data_path, "val", settings.dataset_file)
     train_annotations = None
     if train:
-        train_annotations, train_pictures = _open(settings, "train")
+        train_annotations, train_pictures = open_detection(settings.data_path, "train", settings.dataset_file)
         _check_same_classes(train_annotations, val_annotations)
     categories = (val_annotations if train_annotations is None else train_annotations).categories
     classes = ClassTable.from_categories(categories, class_names)
@@ -130,12 +128,6 @@ def build_datasets(
     )
 
 
-def _open(settings: RunSettings, split: str) -> tuple[AnnotationStore, PictureFolder]:
-    paths = detection_paths(settings.data_path, split, settings.dataset_file)
-    annotations = read_annotations(paths.annotations)
-    return annotations, PictureFolder(picture_root(paths, annotations))
-
-
 def _check_same_classes(train: AnnotationStore, val: AnnotationStore) -> None:
     ours, theirs = ({c.name for c in store.categories} for store in (train, val))
     if unknown := sorted(theirs - ours):
@@ -160,14 +152,13 @@ def _eval_policy(config: Any, settings: RunSettings) -> EvalPolicy:
 def _image_level(
     config: Any, settings: RunSettings, classes: ClassTable, detection: AnnotationStore
 ) -> ImageLevel:
-    paths = image_level_paths(settings.data_path, config.imagenet_path)
-    annotations = read_annotations(paths.annotations)
+    annotations, pictures = open_image_level(settings.data_path, config.imagenet_path)
     mosaic = None
     if config.imagenet_use_mosaic:
         mosaic = Mosaic(config.mosaic_size, tuple(config.mosaic_centre), config.mosaic_fill)
     return ImageLevel(
         annotations,
-        PictureFolder(picture_root(paths, annotations)),
+        pictures,
         classes,
         detection.categories,
         _train_policy(config, settings),

@@ -126,38 +126,9 @@ class ClassTable:
         )
 
 
-def match_categories(source: Sequence[Category], target: Sequence[Category]) -> dict[int, int]:
-    """source category id -> target category id, for those that mean the same class.
-
-    Compared by name, then by synset, then by a synonym, each ignoring case, underscores and spaces; a synset
-    or synonym that several target classes share matches nothing.
-    """
-    lookups = (
-        _unique_lookup((plain_name(c.name), c.id) for c in target),
-        _unique_lookup((c.synset, c.id) for c in target if c.synset),
-        _unique_lookup((plain_name(s), c.id) for c in target for s in {c.name, *c.synonyms}),
-    )
-    matches = {}
-    for category in source:
-        words = {plain_name(s): None for s in (category.name, *category.synonyms)}
-        candidates = [lookups[0].get(plain_name(category.name)), lookups[1].get(category.synset)]
-        candidates += [lookups[2].get(word) for word in words]
-        found = next((c for c in candidates if c is not None), None)
-        if found is not None:
-            matches[category.id] = found
-    return matches
-
-
 def plain_name(name: str) -> str:
     """A name without case, and with one space for every run of underscores, hyphens and spaces."""
     return re.sub(r"[\s_-]+", " ", name).strip().lower()
-
-
-def _unique_lookup(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    found: dict[str, set[int]] = {}
-    for key, value in pairs:
-        found.setdefault(key, set()).add(value)
-    return {key: next(iter(values)) for key, values in found.items() if len(values) == 1}
 
 
 def _refuse_repeats(what: str, values: Sequence) -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.classes import Category, ClassTable, match_categories
+from datasets.classes import Category, ClassTable
 from datasets.lvis import Policy
+from datasets.matching import Matches, match_categories, nearest_class
 from datasets.mosaic import Mosaic
 from datasets.pictures import DamagedPictures, PictureFolder, first_readable
 from datasets.samples import Draw, Sample, to_example
@@ -17,6 +18,9 @@ from datasets.transforms import whole_picture_box
 from util.errors import UserError
 from util.logging import get_logger
 from util.structures import Target
+
+# Classes that match nothing are listed up to this many.
+MOST_NAMED = 20
 
 
 class ImageLevel(Dataset):
@@ -91,23 +95,30 @@ def _picture_labels(
     annotations: AnnotationStore, classes: ClassTable, categories: tuple[Category, ...]
 ) -> np.ndarray:
     """(I,) int64 class index of each picture, -1 for those that cannot be used; these are reported."""
-    name_of_id = {c.id: c.name for c in categories}
     index_of_name = {name: index for index, name in enumerate(classes.names)}
+    index_of_id = {c.id: index_of_name.get(c.name, -1) for c in categories}
     matches = match_categories(annotations.categories, categories)
-    lookup = np.array(
-        [index_of_name.get(name_of_id.get(matches.get(c.id, -1), ""), -1) for c in annotations.categories]
-    )
+    lookup = np.array([index_of_id.get(matches.target_of.get(c.id), -1) for c in annotations.categories])
     labelled = annotations.positives.lengths > 0
     first = annotations.positives.values[annotations.positives.offsets[:-1][labelled]]
     labels = np.full(len(annotations), -1, dtype=np.int64)
     labels[labelled] = lookup[first]
-    unlabelled, unmatched = np.count_nonzero(~labelled), np.flatnonzero(lookup[first] < 0)
-    if unlabelled:
+    if unlabelled := np.count_nonzero(~labelled):
         get_logger().warning("%s: %d pictures have no label and are left out", annotations.name, unlabelled)
-    if len(unmatched):
-        name = annotations.categories[first[unmatched[0]]].name
+    unused = np.unique(first[lookup[first] < 0])
+    if len(unused):
+        named = [_why_unused(annotations.categories[i], matches, categories) for i in unused[:MOST_NAMED]]
         get_logger().warning(
-            "%s: %d pictures of %d classes (first: %r) match no detection class and are left out",
-            annotations.name, len(unmatched), len(np.unique(first[unmatched])), name,
+            "%s: %d pictures of %d classes match no detection class and are left out: %s%s",
+            annotations.name, np.count_nonzero(lookup[first] < 0), len(unused), "; ".join(named),
+            "; ..." if len(unused) > MOST_NAMED else "",
         )  # fmt: skip
     return labels
+
+
+def _why_unused(category: Category, matches: Matches, categories: tuple[Category, ...]) -> str:
+    """The class as it is reported: with the classes that it may mean, or with the nearest one."""
+    if names := matches.ambiguous.get(category.id):
+        return f"{category.name!r} (may mean {' or '.join(repr(n) for n in names)})"
+    near = nearest_class(category.name, categories)
+    return f"{category.name!r}" + (f" (nearest: {near!r})" if near else "")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.class_folders import class_folder_root
 from datasets.store import AnnotationStore
 from util.errors import UserError, nearest
 
@@ -22,7 +23,8 @@ _FOLDER_NAMES = {"lvis": "lvis_v1", "lvis_openvocab": "lvis_v1", "coco": "coco"}
 
 @dataclass(frozen=True)
 class SplitPaths:
-    """annotations: the JSON.  roots: folders that its file names may be relative to, most likely first."""
+    """annotations: the JSON, or the folder that holds a folder per class.
+    roots: folders that the file names may be relative to, most likely first."""
 
     annotations: Path
     roots: tuple[Path, ...]
@@ -54,21 +56,27 @@ def detection_paths(data_path: str | Path, split: str, dataset_file: str = "lvis
 
 
 def image_level_paths(data_path: str | Path, imagenet_path: str = "") -> SplitPaths:
-    """JSON and picture folders of the image-level data.
+    """JSON and picture folders of the image-level data, or the folder of its class folders.
 
     imagenet_path: the folder, where it is given; else `imagenet-lvis` below data_path, or beside it where
         that is the LVIS folder itself.
-    Raises UserError naming the files that were looked for.
+    A JSON wins over class folders. Raises UserError naming the files that were looked for.
     """
     base = Path(data_path)
     candidates = [base / "imagenet-lvis", base.parent / "imagenet-lvis"]
     if imagenet_path:
         candidates = [Path(imagenet_path)]
-    found = next((c for c in candidates if (c / IMAGE_LEVEL_JSON).is_file()), None)
-    if found is None:
-        looked = ", ".join(str(c / IMAGE_LEVEL_JSON) for c in candidates)
-        raise UserError(f"no image-level data: looked for {looked}; set imagenet_path, or use_imagenet=False")
-    return SplitPaths(found / IMAGE_LEVEL_JSON, (found / "images", found))
+    for folder in candidates:
+        if (folder / IMAGE_LEVEL_JSON).is_file():
+            return SplitPaths(folder / IMAGE_LEVEL_JSON, (folder / "images", folder))
+    for folder in candidates:
+        if root := class_folder_root(folder):
+            return SplitPaths(root, (root,))
+    looked = ", ".join(str(c / IMAGE_LEVEL_JSON) for c in candidates)
+    raise UserError(
+        f"no image-level data: looked for {looked}, and for a folder per class there; set imagenet_path, or "
+        "use_imagenet=False"
+    )
 
 
 def picture_root(paths: SplitPaths, annotations: AnnotationStore, probes: int = 64) -> Path:

@@ -1,6 +1,6 @@
 import pytest
 
-from datasets.classes import Category, ClassTable, match_categories
+from datasets.classes import ClassTable
 from util.errors import UserError
 
 
@@ -59,21 +59,3 @@ def test_num_classes_may_be_derived_counted_or_official_but_not_wrong():
         table.check_num_classes(accepted)
     with pytest.raises(UserError, match=r"num_classes=80 contradicts.* 2 classes"):
         table.check_num_classes(80)
-
-
-def test_categories_match_by_name_synset_or_unique_synonym():
-    target = (
-        Category(1, "aerosol_can", "aerosol.n.02", ("aerosol_can", "spray_can")),
-        Category(2, "bat_(animal)", "bat.n.01", ("bat",)),
-        Category(3, "bat_(club)", "bat.n.05", ("bat",)),
-        Category(4, "tomato", "tomato.n.01"),
-    )
-    source = (
-        Category(10, "Aerosol can"),
-        Category(11, "flittermouse", "bat.n.01"),
-        Category(12, "bat"),
-        Category(13, "love apple", synonyms=("tomato",)),
-        Category(14, "spray-can"),
-        Category(15, "zebra"),
-    )
-    assert match_categories(source, target) == {10: 1, 11: 2, 13: 4, 14: 1}

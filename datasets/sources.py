@@ -1,0 +1,32 @@
+"""From the paths that the user gives to annotations and pictures, whatever form they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets.annotation_json import read_annotations
+from datasets.class_folders import read_class_folders
+from datasets.paths import detection_paths, image_level_paths, picture_root
+from datasets.pictures import PictureFolder
+from datasets.store import AnnotationStore
+
+
+def open_detection(
+    data_path: str | Path, split: str, dataset_file: str = "lvis"
+) -> tuple[AnnotationStore, PictureFolder]:
+    """The box-annotated data of a split, 'train' or 'val'. Raises UserError naming what was looked for."""
+    paths = detection_paths(data_path, split, dataset_file)
+    annotations = read_annotations(paths.annotations)
+    return annotations, PictureFolder(picture_root(paths, annotations))
+
+
+def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[AnnotationStore, PictureFolder]:
+    """The pictures that have a label only: a JSON with its pictures, or a folder per class.
+
+    Raises UserError naming what was looked for.
+    """
+    paths = image_level_paths(data_path, imagenet_path)
+    if paths.annotations.is_dir():
+        return read_class_folders(paths.annotations), PictureFolder(paths.annotations)
+    annotations = read_annotations(paths.annotations)
+    return annotations, PictureFolder(picture_root(paths, annotations))
