@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+from datasets.long_tail import frequency_of
+from tests.datasets import tiny
+from tools.category_counts import main
+from util.errors import UserError
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Nine pictures: red on all, green on four, blue on one; without any count or frequency."""
+    path = tiny.write_detection(tmp_path, "train", 9)
+    content = json.loads(path.read_text())
+    content["categories"] = [{"id": c["id"], "name": c["name"]} for c in content["categories"]]
+    # A second red box on a picture is one more box, not one more picture.
+    content["annotations"].append(content["annotations"][0] | {"id": 99})
+    path.write_text(json.dumps(content))
+    return path
+
+
+def counts(path):
+    content = json.loads(path.read_text())
+    entries = content if isinstance(content, list) else content["categories"]
+    return [(c["name"], c["image_count"], c["instance_count"], c["frequency"]) for c in entries]
+
+
+def test_pictures_boxes_and_frequencies_are_counted(train, capsys):
+    assert main([str(train), "--cuts", "1", "4"]) == 0
+    assert counts(train.with_name("lvis_v1_train_cat_info.json")) == [
+        ("red_square", 9, 10, "f"),
+        ("green_square", 4, 4, "c"),
+        ("blue_square", 1, 1, "r"),
+    ]
+    assert "classes: 3 (1 r, 1 c, 1 f)" in capsys.readouterr().out
+
+
+def test_files_are_updated_and_else_unchanged(train, tmp_path):
+    val = tiny.write_detection(tmp_path, "val", 3, first_id=100)
+    before = [json.loads(p.read_text()) for p in (train, val)]
+    main([str(train), "--update", str(train), str(val)])
+    for path, content in zip((train, val), before, strict=True):
+        assert [row[1:] for row in counts(path)] == [(9, 10, "r"), (4, 4, "r"), (1, 1, "r")]
+        assert json.loads(path.read_text()) | {"categories": 0} == content | {"categories": 0}
+
+
+def test_frequencies_that_are_there_stay_unless_asked(tmp_path):
+    path = tiny.write_detection(tmp_path, "train", 9)
+    main([str(path), "--output", str(tmp_path / "kept.json")])
+    assert [row[3] for row in counts(tmp_path / "kept.json")] == ["f", "c", "r"]
+    main([str(path), "--output", str(tmp_path / "new.json"), "--new-frequency"])
+    assert [row[3] for row in counts(tmp_path / "new.json")] == ["r", "r", "r"]
+
+
+def test_classes_that_do_not_fit_are_named(train, tmp_path):
+    val = tiny.write_detection(tmp_path, "val", 3, first_id=100)
+    val.write_text(val.read_text().replace("green_square", "green_box"))
+    with pytest.raises(UserError, match=r"val\.json: class 'green_box' is not among the 3"):
+        main([str(train), "--update", str(val)])
+    train.write_text(train.read_text().replace('"category_id": 5', '"category_id": 7'))
+    with pytest.raises(UserError, match="1 annotations are of unknown class 7"):
+        main([str(train)])
+
+
+def test_ids_as_strings_are_named(train):
+    train.write_text(train.read_text().replace('"category_id": 5', '"category_id": "5"'))
+    with pytest.raises(UserError, match=r"annotation .*'category_id': '5'.* has no integer category_id"):
+        main([str(train)])
+
+
+def test_lvis_cuts():
+    assert [frequency_of(n) for n in (0, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]

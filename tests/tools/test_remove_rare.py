@@ -1,0 +1,48 @@
+import json
+
+import pytest
+
+from tests.datasets import tiny
+from tools.remove_rare import main
+from util.errors import UserError
+
+
+def without(content, ids):
+    return content | {"annotations": [a for a in content["annotations"] if a["category_id"] not in ids]}
+
+
+def test_only_the_boxes_of_rare_classes_go_under_both_names(tmp_path, capsys):
+    path = tiny.write_detection(tmp_path, "train", 9)
+    assert main([str(path), "--suffix", "norare", "rm_rare"]) == 0
+    expected = without(json.loads(path.read_text()), {5})
+    assert len(expected["annotations"]) == 13
+    for name in ("norare", "rm_rare"):
+        assert json.loads(path.with_name(f"lvis_v1_train_{name}.json").read_text()) == expected
+    assert "boxes removed: 1\nboxes kept: 13" in capsys.readouterr().out
+
+
+def test_a_file_of_rare_boxes_alone_becomes_one_without_boxes(tmp_path):
+    path = tiny.write_detection(tmp_path, "train", 1)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(without(content, {1, 2})))
+    main([str(path), "--output", str(tmp_path / "out.json")])
+    assert json.loads((tmp_path / "out.json").read_text())["annotations"] == []
+
+
+def test_without_frequencies_it_says_how_to_get_them(tmp_path):
+    path = tiny.write_detection(tmp_path, "train", 2)
+    path.write_text(path.read_text().replace('"frequency"', '"often"'))
+    with pytest.raises(UserError, match=r"3 categories have no `frequency`.*category_counts\.py --update"):
+        main([str(path)])
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_nothing_half_written_is_left(tmp_path):
+    path = tiny.write_detection(tmp_path, "train", 9)
+    text = path.read_text()
+    categories = json.dumps({"categories": json.loads(text)["categories"]})
+    # The categories first: they are read before the file turns out to end early.
+    path.write_text(categories[:-1] + ", " + text[1:200])
+    with pytest.raises(UserError, match="ends early"):
+        main([str(path)])
+    assert [p.name for p in path.parent.iterdir()] == [path.name]

@@ -1,0 +1,106 @@
+"""Counts pictures and boxes of every class of an annotation file, and says how frequent each is.
+
+    python tools/category_counts.py lvis_v1_train.json
+
+writes lvis_v1_train_cat_info.json: the file's categories with image_count, instance_count and frequency. A
+frequency that is there stays, unless --new-frequency is given. LVIS's cuts: r up to 10 pictures, c up to 100.
+The file is read entry by entry.
+
+    python tools/category_counts.py train.json --update train.json val.json
+
+also puts these counts into annotation files: evaluation then reports APr, APc and APf for data without them.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datasets.json_stream import Entry, read_entries, write_entries
+from datasets.long_tail import COMMON, RARE, ClassCounts, class_of, counted
+from util.errors import UserError, run_command
+from util.files import written_whole
+
+COUNTS = ("image_count", "instance_count", "frequency")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("annotations", type=Path, help="LVIS or COCO annotations (JSON), as a rule train")
+    parser.add_argument("--output", type=Path, help="default: FILE_cat_info.json")
+    parser.add_argument(
+        "--cuts",
+        nargs=2,
+        type=int,
+        default=(RARE, COMMON),
+        metavar=("RARE", "COMMON"),
+        help="most training pictures of a rare and of a common class (default: LVIS's 10 100)",
+    )
+    parser.add_argument("--new-frequency", action="store_true", help="replace frequencies that are there")
+    parser.add_argument("--update", type=Path, nargs="+", default=[], help="files to put the counts into")
+    return parser.parse_args(arguments)
+
+
+def count_file(path: Path, cuts: tuple[int, int], new_frequency: bool) -> list[dict[str, Any]]:
+    """The categories of a file, counted. Raises UserError where an annotation is of no listed class."""
+    counts, categories = ClassCounts(), []
+    for entry in read_entries(path):
+        if entry.key == "categories" and entry.listed:
+            categories.append(entry.value)
+        elif entry.key == "annotations" and entry.listed:
+            class_of(entry.value, path)
+            counts.add(entry.value)
+    if not categories:
+        raise UserError(f"{path}: has no `categories`")
+    if unknown := sorted(set(counts.boxes) - {c["id"] for c in categories}):
+        raise UserError(f"{path}: {counts.boxes[unknown[0]]} annotations are of unknown class {unknown[0]}")
+    return counted(categories, counts, cuts, new_frequency=new_frequency)
+
+
+def updated(path: Path, categories: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, bool]]:
+    """The entries of a file, its categories with the counts of those of the same name."""
+    for entry in read_entries(path):
+        text = entry.text
+        if entry.key == "categories" and entry.listed:
+            text = json.dumps(_with_counts(entry, categories, path))
+        yield entry.key, text, entry.listed
+
+
+def _with_counts(entry: Entry, categories: Mapping[str, Mapping[str, Any]], path: Path) -> dict[str, Any]:
+    name = entry.value.get("name")
+    if name not in categories:
+        raise UserError(f"{path}: class {name!r} is not among the {len(categories)} that were counted")
+    return entry.value | {key: categories[name][key] for key in COUNTS}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    categories = count_file(args.annotations, tuple(args.cuts), args.new_frequency)
+    output = args.output or Path(f"{args.annotations.with_suffix('')}_cat_info.json")
+    with written_whole(output) as file:
+        json.dump(categories, file)
+    by_name = {c["name"]: c for c in categories}
+    for path in args.update:
+        with written_whole(path) as file:
+            write_entries(file, updated(path, by_name))
+    groups = Counter(c["frequency"] for c in categories)
+    pictures = sorted(c["image_count"] for c in categories)
+    print(f"classes: {len(categories)} ({', '.join(f'{groups[g]} {g}' for g in 'rcf')})")
+    print(f"without boxes: {pictures.count(0)}")
+    print(f"boxes: {sum(c['instance_count'] for c in categories)}")
+    print(f"pictures a class: {pictures[0]} to {pictures[-1]}, median {pictures[len(pictures) // 2]}")
+    for path in (output, *args.update):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

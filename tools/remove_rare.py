@@ -1,0 +1,86 @@
+"""LVIS's training file without the boxes of rare classes, for open-vocabulary experiments.
+
+    python tools/remove_rare.py lvis_v1_train.json
+
+writes lvis_v1_train_norare.json (Detic's name) beside it; `--suffix rm_rare` writes
+lvis_v1_train_rm_rare.json (RichSem's), `--suffix norare rm_rare` both. Pictures and categories stay as they
+are. The file is read entry by entry, so memory does not grow with it.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datasets.json_stream import read_entries, write_entries
+from datasets.long_tail import class_of
+from util.errors import UserError, run_command
+from util.files import written_whole
+
+SUFFIXES = ("norare", "rm_rare")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("annotations", type=Path, help="LVIS annotations (JSON)")
+    parser.add_argument("--suffix", nargs="+", choices=SUFFIXES, default=SUFFIXES[:1], help="of the new file")
+    parser.add_argument("--output", type=Path, help="the file to write, instead of one named by --suffix")
+    return parser.parse_args(arguments)
+
+
+def rare_classes(path: Path) -> dict[int, str]:
+    """Category id -> name of the rare classes. Raises UserError where no class says how frequent it is."""
+    categories = [e.value for e in read_entries(path) if e.key == "categories" and e.listed]
+    if not any(c.get("frequency") for c in categories):
+        raise UserError(
+            f"{path}: its {len(categories)} categories have no `frequency` (r, c, f); "
+            "tools/category_counts.py --update adds it"
+        )
+    return {c["id"]: c["name"] for c in categories if c.get("frequency") == "r"}
+
+
+class WithoutRare:
+    """The entries of a file without annotations of `rare` category ids; counts them as they pass."""
+
+    def __init__(self, path: Path, rare: dict[int, str]) -> None:
+        self.path, self.rare = path, rare
+        self.kept = self.removed = 0
+
+    def __iter__(self) -> Iterator[tuple[str, str, bool]]:
+        for entry in read_entries(self.path):
+            if entry.key == "annotations" and entry.listed:
+                if class_of(entry.value, self.path) in self.rare:
+                    self.removed += 1
+                    continue
+                self.kept += 1
+            yield entry.key, entry.text, entry.listed
+        if not self.kept and self.removed:
+            yield "annotations", "[]", False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    rare = rare_classes(args.annotations)
+    stem = args.annotations.with_suffix("")
+    outputs = [args.output] if args.output else [Path(f"{stem}_{suffix}.json") for suffix in args.suffix]
+    entries = WithoutRare(args.annotations, rare)
+    with written_whole(outputs[0]) as file:
+        write_entries(file, entries)
+    for other in outputs[1:]:
+        shutil.copyfile(outputs[0], other)
+    print(f"rare classes: {len(rare)}")
+    print(f"boxes removed: {entries.removed}")
+    print(f"boxes kept: {entries.kept}")
+    for output in outputs:
+        print(output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
