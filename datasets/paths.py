@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.class_folders import class_folder_root
+from datasets.picture_files import PictureFiles
 from datasets.store import AnnotationStore
 from util.errors import UserError, nearest
 
@@ -80,7 +81,8 @@ def image_level_paths(data_path: str | Path, imagenet_path: str = "") -> SplitPa
 
 
 def picture_root(paths: SplitPaths, annotations: AnnotationStore, probes: int = 64) -> Path:
-    """The folder that the file names of `annotations` are relative to: where any of `probes` pictures is.
+    """The folder that the file names of `annotations` are relative to: where any of `probes` pictures is, as
+    a file or in an archive that stands in for a folder.
 
     Raises UserError naming the first picture and the folders that were tried.
     """
@@ -89,7 +91,8 @@ def picture_root(paths: SplitPaths, annotations: AnnotationStore, probes: int = 
     step = max(1, len(annotations) // probes)
     names = [annotations.file_names[i] for i in range(0, len(annotations), step)]
     for root in paths.roots:
-        if any((root / name).is_file() for name in names):
+        files = PictureFiles(root)
+        if any(files.find(name) for name in names):
             return root
     raise UserError(
         f"{paths.annotations}: its pictures are not where they should be; looked for {names[0]} "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torchvision import tv_tensors
 
+from datasets.decode import EncodedPicture, PictureError
+from datasets.picture_files import PictureFiles
 from util.errors import UserError
 from util.logging import get_logger
 
@@ -19,38 +19,32 @@ T = TypeVar("T")
 # So many damaged pictures in a row are no accident: the folder or the annotation file is the wrong one.
 MAX_DAMAGED_IN_A_ROW = 20
 
-# What Pillow raises on files that are truncated, garbage or absurdly large.
-DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
+class PictureFolder(PictureFiles):
+    """Pictures below one folder, as files or in archives (see PictureFiles)."""
 
-class PictureError(Exception):
-    """One picture that is missing, does not decode or has another size than its annotations say."""
-
-
-class PictureFolder:
-    """Pictures as files below one folder."""
-
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
-
-    def read(self, name: str, size: tuple[int, int] = (0, 0)) -> tv_tensors.Image:
-        """The picture as (3, H, W) uint8 RGB.
+    def open(self, name: str, size: tuple[int, int] = (0, 0)) -> EncodedPicture:
+        """The picture, its header read.
 
         size: the (height, width) it must have; 0 where that is not known.
-        Raises PictureError with the file's path.
+        Raises PictureError with the file's path where it is missing, no picture, or of another size.
         """
-        path = self.root / name
+        found = self.find(name)
+        if found is None:
+            raise PictureError(f"{self.root / name}: no such picture{self.nearest(name)}")
         try:
-            with Image.open(path) as file:
-                pixels = np.array(file.convert("RGB"))
-        except FileNotFoundError:
-            raise PictureError(f"{path}: no such picture") from None
-        except DECODING_ERRORS as error:
-            raise PictureError(f"{path}: does not decode ({error})") from None
-        if all(size) and pixels.shape[:2] != tuple(size):
-            found, said = ("{1}x{0}".format(*s) for s in (pixels.shape, size))
-            raise PictureError(f"{path}: is {found} pixels, its annotations say {said}")
-        return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+            data = found.read()
+        except OSError as error:
+            raise PictureError(f"{found.label}: cannot be read ({error})") from None
+        picture = EncodedPicture(data, found.label)
+        if all(size) and picture.size != tuple(size):
+            found_size, said = ("{1}x{0}".format(*s) for s in (picture.size, size))
+            raise PictureError(f"{found.label}: is {found_size} pixels, its annotations say {said}")
+        return picture
+
+    def read(self, name: str, size: tuple[int, int] = (0, 0)) -> tv_tensors.Image:
+        """The picture as (3, H, W) uint8 RGB. Raises PictureError as `open`, or where it is damaged."""
+        return self.open(name, size).decode()
 
 
 class DamagedPictures:

@@ -17,7 +17,7 @@ def open_detection(
     """The box-annotated data of a split, 'train' or 'val'. Raises UserError naming what was looked for."""
     paths = detection_paths(data_path, split, dataset_file)
     annotations = read_annotations(paths.annotations)
-    return annotations, PictureFolder(picture_root(paths, annotations))
+    return annotations, _pictures(picture_root(paths, annotations))
 
 
 def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[AnnotationStore, PictureFolder]:
@@ -27,6 +27,12 @@ def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[An
     """
     paths = image_level_paths(data_path, imagenet_path)
     if paths.annotations.is_dir():
-        return read_class_folders(paths.annotations), PictureFolder(paths.annotations)
+        return read_class_folders(paths.annotations), _pictures(paths.annotations)
     annotations = read_annotations(paths.annotations)
-    return annotations, PictureFolder(picture_root(paths, annotations))
+    return annotations, _pictures(picture_root(paths, annotations))
+
+
+def _pictures(root: Path) -> PictureFolder:
+    pictures = PictureFolder(root)
+    pictures.open_archives()
+    return pictures

@@ -1,0 +1,82 @@
+"""Finds a picture's bytes: a file, or a member of the tar or zip that stands in for one of its folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets.tar_index import TarIndex, open_tar
+from datasets.zip_index import ZipIndex, open_zip
+from util.logging import get_logger
+
+# In the order in which they are tried.
+_OPENERS = {".tar": open_tar, ".zip": open_zip}
+_SUFFIXES = (".jpg", ".jpeg", ".JPEG", ".JPG", ".png", ".PNG")
+
+
+class Found(NamedTuple):
+    """label: where it lies, for messages.  read: gives its bytes; raises OSError."""
+
+    label: str
+    read: Callable[[], bytes]
+
+
+class PictureFiles:
+    """Files below one folder. Folder and archives may be mixed; a file wins.
+
+    The picture `a/b.jpg` below `root` is looked for as `root/a/b.jpg`; then in `root/a.tar` or `root/a.zip`,
+    and in `root.tar` or `root.zip`, as `a/b.jpg`, `b.jpg` or with the archive's own name in front.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._opened: dict[Path, list[TarIndex | ZipIndex]] = {}
+
+    def find(self, name: str) -> Found | None:
+        """The picture of this name relative to the folder; None where there is none."""
+        path = self.root / name
+        if path.is_file():
+            return Found(str(path), path.read_bytes)
+        for archive, member in self._places(name):
+            row = archive.find(member)
+            if row is not None:
+                return Found(f"{archive.path}: {member}", partial(archive.read, row))
+        return None
+
+    def nearest(self, name: str) -> str:
+        """A hint where the name is right but for its ending, '' otherwise."""
+        stem, suffix = os.path.splitext(name)
+        other = next((stem + s for s in _SUFFIXES if s != suffix and self.find(stem + s)), None)
+        return f"; there is {other}" if other else ""
+
+    def open_archives(self) -> None:
+        """Opens every archive in the folder, so that processes forked from this one share what is known of
+        them. Raises UserError for one that cannot be read."""
+        found = list(self._archives(self.root))
+        if self.root.is_dir():
+            with os.scandir(self.root) as entries:
+                names = sorted(e.name for e in entries if Path(e.name).suffix in _OPENERS)
+            found += [a for name in names for a in self._archives(self.root / Path(name).stem)]
+        if found:
+            members = sum(len(archive) for archive in found)
+            get_logger().info("%s: %d archives of %d files", self.root, len(found), members)
+
+    def _places(self, name: str) -> Iterator[tuple[TarIndex | ZipIndex, str]]:
+        """Archives that may hold the picture, and the names that it may have there."""
+        parts = name.split("/")
+        for depth in range(len(parts) - 1, -1, -1):
+            folder = self.root.joinpath(*parts[:depth])
+            inside = "/".join(parts[depth:])
+            for archive in self._archives(folder):
+                for member in dict.fromkeys((inside, f"{folder.name}/{inside}", name)):
+                    yield archive, member
+
+    def _archives(self, folder: Path) -> list[TarIndex | ZipIndex]:
+        """The archives that stand in for a folder."""
+        if folder not in self._opened:
+            paths = [(folder.with_name(folder.name + suffix), suffix) for suffix in _OPENERS if folder.name]
+            self._opened[folder] = [_OPENERS[suffix](path) for path, suffix in paths if path.is_file()]
+        return self._opened[folder]
