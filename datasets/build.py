@@ -98,6 +98,7 @@ def build_datasets(
         _eval_policy(config, settings),
         seed=settings.seed,
         strict=True,
+        draft=config.decode_draft,
     )
     parts = {
         "classes": classes,
@@ -114,6 +115,7 @@ def build_datasets(
         _train_policy(config, settings),
         seed=settings.seed,
         rare=settings.dataset_file != "lvis_openvocab",
+        draft=config.decode_draft,
     )
     if settings.dataset_file == "lvis_openvocab" and not any(classes.frequencies):
         raise UserError(f"lvis_openvocab: the categories of {train_annotations.name} have no `frequency`")
@@ -164,6 +166,7 @@ def _image_level(
         _train_policy(config, settings),
         mosaic=mosaic,
         seed=settings.seed,
+        draft=config.decode_draft,
     )
 
 

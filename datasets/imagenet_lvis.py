@@ -8,13 +8,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.classes import Category, ClassTable
-from datasets.lvis import Policy
 from datasets.matching import Matches, match_categories, nearest_class
 from datasets.mosaic import Mosaic
 from datasets.pictures import DamagedPictures, PictureFolder, first_readable
 from datasets.samples import Draw, Sample, to_example
 from datasets.store import AnnotationStore
-from datasets.transforms import whole_picture_box
+from datasets.transforms import Policy, whole_picture_box
 from util.errors import UserError
 from util.logging import get_logger
 from util.structures import Target
@@ -34,6 +33,7 @@ class ImageLevel(Dataset):
     policy:      the augmentation of each picture, before the mosaic.
     mosaic:      None shows pictures alone.
     seed:        of the run.
+    draft:       JPEGs are decoded at the scale that their first resize needs.
 
     Pictures without a label, or of a class that matches nothing, are left out, counted and reported.
     """
@@ -48,12 +48,14 @@ class ImageLevel(Dataset):
         *,
         mosaic: Mosaic | None = None,
         seed: int = 0,
+        draft: bool = False,
     ) -> None:
         self.annotations = annotations
         self.pictures = pictures
         self.policy = policy
         self.mosaic = mosaic
         self.seed = seed
+        self.draft = draft
         labels = _picture_labels(annotations, classes, categories)
         self.used = np.flatnonzero(labels >= 0)
         self.labels = labels[self.used]
@@ -67,13 +69,13 @@ class ImageLevel(Dataset):
         return len(self.used)
 
     def __getitem__(self, draw: Draw | int) -> tuple[Tensor, Target]:
-        """The picture or mosaic (3, H, W) float32, normalised, and its Target with `image_level` set."""
+        """The picture or mosaic (3, H, W) uint8 and its Target with `image_level` set."""
         draw = draw if isinstance(draw, Draw) else Draw(int(draw))
         rng = draw.generator(self.seed)
-        index, sample = self._augmented(draw.index, rng)
+        index, sample = self._readable(draw.index, rng)
         image_id = self.annotations.image_ids[self.used[index]]
         if self.mosaic is not None:
-            partners = [self._augmented(int(i), rng)[1] for i in rng.integers(len(self), size=3)]
+            partners = [self._readable(int(i), rng)[1] for i in rng.integers(len(self), size=3)]
             sample = self.mosaic([sample, *partners], rng)
         return to_example(sample, image_id, sample.size, image_level=True)
 
@@ -81,14 +83,17 @@ class ImageLevel(Dataset):
         """File names of the pictures met so far that could not be used."""
         return [self.annotations.file_names[self.used[i]] for i in self.damaged.pictures()]
 
-    def _augmented(self, index: int, rng: np.random.Generator) -> tuple[int, Sample]:
-        index, sample = first_readable(self.read, index, len(self), rng, self.damaged)
-        return index, self.policy(sample, rng)
+    def _readable(self, index: int, rng: np.random.Generator) -> tuple[int, Sample]:
+        """The picture, or the one in its place, and what `augmented` makes of it."""
+        return first_readable(lambda i: self.augmented(i, rng), index, len(self), rng, self.damaged)
 
-    def read(self, index: int) -> Sample:
-        """Picture 0..len-1 as it is in its file, with its coarse box. Raises PictureError."""
-        image = self.pictures.read(self.annotations.file_names[self.used[index]])
-        return Sample.make(image, whole_picture_box(image), torch.tensor([self.labels[index]]))
+    def augmented(self, index: int, rng: np.random.Generator) -> Sample:
+        """Picture 0..len-1 after the policy, with its coarse box. Raises PictureError."""
+        encoded = self.pictures.open(self.annotations.file_names[self.used[index]])
+        plan = self.policy.plan(encoded.size, rng)
+        image = encoded.decode(plan.first_size if self.draft else None)
+        box = whole_picture_box(encoded.size)
+        return plan(Sample.make(image, box, torch.tensor([self.labels[index]]), encoded.size))
 
 
 def _picture_labels(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -13,11 +10,10 @@ from datasets.classes import ClassTable
 from datasets.pictures import DamagedPictures, PictureError, PictureFolder, first_readable
 from datasets.samples import MIN_SIDE, Draw, Sample, to_example
 from datasets.store import AnnotationStore, offsets_of
+from datasets.transforms import Policy
 from util.errors import UserError
 from util.logging import get_logger
 from util.structures import Target
-
-Policy = Callable[[Sample, np.random.Generator], Sample]
 
 
 class UsableBoxes:
@@ -75,6 +71,7 @@ class LvisDetection(Dataset):
     rare:        False leaves out boxes of rare classes (open-vocabulary LVIS).
     strict:      True for evaluation: a damaged picture is an error. Otherwise it is named, counted, and
                  another one is drawn in its place.
+    draft:       JPEGs are decoded at the scale that their first resize needs.
     """
 
     def __init__(
@@ -87,6 +84,7 @@ class LvisDetection(Dataset):
         seed: int = 0,
         rare: bool = True,
         strict: bool = False,
+        draft: bool = False,
     ) -> None:
         self.annotations = annotations
         self.pictures = pictures
@@ -94,41 +92,45 @@ class LvisDetection(Dataset):
         self.policy = policy
         self.seed = seed
         self.strict = strict
+        self.draft = draft
         self.damaged = DamagedPictures(len(annotations))
 
     def __len__(self) -> int:
         return len(self.annotations)
 
     def __getitem__(self, draw: Draw | int) -> tuple[Tensor, Target]:
-        """The picture (3, H, W) float32, normalised, and its Target.
+        """The picture (3, H, W) uint8 and its Target.
 
         Raises UserError for a damaged picture where `strict`.
         """
         draw = draw if isinstance(draw, Draw) else Draw(int(draw))
         rng = draw.generator(self.seed)
-        picture, sample = self._sample(draw.index, rng)
-        original_size = sample.size
-        return to_example(self.policy(sample, rng), self.annotations.image_ids[picture], original_size)
+        picture, (sample, original_size) = self._readable(draw.index, rng)
+        return to_example(sample, self.annotations.image_ids[picture], original_size)
 
     def damaged_names(self) -> list[str]:
         """File names of the pictures met so far that could not be used."""
         return [self.annotations.file_names[i] for i in self.damaged.pictures()]
 
-    def _sample(self, picture: int, rng: np.random.Generator) -> tuple[int, Sample]:
+    def _readable(self, picture: int, rng: np.random.Generator) -> tuple[int, tuple[Sample, tuple[int, int]]]:
+        """The picture, or the one in its place, and what `augmented` makes of it."""
         if not self.strict:
-            return first_readable(self.read, picture, len(self), rng, self.damaged)
+            return first_readable(lambda i: self.augmented(i, rng), picture, len(self), rng, self.damaged)
         try:
-            return picture, self.read(picture)
+            return picture, self.augmented(picture, rng)
         except PictureError as error:
             raise UserError(str(error)) from None
 
-    def read(self, picture: int) -> Sample:
-        """Picture 0..I-1 as it is in its file. Raises PictureError."""
-        image = self.pictures.read(self.annotations.file_names[picture], self.annotations.size(picture))
+    def augmented(self, picture: int, rng: np.random.Generator) -> tuple[Sample, tuple[int, int]]:
+        """Picture 0..I-1 after the policy, and its (height, width) in the file. Raises PictureError."""
+        name, size = self.annotations.file_names[picture], self.annotations.size(picture)
+        encoded = self.pictures.open(name, size)
+        plan = self.policy.plan(encoded.size, rng)
+        image = encoded.decode(plan.first_size if self.draft else None)
         rows = self.boxes.of(picture)
         # Copies: torch must not alias memory that may be read-only.
         boxes, labels = self.boxes.boxes_xyxy[rows].copy(), self.boxes.labels[rows].copy()
-        return Sample.make(image, torch.from_numpy(boxes), torch.from_numpy(labels))
+        return plan(Sample.make(image, boxes, labels, encoded.size)), encoded.size
 
 
 def _labels(annotations: AnnotationStore, classes: ClassTable) -> np.ndarray:

@@ -38,7 +38,8 @@ class Mosaic:
 
     def at(self, samples: Sequence[Sample], x: int, y: int) -> Sample:
         """The mosaic whose pictures meet at pixel (x, y) of the canvas."""
-        canvas = torch.full((3, self.size, self.size), self.fill, dtype=torch.uint8)
+        # Channels interleaved, as in the tiles.
+        canvas = torch.full((self.size, self.size, 3), self.fill, dtype=torch.uint8).permute(2, 0, 1)
         boxes, labels = [], []
         for corner, sample in enumerate(samples):
             tile = resized(sample, fitting_size(sample.size, self.size // 2))

@@ -14,10 +14,6 @@ from torchvision.transforms.v2 import functional as F
 from util.boxes import box_xyxy_to_cxcywh
 from util.structures import Target
 
-# ImageNet's statistics, which timm's and torchvision's backbones were trained with.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-
 # Boxes with a shorter side than this many pixels after clipping carry no object.
 MIN_SIDE = 0.01
 
@@ -46,8 +42,8 @@ class Draw(NamedTuple):
 class Sample:
     """A picture and its boxes.
 
-    image:  (3, H, W) uint8 RGB.
-    boxes:  (N, 4) float32 tv_tensor, XYXY pixels of `image`.
+    image:  (3, H, W) uint8 RGB. Until the first resize it may be smaller than `size` (see `decode`).
+    boxes:  (N, 4) float32 tv_tensor, XYXY pixels of a picture of `size`.
     labels: (N,) int64 class index.
     """
 
@@ -57,16 +53,25 @@ class Sample:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width)."""
-        return self.image.shape[-2], self.image.shape[-1]
+        """(height, width) that the boxes refer to."""
+        return self.boxes.canvas_size
 
     @classmethod
-    def make(cls, image: Tensor, boxes_xyxy: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> Sample:
-        """From plain arrays; boxes may still reach outside, see `sanitised`."""
+    def make(
+        cls,
+        image: Tensor,
+        boxes_xyxy: Tensor | np.ndarray,
+        labels: Tensor | np.ndarray,
+        size: tuple[int, int] | None = None,
+    ) -> Sample:
+        """From plain arrays; boxes may still reach outside, see `sanitised`.
+
+        size: (height, width) that the boxes refer to, where `image` was decoded at a smaller scale.
+        """
         boxes = tv_tensors.BoundingBoxes(
             torch.as_tensor(boxes_xyxy, dtype=torch.float32).reshape(-1, 4),
             format=tv_tensors.BoundingBoxFormat.XYXY,
-            canvas_size=tuple(image.shape[-2:]),
+            canvas_size=size or tuple(image.shape[-2:]),
         )
         return cls(tv_tensors.Image(image), boxes, torch.as_tensor(labels, dtype=torch.int64))
 
@@ -79,10 +84,9 @@ class Sample:
 def to_example(
     sample: Sample, image_id: int, original_size: tuple[int, int], image_level: bool = False
 ) -> tuple[Tensor, Target]:
-    """The normalised picture (3, H, W) float32 and its Target. Boxes are sanitised here."""
+    """The picture (3, H, W) uint8 and its Target. Boxes are sanitised here."""
     sample = sample.sanitised()
     height, width = sample.size
-    image = F.normalize(F.to_dtype(sample.image, torch.float32, scale=True), list(MEAN), list(STD))
     scale = torch.tensor([width, height, width, height], dtype=torch.float32)
     boxes = box_xyxy_to_cxcywh(sample.boxes.as_subclass(Tensor) / scale)
     target = Target(
@@ -93,4 +97,4 @@ def to_example(
         original_size=original_size,
         image_level=image_level,
     )
-    return image.as_subclass(Tensor), target
+    return sample.image.as_subclass(Tensor), target

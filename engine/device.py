@@ -11,9 +11,10 @@ from util.structures import PaddedImages, Target
 
 
 def to_device(batch: Batch, device: torch.device) -> tuple[PaddedImages, tuple[Target, ...]]:
-    """The batch on `device`; copies from pinned memory do not wait."""
+    """The batch on `device`, normalised there; copies from pinned memory do not wait."""
     images, targets = batch
-    return images.to(device, non_blocking=True), tuple(t.to(device, non_blocking=True) for t in targets)
+    images = images.to(device, non_blocking=True).normalised()
+    return images, tuple(t.to(device, non_blocking=True) for t in targets)
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:

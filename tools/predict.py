@@ -53,7 +53,7 @@ class Detector:
         original = tuple(picture.shape[-2:])
         sample = Sample.make(picture, torch.zeros(0, 4), torch.zeros(0))
         image, _ = to_example(self.policy(sample, None), 0, original)
-        images = PaddedImages.from_list([image], self.config.pad_size_divisor).to(self.device)
+        images = PaddedImages.from_list([image], self.config.pad_size_divisor).to(self.device).normalised()
         dtype = getattr(torch, self.config.amp_dtype) if self.config.amp else None
         with autocast(self.device, dtype):
             output = self.parts.model(images)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from util.pixels import normalised
+
 
 class _Movable:
     """Moves every tensor field at once. `pin_memory` is the name that torch's DataLoader looks for."""
@@ -31,7 +33,8 @@ class _Movable:
 class PaddedImages(_Movable):
     """Pictures of different sizes in one tensor, each at the top left, padded with 0.
 
-    tensor: (B, 3, H, W) float, normalised with ImageNet's mean and standard deviation.
+    tensor: (B, 3, H, W). From the loader uint8 RGB, four times smaller to copy; the model takes what
+        `normalised` makes of it.
     mask:   (B, H, W) bool, True where padded.
     sizes:  (height, width) of each picture without its padding.
     """
@@ -45,15 +48,26 @@ class PaddedImages(_Movable):
 
     @classmethod
     def from_list(cls, pictures: Sequence[Tensor], size_divisor: int = 1) -> PaddedImages:
-        """Pads [(3, h, w), ...] to the largest height and width, rounded up to `size_divisor`."""
+        """Pads [(3, h, w), ...] to the largest height and width, rounded up to `size_divisor`.
+
+        The batch keeps the pictures' order in memory: decoded ones have their channels interleaved.
+        """
         sizes = tuple((p.shape[-2], p.shape[-1]) for p in pictures)
         height, width = (-(-max(s[i] for s in sizes) // size_divisor) * size_divisor for i in (0, 1))
-        tensor = pictures[0].new_zeros((len(pictures), 3, height, width))
+        order = torch.channels_last if pictures[0].stride(0) == 1 else torch.contiguous_format
+        shape, like = (len(pictures), 3, height, width), pictures[0]
+        tensor = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=order).zero_()
         mask = torch.ones((len(pictures), height, width), dtype=torch.bool, device=tensor.device)
         for i, (picture, (h, w)) in enumerate(zip(pictures, sizes, strict=True)):
             tensor[i, :, :h, :w] = picture
             mask[i, :h, :w] = False
         return cls(tensor, mask, sizes)
+
+    def normalised(self) -> PaddedImages:
+        """Float32 with ImageNet's mean 0 and standard deviation 1, padding 0; itself where it is float."""
+        if self.tensor.is_floating_point():
+            return self
+        return replace(self, tensor=normalised(self.tensor, self.sizes))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ class DataKeys:
     data_aug_scales2_crop: tuple[int, int] = key(
         (384, 600), "Smallest and largest side of that random crop, in pixels", minimum=1
     )
+    decode_draft: bool = key(
+        True,
+        "JPEGs that the first resize at least halves are decoded at 1/2, 1/4 or 1/8 of their size",
+        ours=True,
+    )
     color_jitter: float = key(
         0.0,
         "Strength of brightness, contrast and saturation jitter in training",

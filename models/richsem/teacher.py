@@ -15,10 +15,8 @@ from torchvision.ops import roi_align
 
 from util.boxes import box_cxcywh_to_xyxy
 from util.errors import UserError
+from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.structures import PaddedImages, Target
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class SemanticTargets:

@@ -50,7 +50,7 @@ def test_train_loader_alternates_pure_batches_of_its_true_length(data):
     assert len(batches) == len(parts.train_loader) > 4
     for number, (images, targets) in enumerate(batches):
         assert isinstance(images, PaddedImages) and isinstance(targets, tuple)
-        assert images.tensor.dtype == torch.float32 and images.tensor.shape[:2] == (2, 3)
+        assert images.tensor.dtype == torch.uint8 and images.tensor.shape[:2] == (2, 3)
         assert {t.image_level for t in targets} == {number % 2 == 1}
         for target, size in zip(targets, images.sizes, strict=True):
             assert target.size == size

@@ -2,7 +2,9 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as F
 
+from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.structures import Detections, PaddedImages, Target
 
 
@@ -29,6 +31,28 @@ def test_padded_to_a_multiple_of_the_divisor(divisor, expected):
     images = PaddedImages.from_list([torch.zeros(3, 5, 7)], size_divisor=divisor)
     assert images.tensor.shape[-2:] == expected
     assert images.sizes == ((5, 7),)
+
+
+def interleaved(height: int, width: int) -> torch.Tensor:
+    """Bytes in the order that pictures are decoded in."""
+    return torch.randint(0, 256, (height, width, 3), dtype=torch.uint8).permute(2, 0, 1)
+
+
+def test_a_batch_of_bytes_is_normalised_as_each_picture_alone():
+    pictures = [interleaved(8, 6), interleaved(5, 9)]
+    images = PaddedImages.from_list(pictures)
+    assert images.tensor.dtype == torch.uint8 and images.tensor.stride(1) == 1
+    found = images.normalised()
+    assert found.tensor.dtype == torch.float32 and found.tensor.is_contiguous()
+    assert torch.equal(found.mask, images.mask) and found.sizes == images.sizes
+    for i, picture in enumerate(pictures):
+        height, width = images.sizes[i]
+        alone = F.normalize(F.to_dtype(picture, torch.float32, scale=True), [*IMAGENET_MEAN], [*IMAGENET_STD])
+        assert torch.equal(found.tensor[i, :, :height, :width], alone)
+        assert not found.tensor[i][:, images.mask[i]].any()
+    assert found.normalised() is found
+    planar = PaddedImages.from_list([p.contiguous() for p in pictures])
+    assert torch.equal(planar.normalised().tensor, found.tensor)
 
 
 def test_moving_moves_every_tensor_and_keeps_the_rest():
