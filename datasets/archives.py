@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +52,13 @@ class MemberTable:
         if place < 0 or self._bytes(self.order[place]) != key:
             return None
         return int(self.order[place])
+
+    def below(self, folder: str) -> np.ndarray:
+        """The rows of members whose names begin with `folder` (as "a/b/"; "" for all), in order of name."""
+        key = folder.encode()
+        first = bisect_left(self.order, key, key=self._bytes)
+        # No byte of UTF-8 is 255: the first name that cannot begin with the key.
+        return self.order[first : bisect_left(self.order, key + b"\xff", lo=first, key=self._bytes)]
 
     def _bytes(self, row: int) -> bytes:
         names = self.names

@@ -1,51 +1,19 @@
-"""A folder per class, without any annotation file, as the image-level stream."""
+"""A folder (or tar) per class, without any annotation file, as the image-level stream."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from datasets.classes import Category
+from datasets.containers import find_containers, is_picture
 from datasets.lvis_v1 import classes_by_wnid, wnid_in
 from datasets.store import AnnotationStore, PackedStrings, Ragged, offsets_of
 from util.errors import UserError
 from util.logging import get_logger
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-# Folders that hold a split of the classes, not a class.
-_SPLITS = {"train", "val", "valid", "validation", "test"}
 _MOST_NAMED = 20
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file's name ends as a picture's does. Hidden files, such as macOS's `._*`, are none."""
-    return name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
-
-
-def class_folder_root(folder: str | Path) -> Path | None:
-    """Where the class folders lie in `folder`: in `images/`, in `train/` where there are only splits, or in
-    itself. None where it has no folders."""
-    folder = Path(folder)
-    names = set(_subfolders(folder)) if folder.is_dir() else set()
-    if "images" in names:
-        return class_folder_root(folder / "images")
-    if "train" in names and names <= _SPLITS:
-        return folder / "train"
-    return folder if names else None
-
-
-def class_folders(root: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """(folder, its picture files relative to `root`, at any depth), everything in order of name."""
-    root = Path(root)
-    for folder in _subfolders(root):
-        names = []
-        for place, _, files in os.walk(root / folder):
-            inside = Path(place).relative_to(root).as_posix()
-            names += [f"{inside}/{file}" for file in files if is_picture(file)]
-        yield folder, sorted(names)
 
 
 def category_of_folder(identity: int, folder: str) -> Category:
@@ -57,24 +25,26 @@ def category_of_folder(identity: int, folder: str) -> Category:
 
 
 def read_class_folders(root: str | Path) -> AnnotationStore:
-    """Every picture below `root`, labelled with its folder; sizes are left unknown (0, 0).
+    """Every picture in the containers below a `class_root`; sizes are left unknown (0, 0).
 
-    Ids are 1, 2, ... in order of name; categories are named by their folders. Folders without pictures and
-    loose files are warned of. Raises UserError where there are no pictures at all.
+    Ids are 1, 2, ... in order of name; categories are named by their folders or tars. Folders without
+    pictures and loose files are warned of. Raises UserError where there are no pictures at all.
     """
     root = Path(root)
     names, counts, categories = [], [], []
-    for identity, (folder, files) in enumerate(class_folders(root), start=1):
-        categories.append(category_of_folder(identity, folder))
+    for identity, container in enumerate(find_containers(root), start=1):
+        files = container.open().files()
+        categories.append(category_of_folder(identity, container.name))
         counts.append(len(files))
-        names += files
+        names += [file.name for file in files]
     if not names:
-        raise UserError(
-            f"{root}: no pictures in its {len(categories)} folders (a folder per class is needed)"
-        )
+        raise UserError(f"{root}: no pictures in its {len(categories)} folders (needed: a folder per class)")
     if empty := [c.name for c, count in zip(categories, counts, strict=True) if not count]:
         get_logger().warning("%s: %d class folders hold no picture: %s", root, len(empty), _listed(empty))
-    if loose := sorted(p.name for p in root.iterdir() if p.is_file() and is_picture(p.name)):
+    loose = (
+        sorted(p.name for p in root.iterdir() if p.is_file() and is_picture(p.name)) if root.is_dir() else []
+    )
+    if loose:
         get_logger().warning(
             "%s: %d pictures lie in no class folder and are left out, e.g. %s", root, len(loose), loose[0]
         )
@@ -105,12 +75,6 @@ def image_level_store(
         ignore=np.zeros(0, bool),
         crowd=np.zeros(0, bool),
     )
-
-
-def _subfolders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, in order; hidden ones and what archivers leave are skipped."""
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith((".", "__MACOSX")))
 
 
 def _listed(names: list[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.class_folders import class_folder_root
+from datasets.containers import class_root
 from datasets.picture_files import PictureFiles
 from datasets.store import AnnotationStore
 from util.errors import UserError, nearest
@@ -71,7 +71,7 @@ def image_level_paths(data_path: str | Path, imagenet_path: str = "") -> SplitPa
         if (folder / IMAGE_LEVEL_JSON).is_file():
             return SplitPaths(folder / IMAGE_LEVEL_JSON, (folder / "images", folder))
     for folder in candidates:
-        if root := class_folder_root(folder):
+        if root := class_root(folder):
             return SplitPaths(root, (root,))
     looked = ", ".join(str(c / IMAGE_LEVEL_JSON) for c in candidates)
     raise UserError(

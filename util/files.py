@@ -12,9 +12,10 @@ from util.errors import UserError
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[TextIO]:
+def written_whole(path: str | Path, *, durable: bool = True) -> Iterator[TextIO]:
     """An open UTF-8 text file that becomes `path` when the block ends well; else `path` stays as it was.
 
+    durable: waits until it is on the disk, for files that must survive a loss of power.
     Raises UserError where the file cannot be written.
     """
     path = Path(path)
@@ -23,8 +24,9 @@ def written_whole(path: str | Path) -> Iterator[TextIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error

@@ -7,7 +7,7 @@ import pytest
 
 from config.schema import Config
 from datasets.build import RunSettings, build_datasets
-from datasets.class_folders import class_folder_root, read_class_folders
+from datasets.class_folders import read_class_folders
 from tests.datasets import tiny
 from util.errors import UserError
 
@@ -106,20 +106,3 @@ def test_trees_without_pictures_or_classes_are_one_line(detection, tmp_path):
         build(detection, tree(tmp_path / "hollow", red_square=[]))
     with pytest.raises(UserError, match="none of its 1 pictures has a class of the model"):
         build(detection, tree(tmp_path / "foreign", zebra=["a.png"]))
-
-
-@pytest.mark.parametrize(
-    ("folders", "root"),
-    [
-        (["red", "green"], "."),
-        (["images/red"], "images"),
-        (["train/red", "val/red"], "train"),
-        (["train", "bus"], "."),
-        ([], None),
-        ([".hidden"], None),
-    ],
-)
-def test_where_the_class_folders_lie(tmp_path, folders, root):
-    for folder in folders:
-        (tmp_path / folder).mkdir(parents=True)
-    assert class_folder_root(tmp_path) == (tmp_path / root if root else None)

@@ -1,0 +1,97 @@
+"""Size and wholeness of a picture from a few of its bytes, without decoding it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+# What Pillow raises on files that are truncated, garbage or absurdly large.
+DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+Reader = Callable[[int, int], bytes]
+"""(offset, count) -> bytes of a file."""
+
+_HEAD, _TAIL = 1 << 15, 512
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+# JPEG's start-of-frame markers are C0..CF without these, which are tables.
+_NO_FRAME = {0xC4, 0xC8, 0xCC}
+
+
+class DamagedError(Exception):
+    """A picture that is empty, no picture, cut off, or does not decode. The message says which."""
+
+
+def inspect_file(path: str | Path, decode: bool = False) -> tuple[int, int]:
+    """`inspect` for a file. Raises DamagedError, and OSError where it cannot be read."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(descriptor).st_size
+        return inspect(lambda offset, count: os.pread(descriptor, count, offset), size, decode)
+    finally:
+        os.close(descriptor)
+
+
+def inspect(read: Reader, size: int, decode: bool = False) -> tuple[int, int]:
+    """(height, width) of a picture of `size` bytes, as it lies in its file (EXIF turns are not applied).
+
+    Its head gives the size, its tail shows whether it is whole; only where a JPEG or PNG has no end mark is
+    it decoded to be sure. decode: decodes all of it, which finds any damage.
+    Raises DamagedError.
+    """
+    if size == 0:
+        raise DamagedError("is empty")
+    head = read(0, min(size, _HEAD))
+    found = None
+    if not decode and _has_end(head, read, size):
+        found = jpeg_size(head) or _pillow_size(head)
+    return found or _decoded_size(read(0, size), decode or head.startswith((_JPEG, _PNG)))
+
+
+def jpeg_size(head: bytes) -> tuple[int, int] | None:
+    """(height, width) by the frame header of a JPEG; None where `head` does not hold one."""
+    if not head.startswith(_JPEG):
+        return None
+    place = len(_JPEG)
+    while place + 9 <= len(head):
+        marker = head[place + 1]
+        if head[place] != 0xFF:
+            return None
+        if marker == 0xFF:  # padding
+            place += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME:
+            height, width = (int.from_bytes(head[place + i : place + i + 2], "big") for i in (5, 7))
+            return (height, width) if height and width else None
+        else:
+            place += 2 + int.from_bytes(head[place + 2 : place + 4], "big")
+    return None
+
+
+def _has_end(head: bytes, read: Reader, size: int) -> bool:
+    """False where a JPEG or PNG lacks the mark that ends it."""
+    mark = b"\xff\xd9" if head.startswith(_JPEG) else b"IEND" if head.startswith(_PNG) else b""
+    return not mark or mark in (head if size <= len(head) else read(size - _TAIL, _TAIL))[-_TAIL:]
+
+
+def _pillow_size(data: bytes) -> tuple[int, int] | None:
+    """By Pillow, of whatever format; None where it needs more than `data`."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.height, image.width
+    except DECODING_ERRORS:
+        return None
+
+
+def _decoded_size(data: bytes, decode: bool) -> tuple[int, int]:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if decode:
+                image.load()
+            return image.height, image.width
+    except DECODING_ERRORS as error:
+        # Pillow names the memory that the bytes lie in.
+        reason = str(error).partition(" <_io.BytesIO")[0]
+        raise DamagedError(f"does not decode ({reason})") from None

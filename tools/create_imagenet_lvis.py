@@ -1,0 +1,150 @@
+"""Makes imagenet_lvis_image_info.json from ImageNet's pictures of LVIS classes.
+
+    python tools/create_imagenet_lvis.py DATA/imagenet-lvis/images
+
+IMAGES is a folder with a folder or a tar per class, named by WordNet id (n02682922, n02682922.tar) or by
+class name; or one tar that holds such folders. Nothing is unpacked: training reads from the tars. Sizes are
+read from the headers; --verify decodes every picture.
+
+A class that is finished is kept in a hidden folder beside the JSON until all are: run the same command again
+after an interruption, and only the others are done. Missing and damaged pictures are left out and named in
+imagenet_lvis_image_info_report.txt. The result does not depend on the number of processes.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tqdm import tqdm
+
+from datasets.class_folders import category_of_folder
+from datasets.classes import Category
+from datasets.containers import Container, class_root, find_containers
+from datasets.json_stream import read_entries
+from datasets.lvis_v1 import lvis_v1_classes
+from datasets.matching import match_categories
+from datasets.paths import IMAGE_LEVEL_JSON
+from tools.imagenet_lvis.coverage import Coverage
+from tools.imagenet_lvis.output import write_json
+from tools.imagenet_lvis.scan import Task, finished_part, read_part, scan_all
+from util.errors import UserError, run_command
+from util.logging import setup_logging
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("images", type=Path, help="folder of class folders or tars, or one tar")
+    parser.add_argument("--output", type=Path, help=f"default: {IMAGE_LEVEL_JSON} at its place")
+    parser.add_argument(
+        "--annotations", type=Path, help="LVIS file with the classes (default: LVIS v1's, which are known)"
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--verify", action="store_true", help="decode every picture, to find any damage")
+    args = parser.parse_args(arguments)
+    if args.workers < 1:
+        parser.error("--workers must be at least 1")
+    return args
+
+
+def read_categories(path: Path | None) -> list[dict[str, Any]]:
+    """The `categories` of a file, in order of id; LVIS v1's without one."""
+    if path is None:
+        return [c.to_json() for c in lvis_v1_classes()]
+    found = [e.value for e in read_entries(path) if e.key == "categories" and e.listed]
+    if not found:
+        raise UserError(f"{path}: has no `categories`")
+    return sorted(found, key=lambda c: Category.from_json(c).id)
+
+
+def find_root(images: Path) -> Path:
+    """Where the classes lie: a folder, or one tar. Raises UserError where nothing holds a class."""
+    if not images.exists():
+        raise UserError(f"{images}: no such folder or tar")
+    if (root := class_root(images)) is None:
+        raise UserError(f"{images}: holds no folder and no tar per class, and is no tar that holds them")
+    return root.resolve()
+
+
+def default_output(root: Path) -> Path:
+    """Where training looks for the JSON: beside `images` or `images.tar`, else in the folder itself."""
+    return (root if root.is_dir() and root.name != "images" else root.parent) / IMAGE_LEVEL_JSON
+
+
+def how_to_train(root: Path, output: Path) -> str:
+    """What to set, or what to move first."""
+    home = output.resolve().parent
+    if root in (home / "images", home / "images.tar", home) and output.name == IMAGE_LEVEL_JSON:
+        return f"train with: --options imagenet_path={home}"
+    place = home / f"images{root.suffix if root.is_file() else ''}"
+    return f"to train, link or move: {root} -> {place}, {output.name} -> {home / IMAGE_LEVEL_JSON}"
+
+
+def run(tasks: Sequence[Task], workers: int) -> None:
+    """Scans those that are not finished, with a progress bar."""
+    waiting = [task for task in tasks if read_part(task) is None]
+    if len(waiting) < len(tasks):
+        print(f"{len(tasks) - len(waiting)} of {len(tasks)} classes were finished before")
+    pictures = failures = 0
+    with tqdm(total=len(tasks), initial=len(tasks) - len(waiting), unit="class", disable=None) as bar:
+        for found, failed in scan_all(waiting, workers):
+            pictures, failures = pictures + found, failures + failed
+            bar.set_postfix(pictures=pictures, failures=failures, refresh=False)
+            bar.update()
+
+
+def make_tasks(
+    containers: Sequence[Container], target_of: Mapping[int, int], output: Path, verify: bool
+) -> list[tuple[int, Task]]:
+    """(category id, task), in the order of the pictures: by category id, then by name of the container."""
+    # Hidden, so that it is no class folder where the JSON lies among them.
+    parts = output.with_name(f".{output.name}.parts")
+    ordered = sorted((category, i) for i, category in target_of.items())
+    return [(c, Task(containers[i], parts / f"{containers[i].name}.json", verify)) for c, i in ordered]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    setup_logging()
+    started = time.perf_counter()
+    raw = read_categories(args.annotations)
+    categories = [Category.from_json(c) for c in raw]
+    root = find_root(args.images)
+    containers = find_containers(root)
+    output = args.output or default_output(root)
+    matches = match_categories([category_of_folder(i, c.name) for i, c in enumerate(containers)], categories)
+    if not matches.target_of:
+        raise UserError(f"{root}: none of its {len(containers)} folders or tars is named by a class")
+    tasks = make_tasks(containers, matches.target_of, output, args.verify)
+    run([task for _, task in tasks], args.workers)
+    counts, failures, empty = Counter(), [], []
+    for category, task in tasks:
+        part = finished_part(task)
+        counts[category] += len(part.pictures)
+        failures += part.failures
+        if not part.pictures and not part.failures:
+            empty.append(task.container.name)
+    coverage = Coverage(categories, counts, failures, containers, matches, empty)
+    report = output.with_name(f"{output.stem}_report.txt")
+    coverage.write_report(report)
+    print("\n".join(coverage.summary()))
+    if not counts.total():
+        raise UserError(f"{root}: no picture in its {len(tasks)} classes can be used; see {report}")
+    write_json(output, raw, tasks, counts)
+    shutil.rmtree(tasks[0][1].part.parent)
+    print(f"{output}\n{report}\n{how_to_train(root, output)}\n{time.perf_counter() - started:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

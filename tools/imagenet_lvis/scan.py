@@ -1,0 +1,121 @@
+"""Names and sizes of the pictures of one class, kept in a part file: a finished class is not done again."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets.containers import Container
+from datasets.picture_header import DamagedError
+from util.errors import UserError
+from util.files import written_whole
+
+
+class Picture(NamedTuple):
+    """name: relative to the picture folder.  height, width: pixels."""
+
+    name: str
+    height: int
+    width: int
+
+
+class Failure(NamedTuple):
+    """A picture, or a tar as a whole, that could not be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """container: what to scan.  part: where the result is kept.  verify: decode every picture."""
+
+    container: Container
+    part: Path
+    verify: bool
+
+    def identity(self) -> dict:
+        """Plain data that is equal only for the same scan of the same content."""
+        container = self.container
+        status = container.path.stat()
+        return {
+            "path": str(container.path.resolve()),
+            "inside": container.inside,
+            "bytes": status.st_size if container.path.is_file() else 0,
+            "changed": status.st_mtime_ns,
+            "verify": self.verify,
+        }
+
+
+@dataclass(frozen=True)
+class Part:
+    """The result of a task."""
+
+    pictures: list[Picture]
+    failures: list[Failure]
+
+
+def read_part(task: Task) -> Part | None:
+    """The kept result; None where there is none, or of something else than what is there now."""
+    try:
+        content = json.loads(task.part.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    if content["identity"] != task.identity():
+        return None
+    return Part([Picture(*p) for p in content["pictures"]], [Failure(*f) for f in content["failures"]])
+
+
+def finished_part(task: Task) -> Part:
+    """The kept result of a finished task. Raises UserError where its container was changed meanwhile."""
+    part = read_part(task)
+    if part is None:
+        raise UserError(f"{task.container.path}: was changed meanwhile; run the same command again")
+    return part
+
+
+def scan(task: Task) -> tuple[int, int]:
+    """Looks at every picture and keeps the result. Returns the numbers of pictures and of failures."""
+    identity, pictures, failures = task.identity(), [], []
+    try:
+        opened = task.container.open()
+        files = opened.files()
+    except UserError as error:  # a tar that is compressed or none: the other classes go on
+        files = []
+        failures.append(Failure(task.container.path.name, str(error)))
+    else:
+        if opened.tar is not None and opened.tar.fault:
+            failures.append(Failure(task.container.path.name, opened.tar.fault))
+    for file in files:
+        try:
+            pictures.append(Picture(file.name, *opened.inspect(file, task.verify)))
+        except DamagedError as error:
+            failures.append(Failure(file.name, str(error)))
+        except OSError as error:
+            failures.append(Failure(file.name, f"cannot be read ({error.strerror})"))
+    # A thousand waits for the disk would take minutes; a part that is lost is made again.
+    with written_whole(task.part, durable=False) as part:
+        json.dump({"identity": identity, "pictures": pictures, "failures": failures}, part)
+    return len(pictures), len(failures)
+
+
+def scan_all(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, int]]:
+    """`scan` of each task in `workers` processes; results come as they are finished."""
+    if workers == 1 or len(tasks) < 2:
+        yield from map(scan, tasks)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(scan, task) for task in tasks]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a process died (was memory short?); finished classes are kept: run the same command again"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
