@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from datasets.classes import Category
@@ -91,6 +92,7 @@ def _nearest(name: str, categories: Sequence[Category]) -> str:
     return f"nearest: {found}" if found else ""
 
 
+@cache
 def _wnids() -> Mapping[str, str]:
     """Synset -> WordNet id, of LVIS v1's classes."""
     return {c.synset: wnid for wnid, c in classes_by_wnid().items()}
