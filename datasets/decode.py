@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-# What Pillow raises on files that are truncated, garbage or absurdly large.
-DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+from datasets.picture_header import DECODING_ERRORS
 
 
 class PictureError(Exception):

@@ -24,7 +24,7 @@ _FOLDER_NAMES = {"lvis": "lvis_v1", "lvis_openvocab": "lvis_v1", "coco": "coco"}
 
 @dataclass(frozen=True)
 class SplitPaths:
-    """annotations: the JSON, or the folder that holds a folder per class.
+    """annotations: the JSON, or the folder or tar that holds a folder per class.
     roots: folders that the file names may be relative to, most likely first."""
 
     annotations: Path
@@ -72,7 +72,8 @@ def image_level_paths(data_path: str | Path, imagenet_path: str = "") -> SplitPa
             return SplitPaths(folder / IMAGE_LEVEL_JSON, (folder / "images", folder))
     for folder in candidates:
         if root := class_root(folder):
-            return SplitPaths(root, (root,))
+            # A tar stands in for the folder of its name.
+            return SplitPaths(root, (root if root.is_dir() else root.with_suffix(""),))
     looked = ", ".join(str(c / IMAGE_LEVEL_JSON) for c in candidates)
     raise UserError(
         f"no image-level data: looked for {looked}, and for a folder per class there; set imagenet_path, or "

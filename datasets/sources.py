@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets.annotation_json import read_annotations
 from datasets.class_folders import read_class_folders
-from datasets.paths import detection_paths, image_level_paths, picture_root
+from datasets.paths import IMAGE_LEVEL_JSON, detection_paths, image_level_paths, picture_root
 from datasets.pictures import PictureFolder
 from datasets.store import AnnotationStore
 
@@ -26,8 +26,8 @@ def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[An
     Raises UserError naming what was looked for.
     """
     paths = image_level_paths(data_path, imagenet_path)
-    if paths.annotations.is_dir():
-        return read_class_folders(paths.annotations), _pictures(paths.annotations)
+    if paths.annotations.name != IMAGE_LEVEL_JSON:
+        return read_class_folders(paths.annotations), _pictures(paths.roots[0])
     annotations = read_annotations(paths.annotations)
     return annotations, _pictures(picture_root(paths, annotations))
 

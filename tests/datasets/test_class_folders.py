@@ -1,6 +1,7 @@
 """A folder per class as the image-level stream: scanned, named, matched."""
 
 import shutil
+import tarfile
 from dataclasses import replace
 
 import pytest
@@ -52,6 +53,19 @@ def test_two_paths_make_both_streams(detection, tmp_path):
     assert names == ["Red Square/a.png", "Red Square/deep/b.png", "green_square/c.png"]
     batches = list(parts.train_loader)
     assert {t.image_level for _, targets in batches for t in targets} == {True, False}
+
+
+@pytest.mark.parametrize("one", [False, True])
+def test_tars_stand_in_for_folders(detection, tmp_path, one):
+    source = tree(tmp_path / "images", **{"Red Square": ["a.png", "deep/b.png"], "green_square": ["c.png"]})
+    home = tmp_path / "TARS"
+    home.mkdir()
+    for path in [source] if one else sorted(source.iterdir()):
+        with tarfile.open(home / f"{path.name}.tar", "w") as file:
+            file.add(path, path.name)
+    found = build(detection, home).image_level_set
+    assert found.labels.tolist() == [0, 0, 1] and found[1][1].labels[0] == 0
+    assert not found.damaged_names()
 
 
 def test_a_synset_names_a_class(detection, tmp_path):
