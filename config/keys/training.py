@@ -55,7 +55,7 @@ class TrainingKeys:
 
     amp: bool = key(False, "Automatic mixed precision (the flag `--amp` sets it)", ours=True)
     amp_dtype: str = key("bfloat16", "Its 16-bit type", choices=("bfloat16", "float16"), ours=True)
-    channels_last: bool = key(False, "Channels-last memory format in the backbone", ours=True)
+    channels_last: bool = key(False, "Channels-last memory format in backbone and teacher", ours=True)
 
     use_ema: bool = key(False, "Keep a moving average of the weights and evaluate it")
     ema_decay: float = key(0.9997, "Its decay per step", minimum=0, maximum=1)

@@ -54,4 +54,5 @@ use_ema = True
 ema_decay = 0.99
 ema_warmup = True
 amp = True
+channels_last = True
 log_interval = 20

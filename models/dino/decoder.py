@@ -43,12 +43,20 @@ class DecoderLayer(nn.Module):
         self, queries: Tensor, position: Tensor, references: Tensor, memory: Pyramid, mask: Tensor | None
     ) -> Tensor:
         """queries and position (B, Q, D), references (B, Q, L, 4), mask (Q, Q) True = may not attend."""
-        placed = queries + position
-        attended, _ = self.self_attn(placed, placed, queries, attn_mask=mask, need_weights=False)
+        attended = self._attend(queries + position, queries, mask)
         queries = self.norm2(queries + self.dropout(attended))
         gathered = self.cross_attn(queries + position, references, memory.tokens, memory.shapes, memory.mask)
         queries = self.norm1(queries + self.dropout(gathered))
         return self.norm3(queries + self.ffn(queries))
+
+    def _attend(self, placed: Tensor, queries: Tensor, mask: Tensor | None) -> Tensor:
+        if placed.device.type != "cpu":
+            return self.self_attn(placed, placed, queries, attn_mask=mask, need_weights=False)[0]
+        # PyTorch's fused attention on a CPU is slower in 16 bit than in 32, backwards several times.
+        dtype = self.norm2.weight.dtype
+        placed, queries = placed.to(dtype), queries.to(dtype)
+        with torch.autocast("cpu", enabled=False):
+            return self.self_attn(placed, placed, queries, attn_mask=mask, need_weights=False)[0]
 
 
 class Decoder(nn.Module):

@@ -88,7 +88,8 @@ def build_model(
         load_state(model, state)
     teacher, extra = None, []
     if wants_teacher:
-        teacher = Teacher(clip.model.visual).to(device)
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        teacher = Teacher(clip.model.visual).to(device=device, memory_format=layout)
         extra.append(_distillation(config, model.head.classifier.text))
     criterion = build_criterion(config, image_counts, extra)
     return ModelParts(model.to(device), criterion.to(device), teacher, PostProcess(config.num_select, unused))

@@ -13,6 +13,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from models.richsem.attention_pool import attention_pool
 from util.boxes import box_cxcywh_to_xyxy
 from util.errors import UserError
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
@@ -113,7 +114,5 @@ class Teacher(nn.Module):
         features = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
         pooled = roi_align(features, (regions / unit).to(features.dtype), self.grid, aligned=True)
         if isinstance(self.visual, ModifiedResNet):
-            if not len(pooled):
-                return pooled.new_zeros((0, self.visual.output_dim))
-            return self.visual.attnpool(pooled)
+            return attention_pool(self.visual.attnpool, pooled)
         return pooled.flatten(1)

@@ -82,3 +82,14 @@ def test_references_are_scaled_to_the_padded_levels():
     expected = references * references.new_tensor([0.5, 1, 0.5, 1])
     assert seen[0].shape == (2, QUERIES, 2, 4)
     assert torch.allclose(seen[0][:, :, 0], expected) and torch.allclose(seen[0][:, :, 1], expected)
+
+
+def test_self_attention_on_a_cpu_stays_in_the_weights_precision_under_autocast():
+    decoder, *_ = parts()
+    layer, seen = decoder.float().layers[0], []
+    layer.self_attn.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output)))
+    queries = torch.randn(2, QUERIES, DIM).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        attended = layer._attend(queries, queries, None)
+    (placed, _, values), _ = seen[0]
+    assert placed.dtype == values.dtype == attended.dtype == torch.float32
