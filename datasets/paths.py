@@ -9,6 +9,7 @@ from pathlib import Path
 from datasets.containers import class_root
 from datasets.picture_files import PictureFiles
 from datasets.store import AnnotationStore
+from datasets.yolo import SPLIT_NAMES, find_yolo
 from util.errors import UserError, nearest
 
 IMAGE_LEVEL_JSON = "imagenet_lvis_image_info.json"
@@ -19,12 +20,21 @@ _JSON_NAMES = {
     "lvis_openvocab": "lvis_v1_{split}.json",
     "coco": "instances_{split}2017.json",
 }
+# Of people's own data, below `annotations/` or the folder itself; the last one is Roboflow's.
+_OTHER_JSON_NAMES = (
+    "instances_{split}2017.json",
+    "instances_{split}.json",
+    "{split}.json",
+    "{split}/_annotations.coco.json",
+)
+# LVIS's training file where the rare boxes were taken out before (tools/remove_rare.py).
+_WITHOUT_RARE = ("lvis_v1_train_norare.json", "lvis_v1_train_rm_rare.json")
 _FOLDER_NAMES = {"lvis": "lvis_v1", "lvis_openvocab": "lvis_v1", "coco": "coco"}
 
 
 @dataclass(frozen=True)
 class SplitPaths:
-    """annotations: the JSON, or the folder or tar that holds a folder per class.
+    """annotations: the JSON; or YOLO's data.yaml or folder; or what holds a folder per class.
     roots: folders that the file names may be relative to, most likely first."""
 
     annotations: Path
@@ -34,7 +44,9 @@ class SplitPaths:
 def detection_paths(data_path: str | Path, split: str, dataset_file: str = "lvis") -> SplitPaths:
     """Annotation file and picture folders of the box-annotated data.
 
-    data_path: the folder that holds `lvis_v1/` (or `coco/`), or that folder itself.
+    data_path: the folder that holds `lvis_v1/` (or `coco/`), or that folder itself; a folder of one's own
+        with JSONs of other usual names, or YOLO's; a YOLO data.yaml. Then `annotations` is that data.yaml,
+        or the folder that has `labels` but no such file, and `roots` is empty.
     split: 'train' or 'val'.  dataset_file: 'lvis', 'lvis_openvocab' or 'coco'.
     JSONs lie in `annotations/` or beside the picture folders.
     Raises UserError naming the files that were looked for.
@@ -44,16 +56,38 @@ def detection_paths(data_path: str | Path, split: str, dataset_file: str = "lvis
             f"dataset_file {dataset_file!r} is none of {', '.join(_JSON_NAMES)}."
             f"{nearest(dataset_file, _JSON_NAMES)}"
         )
+    if Path(data_path).is_file() and (yolo := find_yolo(data_path)):
+        return SplitPaths(yolo, ())
     base = _existing_folder(data_path, "--data_path")
-    name = _JSON_NAMES[dataset_file].format(split=split)
     homes = (base / _FOLDER_NAMES[dataset_file], base)
-    candidates = [folder / name for home in homes for folder in (home / "annotations", home)]
-    found = next((c for c in candidates if c.is_file()), None)
-    if found is None:
-        looked = ", ".join(str(c.relative_to(base)) for c in candidates)
-        raise UserError(f"--data_path {base}: no annotation file; looked for {looked}")
-    home = found.parent.parent if found.parent.name == "annotations" else found.parent
-    return SplitPaths(found, (home, home / f"{split}2017", home / "train2017"))
+    names = [_JSON_NAMES[dataset_file].format(split=split)]
+    if dataset_file == "lvis_openvocab" and split == "train":
+        names += _WITHOUT_RARE
+    candidates = [
+        folder / name for home in homes for folder in (home / "annotations", home) for name in names
+    ]
+    others = [
+        folder / name.format(split=s)
+        for s in SPLIT_NAMES[split]
+        for folder in (base / "annotations", base)
+        for name in _OTHER_JSON_NAMES
+    ]
+    found = next((c for c in (*candidates, *others) if c.is_file()), None)
+    if found is not None:
+        return SplitPaths(found, _picture_roots(found, split))
+    if yolo := find_yolo(base):
+        return SplitPaths(yolo, ())
+    looked = ", ".join(str(c.relative_to(base)) for c in (*candidates, others[0], others[-1]))
+    raise UserError(
+        f"--data_path {base}: no annotation file; looked for {looked}, and for YOLO's data.yaml and labels"
+    )
+
+
+def _picture_roots(annotations: Path, split: str) -> tuple[Path, ...]:
+    """Folders that a JSON's file names may be relative to: LVIS's and COCO's, then what exporters make."""
+    home = annotations.parent.parent if annotations.parent.name == "annotations" else annotations.parent
+    usual = [home, home / f"{split}2017", home / "train2017", home / "images"]
+    return (*usual, *(folder / s for s in SPLIT_NAMES[split] for folder in (home / "images", home)))
 
 
 def image_level_paths(data_path: str | Path, imagenet_path: str = "") -> SplitPaths:

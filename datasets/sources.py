@@ -9,6 +9,7 @@ from datasets.class_folders import read_class_folders
 from datasets.paths import IMAGE_LEVEL_JSON, detection_paths, image_level_paths, picture_root
 from datasets.pictures import PictureFolder
 from datasets.store import AnnotationStore
+from datasets.yolo import open_yolo, read_yolo
 
 
 def open_detection(
@@ -16,6 +17,9 @@ def open_detection(
 ) -> tuple[AnnotationStore, PictureFolder]:
     """The box-annotated data of a split, 'train' or 'val'. Raises UserError naming what was looked for."""
     paths = detection_paths(data_path, split, dataset_file)
+    if paths.annotations.suffix != ".json":
+        yolo = open_yolo(paths.annotations, split)
+        return read_yolo(yolo), PictureFolder(yolo.root)
     annotations = read_annotations(paths.annotations)
     return annotations, _pictures(picture_root(paths, annotations))
 

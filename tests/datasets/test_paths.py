@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -74,3 +75,36 @@ def test_absent_picture_folders_are_named(data):
     paths = detection_paths(data, "val")
     with pytest.raises(UserError, match=r"looked for val2017/000000000100\.png in .*lvis_v1"):
         picture_root(paths, read_annotations(paths.annotations))
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures"),
+    [
+        ("annotations/instances_train.json", "images"),
+        ("annotations/train.json", "images/train"),
+        ("train.json", "train"),
+        ("train/_annotations.coco.json", "train"),
+        ("instances_train2017.json", "train2017"),
+    ],
+)
+def test_json_under_other_usual_names(tmp_path, name, pictures):
+    content, drawn = tiny.detection_content(2, "train")
+    for image, (old, boxes) in zip(content["images"], drawn.items(), strict=True):
+        del image["coco_url"]
+        image["file_name"] = old.rsplit("/", 1)[1]
+        tiny.draw(tmp_path / pictures / image["file_name"], (60, 80), boxes)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    paths = detection_paths(tmp_path, "train")
+    assert paths.annotations == path
+    assert picture_root(paths, read_annotations(path)) == tmp_path / pictures
+
+
+def test_open_vocabulary_accepts_files_without_rare_boxes(data):
+    path = data / "lvis_v1" / "annotations" / "lvis_v1_train.json"
+    for name in ("lvis_v1_train_rm_rare.json", "lvis_v1_train_norare.json"):
+        path = path.rename(path.with_name(name))
+        assert detection_paths(data, "train", "lvis_openvocab").annotations == path
+    with pytest.raises(UserError, match="no annotation file"):
+        detection_paths(data, "train")
