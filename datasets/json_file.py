@@ -6,6 +6,9 @@ from typing import Any
 
 from util.errors import UserError, nearest
 
+_WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
+_HALF_NUMBERS = ("-", ".", "e", "E", "e-", "e+", "E-", "E+")
+
 
 def load_json(path: str | Path) -> Any:
     """The content of a JSON file.
@@ -14,19 +17,51 @@ def load_json(path: str | Path) -> Any:
     where it is not JSON at all.
     """
     path = Path(path)
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*.json")] if path.parent.is_dir() else []
-        kind = "is a folder, not a JSON file" if path.is_dir() else "no such file"
-        raise UserError(f"{path}: {kind}.{nearest(path.name, siblings)}")
+    require_file(path)
     try:
         with path.open("rb") as file:
             return json.load(file)
     except json.JSONDecodeError as error:
-        # A cut may fall inside a string, a number or a word such as `-Infinity`.
-        if error.pos >= len(error.doc.rstrip()) - len("-Infinity") or error.msg.startswith("Unterminated"):
-            fault = f"ends early (after {error.pos} characters): an unfinished download or copy?"
-        else:
-            fault = f"is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})"
-        raise UserError(f"{path}: {fault}") from None
+        if is_cut(error):
+            raise ends_early(path, len(error.doc)) from None
+        raise not_valid(path, error.lineno, error.colno, error.msg) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not a JSON text file ({error.reason} at byte {error.start})") from None
+        raise not_text(path, error.reason, error.start) from None
+
+
+def require_file(path: Path) -> None:
+    """Raises UserError where there is no such file, naming the nearest one beside it."""
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*.json")] if path.parent.is_dir() else []
+        kind = "is a folder, not a JSON file" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {kind}.{nearest(path.name, siblings)}")
+
+
+def is_cut(error: json.JSONDecodeError) -> bool:
+    """Whether the text of `error` may be right so far and only lack its end."""
+    rest = error.doc[error.pos : error.pos + 20].strip(" \t\n\r,")
+    if error.msg.startswith("Unterminated") or not rest:
+        return True
+    if len(error.doc.rstrip()) - error.pos > len("-Infinity"):
+        return False
+    # A cut may fall inside a number, an escape or a word.
+    return (
+        error.msg.startswith("Invalid \\")
+        or rest in _HALF_NUMBERS
+        or any(word.startswith(rest) for word in _WORDS)
+    )
+
+
+def ends_early(path: Path, characters: int) -> UserError:
+    """The error for a file that is cut off."""
+    return UserError(f"{path}: ends early (after {characters} characters): an unfinished download or copy?")
+
+
+def not_valid(path: Path, line: int, column: int, reason: str) -> UserError:
+    """The error for a file that is wrong somewhere."""
+    return UserError(f"{path}: is not valid JSON (line {line}, column {column}: {reason})")
+
+
+def not_text(path: Path, reason: str, position: int) -> UserError:
+    """The error for a file that is no text at all."""
+    return UserError(f"{path}: is not a JSON text file ({reason} at byte {position})")

@@ -1,16 +1,17 @@
-"""Large annotation files entry by entry: neither all text nor all objects are in memory at once."""
+"""Large annotation files part by part, in the file's order: one JSON object with a few long lists."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from datasets.json_file import is_cut, require_file
+from datasets.json_polygons import without_polygons
+from datasets.json_window import BLOCK, Window
 from util.errors import UserError
-
-_CHUNK = 1 << 20
-_SPACE = " \t\n\r"
 
 
 class Entry(NamedTuple):
@@ -27,19 +28,45 @@ class Entry(NamedTuple):
     listed: bool
 
 
-def read_entries(path: str | Path) -> Iterator[Entry]:
-    """The parts of the JSON object in a file, in its order.
+def read_entries(path: str | Path, block: int = BLOCK) -> Iterator[Entry]:
+    """The parts of the JSON object in a file, in its order. block: bytes read at a time.
 
     Raises UserError naming the file and the place where it is missing, ends early or is no JSON object.
     """
-    path = Path(path)
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            yield from _Scanner(file, path).entries()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not a JSON text file ({error.reason})") from None
+    with _open(Path(path), block) as window:
+        for key in _keys(window):
+            if window.token() != "[":
+                yield Entry(key, *window.value(), False)
+                continue
+            window.take("[")
+            if window.token() == "]":
+                window.take("]")
+                yield Entry(key, [], "[]", False)
+                continue
+            more = True
+            while more:
+                yield Entry(key, *window.value(), True)
+                more = window.more("]")
+
+
+def read_members(path: str | Path, block: int = BLOCK) -> Iterator[tuple[str, Any]]:
+    """(key, value) of the JSON object in a file, fast: lists in pieces, polygons left out unparsed.
+
+    A list comes as the same key several times, each time with some of its elements; an empty one comes once.
+    `segmentation` is missing or 0 in objects where it was a list of numbers. block: bytes read at a time.
+    Raises UserError as `read_entries` does.
+    """
+    with _open(Path(path), block, without_polygons) as window:
+        for key in _keys(window):
+            if window.token() != "[":
+                yield key, window.value()[0]
+                continue
+            window.take("[")
+            if window.token() == "]":
+                window.take("]")
+                yield key, []
+            else:
+                yield from ((key, piece) for piece in window.pieces())
 
 
 def write_entries(file: TextIO, entries: Iterable[tuple[str, str, bool]]) -> None:
@@ -59,93 +86,34 @@ def _closing(before: tuple[str, bool] | None) -> str:
     return "" if before is None else "], " if before[1] else ", "
 
 
-class _Scanner:
-    """A window of text that moves over the file."""
-
-    def __init__(self, file: TextIO, path: Path) -> None:
-        self.file = file
-        self.path = path
-        self.text = ""
-        self.position = 0
-        self.before = 0
-        self.ended = False
-        self.decoder = json.JSONDecoder()
-
-    def entries(self) -> Iterator[Entry]:
-        self.expect("{", "a JSON object")
-        while self.next_character() != "}":
-            key, _ = self.value()
-            if not isinstance(key, str):
-                self.fail("a key is expected")
-            self.expect(":", "`:`")
-            yield from self.members(key)
-            if self.next_character() == ",":
-                self.position += 1
-            elif self.next_character() != "}":
-                self.fail("`,` or `}` is expected")
-
-    def members(self, key: str) -> Iterator[Entry]:
-        if self.next_character() != "[":
-            yield Entry(key, *self.value(), False)
+@contextmanager
+def _open(path: Path, block: int, shortened: Callable[[str], str] | None = None) -> Iterator[Window]:
+    require_file(path)
+    with path.open("rb") as file:
+        window = Window(file, block, shortened)
+        try:
+            window.fill()
+            if window.token() == "[":
+                raise UserError(f"{path}: holds a list, not an object with `images` and other lists")
+            yield window
             return
-        self.position += 1
-        empty = True
-        while self.next_character() != "]":
-            yield Entry(key, *self.value(), True)
-            empty = False
-            if self.next_character() == ",":
-                self.position += 1
-            elif self.next_character() != "]":
-                self.fail("`,` or `]` is expected")
-        self.position += 1
-        if empty:
-            yield Entry(key, [], "[]", False)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            fault = window.fault(path, error)
+            known = shortened is None or isinstance(error, UnicodeDecodeError) or is_cut(error)
+    if not known:
+        # Places are those of the whole text.
+        for _ in read_entries(path, block):
+            continue
+    raise fault
 
-    def value(self) -> tuple[Any, str]:
-        """The value at the position, after it was moved behind it."""
-        self.next_character()
-        wanted = _CHUNK
-        while True:
-            try:
-                value, end = self.decoder.raw_decode(self.text, self.position)
-            except json.JSONDecodeError as error:
-                if self.ended:
-                    self.fail(error.msg, error.pos)
-            else:
-                # A number at the end of the window may go on behind it.
-                if end < len(self.text) or self.ended:
-                    text, self.position = self.text[self.position : end], end
-                    return value, text
-            self.read(wanted)
-            wanted *= 2
 
-    def expect(self, character: str, meaning: str) -> None:
-        if self.next_character() != character:
-            self.fail(f"{meaning} is expected")
-        self.position += 1
-
-    def next_character(self) -> str:
-        """The next one that is no space, which becomes the position."""
-        while True:
-            while self.position < len(self.text) and self.text[self.position] in _SPACE:
-                self.position += 1
-            if self.position < len(self.text):
-                return self.text[self.position]
-            if self.ended:
-                self.fail("")
-            self.read(_CHUNK)
-
-    def read(self, count: int) -> None:
-        chunk = self.file.read(count)
-        self.ended = not chunk
-        self.before += self.position
-        self.text = self.text[self.position :] + chunk
-        self.position = 0
-
-    def fail(self, reason: str, place: int | None = None) -> None:
-        place = self.position if place is None else place
-        if self.ended and (place >= len(self.text) - 10 or reason.startswith("Unterminated")):
-            fault = f"ends early (after {self.before + len(self.text)} characters): an unfinished copy?"
-        else:
-            fault = f"is not a JSON object of lists (character {self.before + place}: {reason})"
-        raise UserError(f"{self.path}: {fault}")
+def _keys(window: Window) -> Iterator[str]:
+    """The object's keys; whoever asks takes the value before asking again."""
+    window.take("{")
+    more = window.token() != "}"
+    if not more:
+        window.take("}")
+    while more:
+        yield window.key()
+        more = window.more("}")
+    window.finish()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.classes import Category
+from util.logging import get_logger
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class AnnotationStore:
                      `not_exhaustive_category_ids`, `pos_category_ids`).
     federated:       False where no picture has `neg_category_ids`, as in COCO: every class is annotated
         everywhere.
+    notices:         what is odd about the file, a sentence each.
     """
 
     name: str
@@ -102,6 +104,7 @@ class AnnotationStore:
     not_exhaustive: Ragged
     positives: Ragged
     federated: bool
+    notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -115,6 +118,11 @@ class AnnotationStore:
     def picture_of_box(self) -> np.ndarray:
         """(N,) int64: the picture (0..I-1) that each box belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.box_offsets))
+
+    def report_notices(self) -> None:
+        """Warns of what is odd about the file."""
+        for notice in self.notices:
+            get_logger().warning("%s: %s", self.name, notice)
 
     def rows(self, picture: int) -> slice:
         """The rows of picture 0..I-1 in the box columns."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.annotation_json import read_annotations
+from datasets.classes import ClassTable
 from tests.datasets import tiny
 from util.errors import UserError
 
@@ -139,3 +140,46 @@ def test_something_else_than_json(tmp_path):
     path.write_text('{"images": [1, 2,, 3], "annotations": [], "categories": []}')
     with pytest.raises(UserError, match=r"not valid JSON \(line 1, column 18"):
         read_annotations(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (change("annotations", 2, area="large"), "annotation 3: its `area` is 'large', not a number"),
+        (
+            change("annotations", 2, image_id=2**70),
+            "annotation 3: its `image_id` is 1180591620717411303424, not",
+        ),
+        (change("annotations", 2, image_id=[1]), r"annotation 3: its `image_id` is \[1\], not an integer"),
+        (
+            change("images", 1, neg_category_ids=["5"]),
+            "picture id 2: its `neg_category_ids` holds '5', not an",
+        ),
+        (change("images", 1, height="tall"), "picture id 2: height 'tall' and width 80 are not numbers of"),
+        (lambda content: content["images"].insert(2, 7), "`images` holds 7, which is not an object"),
+        (lambda content: content.update(annotations={"1": {}}), "`annotations` is not a list"),
+        (lambda content: content.update(categories=None), "class list is empty"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_named(tmp_path, content, spoil, message):
+    spoil(content)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, content)
+
+
+def test_annotation_ids_that_occur_twice_are_counted_and_kept(tmp_path, content, caplog):
+    content["annotations"][3]["id"] = 2
+    assert len(read(tmp_path, content).areas) == 7
+    assert "1 annotation ids occur more than once (first: 2)" in caplog.text
+
+
+def test_a_picture_under_two_ids_is_reported(tmp_path, content, caplog):
+    content["images"][2]["coco_url"] = content["images"][0]["coco_url"]
+    assert len(read(tmp_path, content)) == 4
+    assert "1 pictures are listed under several ids (first: train2017/000000000001.png)" in caplog.text
+
+
+def test_class_names_that_look_alike_are_reported(tmp_path, content, caplog):
+    content["categories"][1]["name"] = "Red square"
+    assert ClassTable.from_categories(read(tmp_path, content).categories).names[1] == "Red square"
+    assert "'red_square' and 'Red square' differ only in case" in caplog.text

@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from datasets import json_stream
 from datasets.json_stream import read_entries, write_entries
 from util.errors import UserError
 
@@ -18,10 +17,10 @@ CONTENT = {
 }
 
 
-def rebuilt(path):
+def rebuilt(path, block):
     """The content of a file by its entries."""
     found = {}
-    for entry in read_entries(path):
+    for entry in read_entries(path, block):
         if entry.listed:
             found.setdefault(entry.key, []).append(entry.value)
         else:
@@ -31,14 +30,13 @@ def rebuilt(path):
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
-def test_entries_are_the_content_wherever_the_windows_end(tmp_path, monkeypatch, chunk, indent):
-    monkeypatch.setattr(json_stream, "_CHUNK", chunk)
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+def test_entries_are_the_content_wherever_the_windows_end(tmp_path, block, indent):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(CONTENT, indent=indent, ensure_ascii=False), encoding="utf-8")
-    assert rebuilt(path) == CONTENT
+    assert rebuilt(path, block) == CONTENT
     copy = io.StringIO()
-    write_entries(copy, ((e.key, e.text, e.listed) for e in read_entries(path)))
+    write_entries(copy, ((e.key, e.text, e.listed) for e in read_entries(path, block)))
     assert json.loads(copy.getvalue()) == CONTENT
 
 
@@ -59,14 +57,21 @@ def test_a_file_that_ends_early_is_named(tmp_path, length):
         list(read_entries(path))
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", '{"a": [1 2]}', '{"a" 1}', "{1: 2}", '{"a": nil}', "hello " * 9])
-def test_what_is_no_object_of_lists_is_named_with_the_place(tmp_path, text):
+@pytest.mark.parametrize("text", ['{"a": [1 2]}', '{"a" 1}', "{1: 2}", '{"a": nil}', "hello " * 9])
+def test_what_is_not_json_is_named_with_the_place(tmp_path, text):
     path = tmp_path / "bad.json"
     path.write_text(text + " " * 40)
-    with pytest.raises(UserError, match=r"bad\.json: is not a JSON object of lists \(character \d+"):
+    with pytest.raises(UserError, match=r"bad\.json: is not valid JSON \(line 1, column \d+"):
+        list(read_entries(path))
+
+
+def test_a_list_is_no_annotation_file(tmp_path):
+    path = tmp_path / "predictions.json"
+    path.write_text("[1, 2]")
+    with pytest.raises(UserError, match=r"predictions\.json: holds a list, not an object"):
         list(read_entries(path))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"none\.json: No such file"):
+    with pytest.raises(UserError, match=r"none\.json: no such file"):
         list(read_entries(tmp_path / "none.json"))
