@@ -16,7 +16,12 @@ from models.dino.heads import DecoderHead, LinearClassifier
 from models.dino.layers import MLP
 from models.dino.postprocess import PostProcess
 from models.richsem import official
-from models.richsem.classifier import LabelProjection, LanguageClassifier, TextEmbeddings
+from models.richsem.classifier import (
+    LabelProjection,
+    LanguageClassifier,
+    TextEmbeddings,
+    start_at_prior,
+)
 from models.richsem.clip import load_clip, resolve_name
 from models.richsem.distillation import DistillationLoss
 from models.richsem.semantic import SemanticHead
@@ -86,6 +91,8 @@ def build_model(
         model = build_dino(config, len(class_names), encoder, load_backbone=load_backbone and state is None)
     if state is not None:
         load_state(model, state)
+    else:
+        _start_at_prior(model)
     teacher, extra = None, []
     if wants_teacher:
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -142,7 +149,11 @@ def build_richsem(config, text: TextEmbeddings, load_backbone: bool = True) -> D
     else:
         encoder_classifier = _language_classifier(config, text)
     label_embedding = LabelProjection(dim, text)
-    return build_detector(config, len(text.raw), head, encoder_classifier, label_embedding, load_backbone)
+    detector = build_detector(config, len(text.raw), head, encoder_classifier, label_embedding, load_backbone)
+    start_at_prior(classifier, detector.decoder.norm)
+    if not config.enc_cls_agn:
+        start_at_prior(encoder_classifier, detector.query_selection.norm)
+    return detector
 
 
 def configured_clip(config) -> Clip:
@@ -190,6 +201,13 @@ def load_state(model: Detector, state: Mapping[str, Tensor]) -> None:
 
 def _language_classifier(config, text: TextEmbeddings) -> LanguageClassifier:
     return LanguageClassifier(_projection(config.hidden_dim, text.raw.shape[1], mlp=False), text)
+
+
+def _start_at_prior(model: Detector) -> None:
+    """Linear classifiers start there by themselves."""
+    for part, norm in ((model.head, model.decoder.norm), (model.query_selection, model.query_selection.norm)):
+        if isinstance(part.classifier, LanguageClassifier):
+            start_at_prior(part.classifier, norm)
 
 
 def _distillation(config, text: TextEmbeddings) -> DistillationLoss:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models.dino.heads import FOREGROUND_PRIOR
+
+# Length of the norm's bias that carries the prior: large beside the unit spread of what it normalises.
+PRIOR_BIAS = 4.0
 
 
 class TextEmbeddings(nn.Module):
@@ -56,6 +63,35 @@ class LabelProjection(nn.Module):
     def forward(self, labels: Tensor) -> Tensor:
         """(K,) -> (K, D)."""
         return self.projection(self.text.raw[labels])
+
+
+@torch.no_grad()
+def start_at_prior(classifier: LanguageClassifier, norm: nn.LayerNorm) -> None:
+    """Initialises a classifier so that queries start at the focal loss's prior, as a linear one does.
+
+    CLIP's texts point much the same way and their scale is up to 100: a fresh projection would call half
+    of all queries every class at once. Here it sends them away from the texts' common direction, by as
+    much as the prior needs. A projection without bias gets its constant through the bias of `norm`, whose
+    output it projects.
+    """
+    text, projection = classifier.text, classifier.projection
+    common = F.normalize(text.raw, dim=-1).mean(0)
+    wanted = math.log((1 - FOREGROUND_PRIOR) / FOREGROUND_PRIOR)
+    cosine = min(0.9, wanted / float(text.log_scale.exp() * common.norm()))
+    away = -F.normalize(common, dim=0)
+    linear = projection if isinstance(projection, nn.Linear) else projection.layers[-1]
+    weight = linear.weight
+    weight -= torch.outer(away, away @ weight)
+    if linear.bias is None:
+        carrier = F.normalize(torch.randn_like(norm.bias), dim=0)
+        norm.bias.copy_(PRIOR_BIAS * carrier)
+        weight -= torch.outer(weight @ carrier, carrier)
+    length = projection(torch.randn(256, len(norm.bias))).norm(dim=-1).median()
+    length = float(length) * cosine / math.sqrt(1 - cosine**2)
+    if linear.bias is None:
+        weight += torch.outer(away, carrier) * (length / PRIOR_BIAS)
+    else:
+        linear.bias.copy_(length * away)
 
 
 def unit_vectors(projection: nn.Module, queries: Tensor) -> Tensor:

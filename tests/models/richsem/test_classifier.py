@@ -5,7 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.richsem.classifier import LabelProjection, LanguageClassifier, TextEmbeddings, unit_vectors
+from models.dino.layers import MLP
+from models.richsem.classifier import (
+    LabelProjection,
+    LanguageClassifier,
+    TextEmbeddings,
+    start_at_prior,
+    unit_vectors,
+)
 
 CLASSES, WIDTH, DIM = 5, 16, 8
 
@@ -94,3 +101,24 @@ def test_unit_vectors_have_length_1_in_float32_at_least(dtype):
     found = unit_vectors(nn.Linear(DIM, WIDTH).to(dtype), torch.randn(4, DIM).to(dtype))
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert found.norm(dim=-1).tolist() == pytest.approx([1] * 4, abs=1e-5)
+
+
+@pytest.mark.parametrize("shared", [0.0, 2.0])
+@pytest.mark.parametrize("projection", ["linear", "mlp"])
+def test_it_starts_at_the_focal_losss_prior(projection, shared):
+    """Texts around zero, or all with one component in common as OpenAI's have, at OpenAI's scale."""
+    torch.manual_seed(0)
+    width, dim = 512, 32
+    raw = F.normalize(torch.randn(100, width), dim=-1) + shared * F.normalize(torch.randn(width), dim=0)
+    made = {"linear": nn.Linear(dim, width, bias=False), "mlp": MLP(dim, dim, width, depth=2)}[projection]
+    classifier = LanguageClassifier(made, TextEmbeddings(raw, math.log(100)))
+    norm = nn.LayerNorm(dim)
+    queries = torch.randn(500, dim)
+    with torch.no_grad():
+        before = classifier(norm(queries)).sigmoid().mean()
+        start_at_prior(classifier, norm)
+        after = classifier(norm(queries))
+    assert before > 0.3
+    assert after.mean().item() == pytest.approx(-math.log(99), rel=0.35)
+    if shared:
+        assert after.sigmoid().mean() < 0.1
