@@ -66,6 +66,16 @@ def _check_semantics(c: Config) -> None:
         f"resnet_pretrain_path={c.resnet_pretrain_path!r} and backbone_weights={c.backbone_weights!r} "
         "both name weights of the backbone: leave one of them out",
     )
+    for name, value in (
+        ("backbone_weights", c.backbone_weights),
+        ("backbone_args", c.backbone_args),
+        ("resnet_pretrain_path", c.resnet_pretrain_path),
+    ):
+        _refuse(
+            c.backbone == "clip" and value not in ("default", "", {}),
+            f"{name}={value!r} does not go with backbone='clip', whose trunk and weights are clip_model's: "
+            f"leave {name} out",
+        )
 
 
 def _check_data(c: Config) -> None:

@@ -11,7 +11,11 @@ from config.keys.declare import key
 class ModelKeys:
     """The detector (DINO, Zhang et al., 2022). Widths are channels, layers are counted from 0."""
 
-    backbone: str = key("resnet50", "Name of any timm model that has `features_only`")
+    backbone: str = key(
+        "resnet50",
+        "Name of any timm model that has `features_only`, or `clip`: the image trunk of `clip_model`, an "
+        "attention-pooled ResNet, with its weights",
+    )
     backbone_weights: str = key(
         "default",
         "`default` = timm's default weights (resnet50: `resnet50.tv_in1k`), `none` = from scratch with "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from models.dino.backbone import make_backbone
+from models.dino.backbone import Backbone, make_backbone
 from models.dino.criterion import Criterion, GroupLoss
 from models.dino.decoder import Decoder
 from models.dino.denoising import Denoising
@@ -22,11 +22,15 @@ from models.dino.query_selection import QuerySelection
 
 
 def build_dino(
-    config, num_classes: int, encoder_classifier: nn.Module | None = None, load_backbone: bool = True
+    config,
+    num_classes: int,
+    encoder_classifier: nn.Module | None = None,
+    backbone: Backbone | None = None,
 ) -> Detector:
     """The baseline: linear classifiers in decoder and encoder, denoising content from the classifier's rows.
 
     encoder_classifier: another one for the encoder (the release's baseline has a language classifier there).
+    backbone: in place of the config's timm model with its weights.
     """
     classifier = LinearClassifier(config.hidden_dim, num_classes)
     return build_detector(
@@ -35,7 +39,20 @@ def build_dino(
         head=DecoderHead(config.hidden_dim, classifier),
         encoder_classifier=encoder_classifier or LinearClassifier(config.hidden_dim, num_classes),
         label_embedding=ClassRows(classifier),
-        load_backbone=load_backbone,
+        backbone=backbone or timm_backbone(config),
+    )
+
+
+def timm_backbone(config, load: bool = True) -> Backbone:
+    """The timm model that the config names. load: False where a checkpoint brings its weights."""
+    return make_backbone(
+        config.backbone,
+        config.return_interm_indices,
+        config.backbone_weights,
+        config.resnet_pretrain_path,
+        config.backbone_freeze_keywords or (),
+        config.backbone_args,
+        load,
     )
 
 
@@ -45,19 +62,10 @@ def build_detector(
     head: DecoderHead,
     encoder_classifier: nn.Module,
     label_embedding: nn.Module,
-    load_backbone: bool = True,
+    backbone: Backbone,
 ) -> Detector:
-    """A detector around the given heads. load_backbone: False where a checkpoint brings all weights."""
+    """A detector around the given heads and backbone."""
     dim, levels = config.hidden_dim, config.num_feature_levels
-    backbone = make_backbone(
-        config.backbone,
-        config.return_interm_indices,
-        config.backbone_weights,
-        config.resnet_pretrain_path,
-        config.backbone_freeze_keywords or (),
-        config.backbone_args,
-        load_backbone,
-    )
     if config.channels_last:
         # Convolutions answer in the layout of their weights, so the pictures follow.
         backbone.to(memory_format=torch.channels_last)

@@ -9,13 +9,14 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from models.dino.build import build_criterion, build_detector, build_dino
+from models.dino.backbone import Backbone
+from models.dino.build import build_criterion, build_detector, build_dino, timm_backbone
 from models.dino.criterion import Criterion
 from models.dino.detector import Detector
 from models.dino.heads import DecoderHead, LinearClassifier
 from models.dino.layers import MLP
 from models.dino.postprocess import PostProcess
-from models.richsem import official
+from models.richsem import clip_backbone, official
 from models.richsem.classifier import (
     LabelProjection,
     LanguageClassifier,
@@ -81,14 +82,16 @@ def build_model(
             f"the checkpoint's vocabulary has {len(text.raw)} classes, the class list {len(class_names)}"
         )
     wants_teacher = config.use_visual_distill and training
-    if clip is None and ((config.use_language and text is None) or wants_teacher):
+    fresh_trunk = config.backbone == clip_backbone.NAME and state is None
+    if clip is None and ((config.use_language and text is None) or wants_teacher or fresh_trunk):
         clip = configured_clip(config)
+    backbone = _backbone(config, clip, state, load_backbone and state is None)
     if config.use_language:
         text = text or encode_vocabulary(clip, class_names, config.text_cache_dir, unused)
-        model = build_richsem(config, text, load_backbone=load_backbone and state is None)
+        model = build_richsem(config, text, backbone)
     else:
         encoder = _language_classifier(config, text) if text else None
-        model = build_dino(config, len(class_names), encoder, load_backbone=load_backbone and state is None)
+        model = build_dino(config, len(class_names), encoder, backbone)
     if state is not None:
         load_state(model, state)
     else:
@@ -131,8 +134,11 @@ def build_official(
     return build_model(config, class_names, image_counts, unused=unused, state=state, clip=clip, **arguments)
 
 
-def build_richsem(config, text: TextEmbeddings, load_backbone: bool = True) -> Detector:
-    """The detector with the language classifier, and the semantic branch where the config has it."""
+def build_richsem(config, text: TextEmbeddings, backbone: Backbone | None = None) -> Detector:
+    """The detector with the language classifier, and the semantic branch where the config has it.
+
+    backbone: in place of the config's timm model with its weights.
+    """
     dim, width = config.hidden_dim, text.raw.shape[1]
     semantic = _projection(dim, width, config.use_mlp_proj or config.share_vl_proj)
     if config.share_vl_proj:
@@ -149,11 +155,16 @@ def build_richsem(config, text: TextEmbeddings, load_backbone: bool = True) -> D
     else:
         encoder_classifier = _language_classifier(config, text)
     label_embedding = LabelProjection(dim, text)
-    detector = build_detector(config, len(text.raw), head, encoder_classifier, label_embedding, load_backbone)
-    start_at_prior(classifier, detector.decoder.norm)
-    if not config.enc_cls_agn:
-        start_at_prior(encoder_classifier, detector.query_selection.norm)
-    return detector
+    backbone = backbone or timm_backbone(config)
+    return build_detector(config, len(text.raw), head, encoder_classifier, label_embedding, backbone)
+
+
+def _backbone(config, clip: Clip | None, state: Mapping[str, Tensor] | None, load: bool) -> Backbone:
+    if config.backbone != clip_backbone.NAME:
+        return timm_backbone(config, load)
+    if state is not None:
+        return clip_backbone.clip_backbone_of_state(state, config.return_interm_indices)
+    return clip_backbone.clip_backbone(clip.model.visual, config.return_interm_indices)
 
 
 def configured_clip(config) -> Clip:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from config import load
-from models.dino.build import build_dino
+from models.dino.build import build_dino, timm_backbone
 from models.richsem import official
 from models.richsem.build import Clip, build_official, build_richsem, encode_vocabulary
 from models.richsem.classifier import LanguageClassifier, TextEmbeddings
@@ -44,7 +44,7 @@ def ours(config, clip) -> torch.nn.Module:
     """A model of ours with column 0 unused, every weight random."""
     torch.manual_seed(0)
     text = encode_vocabulary(clip, COLUMNS, config.text_cache_dir, unused=(0,))
-    model = build_richsem(config, text, load_backbone=False)
+    model = build_richsem(config, text, timm_backbone(config, load=False))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -103,7 +103,7 @@ def test_a_shared_projection_may_stand_under_one_name(clip, cache):
 def test_a_baseline_file(options, tmp_path):
     config = official_baseline(**options)
     torch.manual_seed(0)
-    model = build_dino(config, len(COLUMNS), load_backbone=False)
+    model = build_dino(config, len(COLUMNS), backbone=timm_backbone(config, load=False))
     checkpoint = official.load_official(
         write(tmp_path / "b.pth", official_state(model.state_dict(), 2, None))
     )
@@ -116,7 +116,7 @@ def test_the_releases_baseline_mixes_a_linear_and_a_language_head(clip, cache):
     torch.manual_seed(0)
     text = TextEmbeddings(torch.zeros(len(COLUMNS), 16), clip.model.logit_scale)
     encoder = LanguageClassifier(torch.nn.Linear(32, 16, bias=False), text)
-    state = build_dino(config, len(COLUMNS), encoder, load_backbone=False).state_dict()
+    state = build_dino(config, len(COLUMNS), encoder, timm_backbone(config, load=False)).state_dict()
     state = official_state(state, 2, clip.model, owners=["transformer.enc_out_class_embed"])
     model = build_official(config, official.as_official({"model": state}), COLUMNS, IMAGES, unused=(0,)).model
     assert isinstance(model.query_selection.classifier, LanguageClassifier)
@@ -141,7 +141,9 @@ def test_data_parallel_names(clip, cache):
 
 
 def test_heads_that_differ_by_layer_are_refused():
-    state = official_state(build_dino(official_baseline(), 8, load_backbone=False).state_dict(), 2, None)
+    config = official_baseline()
+    model = build_dino(config, 8, backbone=timm_backbone(config, load=False))
+    state = official_state(model.state_dict(), 2, None)
     state["bbox_embed.1.layers.0.weight"] = state["bbox_embed.1.layers.0.weight"] + 1
     with pytest.raises(UserError, match=r"differ by layer: bbox_embed\.1\.layers\.0\.weight"):
         official.convert_state(state)
@@ -241,8 +243,8 @@ def manifest_model(case: Mapping, manifest: Mapping):
     with torch.device("meta"):
         if config.use_language:
             text = TextEmbeddings(torch.zeros(columns, 1024), torch.zeros(()))
-            return build_richsem(config, text, load_backbone=False)
-        return build_dino(config, columns, load_backbone=False)
+            return build_richsem(config, text, timm_backbone(config, load=False))
+        return build_dino(config, columns, backbone=timm_backbone(config, load=False))
 
 
 @pytest.mark.parametrize("name", ["richsem_r50", "richsem_r50_l1_aux", "dino_r50"])

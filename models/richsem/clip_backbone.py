@@ -1,0 +1,78 @@
+"""CLIP's own image trunk as the detector's backbone, where no other pretrained one is at hand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.modified_resnet import ModifiedResNet
+from timm.layers import freeze_batch_norm_2d
+from torch import Tensor, nn
+
+from models.dino.backbone import Backbone
+from models.richsem.teacher import IMAGENET_MEAN, IMAGENET_STD
+from util.errors import UserError
+
+# The value of `backbone` that asks for it.
+NAME = "clip"
+_STAGES = ("layer1", "layer2", "layer3", "layer4")
+_STATE = "backbone.body.trunk."
+
+
+class ClipTrunk(nn.Module):
+    """An attention-pooled ResNet without its pool: (B, 3, H, W) in the student's normalisation -> maps.
+
+    stages: 0..3, ascending; stage i has stride 4 * 2^i.
+    Batch norm, stem and first stage are frozen, as the release freezes its pretrained ResNets.
+    """
+
+    def __init__(self, visual: ModifiedResNet, stages: Sequence[int]):
+        super().__init__()
+        trunk = copy.deepcopy(visual).requires_grad_(True)
+        trunk.attnpool = nn.Identity()
+        self.trunk = freeze_batch_norm_2d(trunk)
+        self.stages = tuple(stages)
+        for name, parameter in self.trunk.named_parameters():
+            parameter.requires_grad_(name.startswith(_STAGES[1:]))
+        std = torch.tensor(getattr(visual, "image_std", None) or OPENAI_DATASET_STD)
+        mean = torch.tensor(getattr(visual, "image_mean", None) or OPENAI_DATASET_MEAN)
+        self.register_buffer("scale", (torch.tensor(IMAGENET_STD) / std).view(1, 3, 1, 1))
+        self.register_buffer("shift", ((torch.tensor(IMAGENET_MEAN) - mean) / std).view(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.trunk.stem(x * self.scale + self.shift)
+        maps = []
+        for name in _STAGES[: self.stages[-1] + 1]:
+            x = getattr(self.trunk, name)(x)
+            maps.append(x)
+        return [maps[i] for i in self.stages]
+
+
+def clip_backbone(visual: nn.Module, stages: Sequence[int]) -> Backbone:
+    """A copy of a CLIP image tower's trunk, to be trained.
+
+    Raises UserError where it is no attention-pooled ResNet.
+    """
+    if not isinstance(visual, ModifiedResNet):
+        raise UserError(
+            f"backbone={NAME!r} needs an attention-pooled ResNet as clip_model (RN50, ...); its image tower "
+            f"is a {type(visual).__name__}"
+        )
+    width = visual.conv3.out_channels
+    return Backbone(ClipTrunk(visual, stages), [width * 4 * 2**i for i in stages], [4 * 2**i for i in stages])
+
+
+def clip_backbone_of_state(state: Mapping[str, Tensor], stages: Sequence[int]) -> Backbone:
+    """A trunk of the shape that a checkpoint's model state has; its weights are loaded with the rest.
+
+    Raises UserError when the state has another backbone.
+    """
+    names = [name.removeprefix(_STATE) for name in state if name.startswith(_STATE)]
+    if not names:
+        raise UserError(f"the checkpoint has no backbone={NAME!r}, which this config asks for")
+    blocks = [len({n.split(".")[1] for n in names if n.startswith(f"{stage}.")}) for stage in _STAGES]
+    width = len(state[f"{_STATE}conv3.weight"])
+    # The pool's own sizes do not matter: it is left out.
+    return clip_backbone(ModifiedResNet(blocks, output_dim=1, heads=1, image_size=32, width=width), stages)
