@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.annotation_json import read_annotations
+from datasets.annotation_cache import open_annotations
 from datasets.class_folders import read_class_folders
 from datasets.paths import IMAGE_LEVEL_JSON, detection_paths, image_level_paths, picture_root
 from datasets.pictures import PictureFolder
@@ -20,7 +20,7 @@ def open_detection(
     if paths.annotations.suffix != ".json":
         yolo = open_yolo(paths.annotations, split)
         return read_yolo(yolo), PictureFolder(yolo.root)
-    annotations = read_annotations(paths.annotations)
+    annotations = open_annotations(paths.annotations)
     return annotations, _pictures(picture_root(paths, annotations))
 
 
@@ -32,7 +32,7 @@ def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[An
     paths = image_level_paths(data_path, imagenet_path)
     if paths.annotations.name != IMAGE_LEVEL_JSON:
         return read_class_folders(paths.annotations), _pictures(paths.roots[0])
-    annotations = read_annotations(paths.annotations)
+    annotations = open_annotations(paths.annotations)
     return annotations, _pictures(picture_root(paths, annotations))
 
 

@@ -1,7 +1,7 @@
 """Where the members of a tar lie: found by one walk over its headers, stored beside it.
 
 The index of `images.tar` is `images.tar.index`; where that folder cannot be written it goes to
-`~/.cache/richsem`. It is made anew when the tar's size or time of change is not what it was.
+the cache folder (`util.cache`). It is made anew when the tar's size or time of change is not what it was.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from datasets.archives import MemberTable, Stamp, opened
 from datasets.store import PackedStrings
 from datasets.tar_headers import Member, TarError, members
+from util.cache import cache_directory
 from util.errors import UserError
 from util.logging import get_logger
 
@@ -132,7 +133,7 @@ def _walk(path: Path, stamp: Stamp) -> tuple[list[Member], str]:
 
 def _cached_place(path: Path) -> Path:
     key = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
-    return Path.home() / ".cache" / "richsem" / f"{path.name}-{key}.index"
+    return cache_directory() / f"{path.name}-{key}.index"
 
 
 def _load(place: Path, path: Path, stamp: Stamp) -> TarIndex | None:

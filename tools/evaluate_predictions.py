@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.annotation_json import read_annotations
+from datasets.annotation_cache import open_annotations
 from datasets.lvis_metrics import evaluate_lvis
 from datasets.lvis_reference import reference_metrics
 from datasets.predictions import read_predictions
@@ -39,7 +39,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def evaluate(arguments: argparse.Namespace) -> dict[str, float]:
     """Metric name -> value in 0..1."""
-    annotations = read_annotations(arguments.annotations)
+    annotations = open_annotations(arguments.annotations)
     predictions = read_predictions(arguments.predictions)
     if arguments.reference:
         return reference_metrics(arguments.annotations, predictions.to_results())

@@ -12,23 +12,36 @@ from util.errors import UserError
 
 
 @contextmanager
+def placed_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A name beside `path` to write to. When the block ends well it becomes `path`, which is replaced.
+
+    The folder is made. durable: waits until the file is on the disk, for those that must survive a loss of
+    power. Raises OSError where the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
 def written_whole(path: str | Path, *, durable: bool = True) -> Iterator[TextIO]:
     """An open UTF-8 text file that becomes `path` when the block ends well; else `path` stays as it was.
 
-    durable: waits until it is on the disk, for files that must survive a loss of power.
-    Raises UserError where the file cannot be written.
+    durable: as in `placed_whole`. Raises UserError where the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        with (
+            placed_whole(path, durable=durable) as temporary,
+            temporary.open("w", encoding="utf-8", newline="\n") as file,
+        ):
             yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)

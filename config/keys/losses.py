@@ -35,7 +35,9 @@ class SemanticKeys:
     clip_model: str = key("RN50", "open_clip model of the text embeddings and the teacher")
     clip_pretrained: str = key("openai", "Its weights: an open_clip tag or a local file", ours=True)
     text_cache_dir: str = key(
-        "", "Folder where text embeddings are cached; empty = `~/.cache/richsem`", ours=True
+        "",
+        "Folder where text embeddings are cached; empty = the cache folder (`~/.cache/richsem`)",
+        ours=True,
     )
     use_visual_distill: bool = key(True, "Train the semantic branch against the teacher")
     distill_loss_coef: float = key(0.5, "Weight of the distillation loss", minimum=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from util.cache import cache_directory
+from util.files import placed_whole
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +36,10 @@ def text_embeddings(
     """Mean of the un-normalised text encodings of every name's prompts: (C, E) float32, on the CPU.
 
     names are used as they stand (LVIS names keep their underscores). unused: columns that are no class; their
-    word is encoded bare, as the release does with 'none'. The result is cached in `cache_dir`
-    ('' = ~/.cache/richsem) under a key of text weights, prompts and names; a second call encodes nothing.
+    word is encoded bare, as the release does with 'none'. The result is cached in `cache_dir` ('' = the cache
+    folder of `util.cache`) under a key of text weights, prompts and names; a second call encodes nothing.
     """
-    folder = Path(cache_dir or Path.home() / ".cache" / "richsem").expanduser()
+    folder = Path(cache_dir or cache_directory()).expanduser()
     path = folder / f"text-{cache_key(clip, names, unused)}.safetensors"
     cached = _read(path, len(names))
     if cached is not None:
@@ -95,11 +97,9 @@ def _read(path: Path, rows: int) -> Tensor | None:
 
 
 def _write(path: Path, embeddings: Tensor) -> None:
-    """Atomically, so that ranks that write the same file at once cannot damage it."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    """Whole, so that ranks that write the same file at once cannot damage it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"embeddings": embeddings.contiguous()}, partial)
-        partial.replace(path)
+        with placed_whole(path) as temporary:
+            save_file({"embeddings": embeddings.contiguous()}, temporary)
     except OSError as error:
         logger.warning("text embeddings could not be cached at %s: %s", path, error)

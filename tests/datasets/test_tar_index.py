@@ -19,6 +19,8 @@ FILES = {f"n01/{i}.JPEG": bytes([i]) * (400 * i) for i in range(1, 8)}
 def home(tmp_path, monkeypatch):
     """Nothing is written to the real cache folder."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("RICHSEM_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
 
 
