@@ -112,7 +112,7 @@ def _picture_labels(
         get_logger().warning("%s: %d pictures have no label and are left out", annotations.name, unlabelled)
     unused = np.unique(first[lookup[first] < 0])
     if len(unused):
-        named = [_why_unused(annotations.categories[i], matches, categories) for i in unused[:MOST_NAMED]]
+        named = [why_unused(annotations.categories[i], matches, categories) for i in unused[:MOST_NAMED]]
         get_logger().warning(
             "%s: %d pictures of %d classes match no detection class and are left out: %s%s",
             annotations.name, np.count_nonzero(lookup[first] < 0), len(unused), "; ".join(named),
@@ -121,7 +121,7 @@ def _picture_labels(
     return labels
 
 
-def _why_unused(category: Category, matches: Matches, categories: tuple[Category, ...]) -> str:
+def why_unused(category: Category, matches: Matches, categories: tuple[Category, ...]) -> str:
     """The class as it is reported: with the classes that it may mean, or with the nearest one."""
     if names := matches.ambiguous.get(category.id):
         return f"{category.name!r} (may mean {' or '.join(repr(n) for n in names)})"

@@ -103,7 +103,7 @@ def read_yolo(split: YoloSplit) -> AnnotationStore:
         sizes.append((height, width))
         lengths.append(len(found))
         classes += [row[0] for row in found]
-        boxes += [_in_pixels(row[1:], height, width) for row in found]
+        boxes += [in_pixels(row[1:], height, width) for row in found]
     if faults:
         raise UserError(f"{faults[0]} ({len(faults)} such lines; tools/doctor.py lists them)")
     if damaged:
@@ -115,7 +115,7 @@ def read_yolo(split: YoloSplit) -> AnnotationStore:
                   np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int32))  # fmt: skip
 
 
-def _in_pixels(box: Sequence[float], height: int, width: int) -> tuple[float, ...]:
+def in_pixels(box: Sequence[float], height: int, width: int) -> tuple[float, ...]:
     """CXCYWH in 0..1 -> XYWH in pixels."""
     x, y, w, h = box
     return (x - w / 2) * width, (y - h / 2) * height, w * width, h * height

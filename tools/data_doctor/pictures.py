@@ -1,0 +1,121 @@
+"""Checks of the picture files: there, whole, of the size that is said, not in two parts of the data."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from datasets.picture_files import PictureFiles
+from datasets.picture_header import DamagedError, inspect, inspect_file
+from tools.data_doctor.findings import Finding, Severity, found
+
+# Waiting for the disk, and Pillow's decoding, leave the interpreter to others.
+_THREADS = 2 * (os.cpu_count() or 1)
+
+
+class Look(NamedTuple):
+    """What a look at one picture showed.
+
+    missing, damaged, wrong_size: '' or a message.  length: bytes of the file, 0 where it was not read.
+    """
+
+    name: str
+    length: int = 0
+    missing: str = ""
+    damaged: str = ""
+    wrong_size: str = ""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """All pictures of a part of the data. where: its name."""
+
+    where: str
+    files: PictureFiles
+    looks: Sequence[Look]
+
+    def findings(self, severity: Severity) -> Iterator[Finding]:
+        """severity: of a picture that cannot be used in this part."""
+        missing, damaged, sizes = (
+            [message for look in self.looks if (message := getattr(look, kind))]
+            for kind in ("missing", "damaged", "wrong_size")
+        )
+        yield from found(severity, self.where, "{n} pictures are missing", missing,
+                         f"copy them below {self.files.root}, or take them off the list")  # fmt: skip
+        yield from found(severity, self.where, "{n} pictures are damaged", damaged,
+                         "copy them again from where they came")  # fmt: skip
+        yield from found(severity, self.where, "{n} pictures are of another size than is said", sizes,
+                         "the boxes do not fit them: use the original pictures, or correct width and height "
+                         "(swapped: an EXIF turn was applied when they were annotated)")  # fmt: skip
+
+
+def look_at_all(
+    where: str,
+    files: PictureFiles,
+    names: Iterable[str],
+    sizes: Iterable[tuple[int, int]],
+    decode: bool = False,
+) -> Looked:
+    """Looks at every picture once. sizes: (height, width) that are said, 0 where they are not."""
+    said = dict(zip(names, sizes, strict=True))
+    look = partial(_look, files, decode)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        looks = pool.map(look, said.items())
+        return Looked(
+            where, files, list(tqdm(looks, where, len(said), unit="picture", disable=None, leave=False))
+        )
+
+
+def in_both(a: Looked, b: Looked) -> list[str]:
+    """Pictures of `a` whose bytes are also in `b`. Only those of equal length are read."""
+    lengths = {look.length for look in a.looks} & {look.length for look in b.looks} - {0}
+    known = {digest: name for name, digest in _digests(b, lengths)}
+    return [f"{name} is {known[digest]}" for name, digest in _digests(a, lengths) if digest in known]
+
+
+def check_both(train: Looked, val: Looked) -> Iterator[Finding]:
+    """Pictures that are trained on and evaluated on."""
+    yield from found(
+        Severity.ERROR,
+        f"{train.where}, {val.where}",
+        "{n} pictures are in both, so the metrics say nothing about new pictures",
+        in_both(train, val),
+        f"take them out of {train.where}",
+    )
+
+
+def _look(files: PictureFiles, decode: bool, picture: tuple[str, tuple[int, int]]) -> Look:
+    name, said = picture
+    path = files.root / name
+    try:
+        if path.is_file():
+            length, size = path.stat().st_size, inspect_file(path, decode)
+        elif (hidden := files.find(name)) is None:
+            return Look(name, missing=name + files.nearest(name))
+        else:
+            data = hidden.read()
+            length, size = len(data), inspect(_parts_of(data), len(data), decode)
+    except (DamagedError, OSError) as error:
+        return Look(name, damaged=f"{name}: {error}")
+    if all(said) and size != said:
+        (h, w), (height, width) = size, said
+        return Look(name, length, wrong_size=f"{name}: is {w}x{h}, said to be {width}x{height}")
+    return Look(name, length)
+
+
+def _parts_of(data: bytes) -> Callable[[int, int], bytes]:
+    return lambda offset, count: data[offset : offset + count]
+
+
+def _digests(looked: Looked, lengths: set[int]) -> Iterator[tuple[str, bytes]]:
+    """(name, digest of the content) of the pictures of certain lengths."""
+    for look in looked.looks:
+        if look.length in lengths:
+            content = looked.files.find(look.name)
+            if content is not None:
+                yield look.name, hashlib.blake2b(content.read(), digest_size=16).digest()
