@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from datasets.aspect_batches import AspectGroupedSampler, aspects_of
 from datasets.classes import ClassTable
 from datasets.collate import Collate
 from datasets.imagenet_lvis import ImageLevel
@@ -186,6 +187,9 @@ def _train_loader(
     config: Any, settings: RunSettings, train_set: LvisDetection, image_level: ImageLevel | None
 ) -> Loader:
     sampler = _sampler(config, settings, train_set)
+    if config.group_by_aspect:
+        aspects = aspects_of(train_set.annotations.sizes)
+        sampler = AspectGroupedSampler(sampler, aspects, config.batch_size)
     batches = MixedBatchSampler(
         sampler,
         config.batch_size,

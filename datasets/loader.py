@@ -66,10 +66,14 @@ class Loader:
         """Batches of an epoch on this rank."""
         return len(self.batch_sampler)
 
-    def set_epoch(self, epoch: int) -> None:
-        """The next iteration is that of `epoch`; without effect on an evaluation loader."""
+    def set_epoch(self, epoch: int, offset: int = 0) -> None:
+        """The next iteration is that of `epoch`; without effect on an evaluation loader.
+
+        offset: batches of this rank to leave out at the beginning: with the run's seed, (epoch, offset) is
+            all that it takes to go on in the middle of an epoch. The length stays that of a whole epoch.
+        """
         if isinstance(self.batch_sampler, MixedBatchSampler):
-            self.batch_sampler.set_epoch(epoch)
+            self.batch_sampler.set_epoch(epoch, offset)
 
     def __iter__(self) -> Iterator[Batch]:
         """Raises UserError, in one line, where a worker met one."""

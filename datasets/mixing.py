@@ -53,6 +53,7 @@ class MixedBatchSampler:
         self.batch_size = batch_size
         self.sub_batch_size = sub_batch_size
         self.turns = turns
+        self.offset = 0
         self.main_batches = len(main) // batch_size
         self.sub_batches = turns.sub_batches(self.main_batches) if sub else 0
         self.sub = None
@@ -61,8 +62,11 @@ class MixedBatchSampler:
             shard = {"seed": main.seed, "rank": main.rank, "world_size": main.world_size}
             self.sub = RunningSampler(sub, length, **shard)
 
-    def set_epoch(self, epoch: int) -> None:
-        """The next iteration is that of `epoch`, on both streams."""
+    def set_epoch(self, epoch: int, offset: int = 0) -> None:
+        """The next iteration is that of `epoch`, on both streams, without its first `offset` batches."""
+        if not 0 <= offset <= len(self):
+            raise ValueError(f"batch {offset} of an epoch of {len(self)}")
+        self.offset = offset
         self.main.set_epoch(epoch)
         if self.sub is not None:
             self.sub.set_epoch(epoch)
@@ -72,6 +76,9 @@ class MixedBatchSampler:
         return self.main_batches + self.sub_batches
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        return islice(self._batches(), self.offset, None)
+
+    def _batches(self) -> Iterator[list[Draw]]:
         main, sub = iter(self.main), iter(self.sub or ())
         for number in range(1, self.main_batches + 1):
             yield list(islice(main, self.batch_size))

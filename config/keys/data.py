@@ -55,6 +55,12 @@ class DataKeys:
         1, "Batches are padded to a height and width that this divides", minimum=1, ours=True
     )
 
+    group_by_aspect: bool = key(
+        False,
+        "Box-annotated batches are put together from pictures of similar aspect: less padding",
+        ours=True,
+    )
+
     use_rfs: bool = key(True, "Repeat-factor sampling of the box-annotated pictures (Gupta et al., 2019)")
     rfs_repeat_sh: float = key(
         0.001, "Repeat-factor threshold: share of pictures below which a class is repeated", minimum=0

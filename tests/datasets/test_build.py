@@ -44,6 +44,25 @@ def fingerprint(loader, epoch=0):
     ]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_goes_on_where_it_was_left(data, workers):
+    loader = build(data, num_workers=workers).train_loader
+    whole = fingerprint(loader, 1)
+    loader.set_epoch(1, 3)
+    rest = [images.tensor.sum().item() for images, _ in loader]
+    assert rest == [total for _, total, _ in whole[3:]]
+
+
+def test_batches_by_aspect_hold_the_same_pictures(data):
+    grouped = fingerprint(build(data, replace(CONFIG, group_by_aspect=True)).train_loader, 1)
+    plain = fingerprint(build(data).train_loader, 1)
+
+    def pictures(batches):
+        return sorted(target for _, _, targets in batches for target in targets)
+
+    assert pictures(grouped) == pictures(plain)
+
+
 def test_train_loader_alternates_pure_batches_of_its_true_length(data):
     parts = build(data)
     batches = list(parts.train_loader)

@@ -65,6 +65,18 @@ def test_global_batches_are_the_same_on_one_and_four_ranks(epoch):
     assert [[d for b in step for d in b] for step in zip(*ranks, strict=True)] == single
 
 
+@pytest.mark.parametrize("offset", [0, 1, 6, 7, 20])
+def test_an_epoch_goes_on_from_any_batch(offset):
+    main = ShuffledSampler(20, seed=1)
+    sampler = MixedBatchSampler(main, 2, sub=7, sub_batch_size=3)
+    sampler.set_epoch(2, offset)
+    assert list(sampler) == batches(epoch=2)[offset:] and len(sampler) == 20
+    sampler.set_epoch(3)
+    assert list(sampler) == batches(epoch=3)
+    with pytest.raises(ValueError, match="batch 21 of an epoch of 20"):
+        sampler.set_epoch(2, 21)
+
+
 def test_streams_dispatch_by_draw():
     class Echo:
         def __init__(self, name):

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as F
 
-from datasets.samples import Sample, to_example
+from datasets.samples import MIN_SIDE, Sample, to_example
 from datasets.transforms import EvalPolicy, Plan, TrainPolicy, cropped, flipped, resized, short_side_size
 
 RECTANGLE = (30, 20, 70, 50)
@@ -147,6 +148,18 @@ def test_sanitising_clips_and_drops_with_the_labels():
     clean = dirty.sanitised()
     assert clean.labels.tolist() == [0, 1, 4]
     assert clean.boxes.tolist() == [[30, 20, 70, 50], [0, 0, 10, 10], [150, 0, 160, 20]]
+
+
+def test_sanitising_is_torchvisions():
+    random = np.random.default_rng(0)
+    corners = random.uniform(-60, 220, (500, 4)).astype(np.float32)
+    corners[:200, 2:] = corners[:200, :2] + random.choice([-1, 0, 0.005, 0.01, 0.5, 1, 2, 90], (200, 2))
+    corners[300] = np.nan
+    dirty = Sample.make(torch.zeros(3, 120, 160), corners, torch.arange(500))
+    boxes, kept = F.sanitize_bounding_boxes(F.clamp_bounding_boxes(dirty.boxes), min_size=MIN_SIDE)
+    clean = dirty.sanitised()
+    assert torch.equal(clean.boxes, boxes) and torch.equal(clean.labels, torch.arange(500)[kept])
+    assert 50 < len(boxes) < 300 and clean.size == (120, 160)
 
 
 def test_example_has_relative_boxes():
