@@ -123,6 +123,9 @@ void backward_samples(const Arguments& arguments, const Group& group, int64_t be
     const Cell<A> cell(arguments, group, layout, index / s.queries, index % s.queries);
     sampler.prepare(cell.batch, cell.query, cell.head);
     read_gradient(arguments, cell.index, gradient.data());
+    const int64_t ahead = (cell.index + kAhead * s.heads) * s.samples();
+    prefetch_to_write(positions, arguments.grad_positions, 2 * ahead, 2 * s.samples());
+    prefetch_to_write(arguments.given(), arguments.grad_attention, ahead, s.samples());
     for (int i = 0; i < sampler.blocks(); ++i) {
       block_gradients(sampler.block(i), sampler.table(i), cell.copy, stride, gradient.data(), gradients[i]);
     }

@@ -48,6 +48,8 @@ void forward(const Arguments& arguments, const Group& group, int64_t begin, int6
   for (int64_t i = begin; i < end; ++i) {
     const Cell<A> cell(arguments, group, layout, i / s.queries, i % s.queries);
     sampler.prepare(cell.batch, cell.query, cell.head);
+    const int64_t ahead = cell.index + kAhead * s.heads;
+    prefetch_to_write(arguments.number, arguments.output, ahead * s.channels, s.channels);
     int c = 0;
     for (; c + 4 * width <= stride; c += 4 * width) forward_tile<A, 4>(sampler, cell.copy + c, stride, &output[c]);
     for (; c + 2 * width <= stride; c += 2 * width) forward_tile<A, 2>(sampler, cell.copy + c, stride, &output[c]);
