@@ -42,6 +42,10 @@ class BuildError(Exception):
         self.log = log
 
 
+class AbsentError(BuildError):
+    """There is nothing to compile with or for, as opposed to something that does not work."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One compiler call that makes `output`."""
@@ -97,15 +101,18 @@ def find_nvcc() -> Path:
     `$CUDA_HOME` or `$CUDA_PATH` decides if set; else the PATH, then /usr/local/cuda.
     """
     if torch.version.cuda is None:
-        raise BuildError("this PyTorch is built without CUDA")
+        raise AbsentError("this PyTorch is built without CUDA")
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if home:
         nvcc = Path(home) / "bin" / "nvcc"
     else:
         nvcc = Path(shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc")
     if not nvcc.is_file():
-        raise BuildError(f"no nvcc found at {nvcc} (set CUDA_HOME to a CUDA toolkit)")
-    result = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=False)
+        raise AbsentError(f"no nvcc found at {nvcc} (set CUDA_HOME to a CUDA toolkit)")
+    try:
+        result = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise BuildError(f"{nvcc} does not run: {error.strerror}") from error
     match = re.search(r"release (\d+)\.(\d+)", result.stdout)
     if result.returncode or match is None:
         raise BuildError(f"{nvcc} does not run: {_last_line(result.stderr or result.stdout)}")

@@ -82,6 +82,12 @@ class Call {
     if (given.mask) mask_ = checked("padding_mask", *given.mask, {batch, value.size(1)}, at::kBool, value);
     TORCH_CHECK_VALUE(!value.is_cuda() || levels <= kMostLevels, "ms_deform_attn: more than ", kMostLevels,
                       " levels on a CUDA device");
+    // What kernels count with 32 bits; level_of on CUDA devices divides floats.
+    TORCH_CHECK_VALUE(queries < (int64_t(1) << 31), "ms_deform_attn: ", positions, " hold 2^31 queries or more");
+    TORCH_CHECK_VALUE(points < (int64_t(1) << 22) / levels, "ms_deform_attn: ", positions,
+                      " hold 2^22 points per query and head, or more");
+    TORCH_CHECK_VALUE(std::max(heads, value.size(3)) < (int64_t(1) << 31), "ms_deform_attn: value ", value.sizes(),
+                      " holds 2^31 heads or channels, or more");
     arguments.sizes = {batch, value.size(1), queries, int32_t(heads), int32_t(value.size(3)), int32_t(levels),
                        int32_t(points)};
     arguments.levels = levels_.data();

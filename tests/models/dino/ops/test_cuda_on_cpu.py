@@ -17,6 +17,7 @@ CASES = {
     "large batch": {"batch": 9, "queries": 3, "heads": 2, "channels": 8},
     # One query per token, so tiles are squares; levels too large for one window of bins.
     "encoder": {"shapes": ENCODER, "queries": 765, "batch": 1, "heads": 2},
+    "level without pixels": {"shapes": ((4, 5), (0, 3), (2, 0), (2, 2)), "queries": 9},
     "long level": {"shapes": ((8, 120), (120, 8)), "queries": 70, "batch": 1, "heads": 1, "channels": 8},
 }
 
@@ -87,6 +88,32 @@ def test_other_types(library, name, dtype):
 @pytest.mark.parametrize("plain", [False, True])
 def test_deterministic_kernel(library, dtype, plain):
     run_and_compare(library, CASES["usual"], dtype, plain, deterministic=True)
+
+
+@pytest.mark.parametrize("name", ["usual", "boxes and mask", "seven levels"])
+def test_indices_of_64_bits(library, name):
+    library.set_numbers_for_64_bits(0)
+    try:
+        run_and_compare(library, CASES[name], torch.float32, plain=False)
+        run_and_compare(library, CASES[name], torch.bfloat16, plain=False)
+    finally:
+        library.set_numbers_for_64_bits(2**31)
+
+
+@pytest.mark.parametrize("columns", [2, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gradients_of_pixels(library, columns, dtype):
+    """Those of offsets before the boxes' scale, in float32: reference points take theirs from them."""
+    case = make_case(queries=7, columns=columns).to(dtype)
+    gradient = torch.randn(2, 7, 128, generator=torch.Generator().manual_seed(1)).to(dtype)
+    arguments = (case.value, case.offsets, case.logits, gradient, case.reference_points)
+    pixels = cuda_on_cpu.run(library, case.shapes, *arguments, pixel_gradients=True).positions
+    scaled = cuda_on_cpu.run(library, case.shapes, *arguments).positions
+    assert pixels.dtype == torch.float32
+    if columns == 4:
+        sizes = torch.tensor(case.shapes).flip(-1)[:, None]
+        pixels = pixels * case.reference_points[:, :, None, :, None, 2:] * sizes * (0.5 / 4)
+    assert_close([scaled], [pixels.double()], dtype)
 
 
 def test_samples_without_a_place_count_as_zero(library):

@@ -3,12 +3,17 @@
 
 #include "numbers.cuh"
 
+// CUDA 12.1 is the first whose assembler knows the instruction.
+#if defined(__CUDACC__) && __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1201
+#define MSDA_WIDE_REDUCTIONS
+#endif
+
 namespace msda {
 
 // Adds N numbers that lie together; 16 bytes at a time where the GPU can.
 template <int N>
 __device__ __forceinline__ void add(float* p, const float (&x)[N]) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if defined(MSDA_WIDE_REDUCTIONS) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   constexpr int kTogether = N % 4 == 0 ? N : 0;
 #pragma unroll
   for (int i = 0; i < kTogether; i += 4) {

@@ -10,6 +10,9 @@
 
 namespace msda {
 
+// Pictures of fewer numbers are indexed with 32 bits. A variable, so that tests reach the other side of it.
+inline int64_t numbers_for_64_bits = int64_t(1) << 31;
+
 inline Tiling tiling_of(const Arguments& a, int size) {
   Tiling t{};
   const Sizes& s = a.sizes;
@@ -73,8 +76,7 @@ template <typename Kernel, typename T>
 cudaError_t dispatch_group(const Arguments& a, const Workspace& w, cudaStream_t stream) {
   constexpr int kVector = 16 / int(sizeof(T));
   const int64_t numbers = a.sizes.tokens * a.sizes.heads * a.sizes.channels;
-  constexpr int64_t kMost = int64_t(1) << 31;
-  if (numbers >= kMost) return launch_variant<Kernel, T, Variant<1, 8, int64_t>>(a, w, stream);
+  if (numbers >= numbers_for_64_bits) return launch_variant<Kernel, T, Variant<1, 8, int64_t>>(a, w, stream);
   if (a.sizes.channels % kVector) return launch_variant<Kernel, T, Variant<1, 8, int32_t>>(a, w, stream);
   const int vectors = a.sizes.channels / kVector;
   if constexpr (sizeof(T) < 8) {

@@ -34,7 +34,9 @@ def build(folder: Path) -> ctypes.CDLL:
         subprocess.run([host, *flags, "-x", "c++", "-c", source, "-o", objects[-1]], check=True)
     library = folder / "kernels.so"
     subprocess.run([host, *flags, "-shared", HERE / "emulator.cpp", *objects, "-o", library], check=True)
-    return ctypes.CDLL(str(library))
+    loaded = ctypes.CDLL(str(library))
+    loaded.set_numbers_for_64_bits.argtypes = [ctypes.c_int64]
+    return loaded
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def run(
     reference: Tensor | None = None,
     mask: Tensor | None = None,
     deterministic: bool = False,
+    pixel_gradients: bool = False,
 ) -> Results:
     """All kernels of one call: the plain form without `reference`, else the fused form."""
     batch, tokens, heads, channels = value.shape
@@ -81,7 +84,7 @@ def run(
     working = torch.float64 if value.dtype == torch.float64 else torch.float32
     output = Room((batch, queries, heads * channels), value.dtype)
     grad_value = Room(value.shape, working, 0.0)
-    grad_positions = Room(positions.shape, positions.dtype)
+    grad_positions = Room(positions.shape, working if pixel_gradients else positions.dtype)
     grad_attention = Room(attention.shape, attention.dtype)
     # Shares memory with the result where the types agree, as the binding does.
     kept = grad_attention if attention.dtype == working else Room(attention.shape, working)
@@ -96,10 +99,11 @@ def run(
     for height, width in shapes:
         table += [height, width, start]
         start += height * width
+    pixels = int(pixel_gradients)
     form = 0 if reference is None else 1 if reference.shape[-1] == 2 else 2
     for kernel in (b"forward", b"samples", b"deterministic" if deterministic else b"value"):
         array = (ctypes.c_int32 * len(table))(*table)
-        status = library.emulate(kernel, sizes, array, form, NUMBERS[value.dtype], 0, pointers)
+        status = library.emulate(kernel, sizes, array, form, NUMBERS[value.dtype], pixels, pointers)
         assert status == 0, f"{kernel} returned {status}"
     return Results(
         output.taken(), grad_value.taken().to(value.dtype), grad_positions.taken(), grad_attention.taken()

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cuda_runtime.h"
+#include "dispatch.cuh"
 #include "launch.h"
 
 dim3 threadIdx(0, 0, 0), blockIdx(0, 0, 0), blockDim, gridDim;
@@ -118,6 +119,9 @@ uint64_t& mailbox(unsigned thread) { return block.mail[thread]; }
 }  // namespace emulator
 
 using namespace msda;
+
+// From so many numbers in a picture on, indices take 64 bits.
+extern "C" void set_numbers_for_64_bits(int64_t count) { numbers_for_64_bits = count; }
 
 // sizes: B, S, Q, H, C, L, P. levels: height, width, start of each. pointers: value, positions, attention,
 // reference, mask, output, grad_output, grad_value, grad_positions, grad_attention, weight_gradients, bounds, sums.
