@@ -8,7 +8,9 @@ A row's ratio is reference / candidate: above 1 we are better.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import fnmatch
+import gc
 import importlib.metadata
 import json
 import multiprocessing
@@ -144,6 +146,7 @@ def _measure(sender: Any, work: Any, prepare: Any, arguments: tuple, keywords: d
     try:
         if prepare is not None:
             prepare()
+        release_free_memory()
         before = resident_bytes()
         reset_peak()
         started = time.perf_counter()
@@ -152,6 +155,14 @@ def _measure(sender: Any, work: Any, prepare: Any, arguments: tuple, keywords: d
         sender.send(Measured(seconds, max(peak_bytes() - before, 0), value))
     except Exception as error:
         sender.send(error)
+
+
+def release_free_memory() -> None:
+    """Gives back what the allocator keeps, in which the next allocations would go unseen (glibc)."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def resident_bytes() -> int:

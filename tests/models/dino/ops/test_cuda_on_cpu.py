@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from benchmarks.ms_deform_attn import run
+from benchmarks.msda import plain
+from benchmarks.msda.inputs import LOCAL, Workload, make_inputs
+from benchmarks.msda.opponents import grid_sample
 from models.dino.ops import compiler
 from models.dino.ops.reference import ms_deform_attn_fused_reference, ms_deform_attn_reference
 
@@ -161,3 +165,11 @@ def test_gradient_that_is_not_a_number_shows_in_the_deterministic_mode(library):
         deterministic=True,
     )
     assert results.value.isnan().all()
+
+
+def test_plain_kernel_of_the_benchmark_computes_the_same(library):
+    workload = Workload(((6, 9), (3, 5)), dim=16, heads=2, points=2, queries=20)
+    inputs = make_inputs(workload, LOCAL, fused=True, batch=2).trainable()
+    attend = plain.attention(library, stream=lambda: 0)
+    for result, right in zip(run(attend, inputs, True), run(grid_sample, inputs, True), strict=True):
+        torch.testing.assert_close(result, right, atol=1e-5, rtol=1e-4)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.msda import plain
 from models.dino.ops import compiler
 
 HERE = Path(__file__).resolve().parent
@@ -28,9 +29,8 @@ def build(folder: Path) -> ctypes.CDLL:
         f"-I{compiler.SOURCES / 'cuda'}",
     ]
     objects = []
-    for name in KERNELS:
-        objects.append(folder / f"{name}.o")
-        source = compiler.SOURCES / "cuda" / f"{name}.cu"
+    for source in (*(compiler.SOURCES / "cuda" / f"{name}.cu" for name in KERNELS), plain.SOURCE):
+        objects.append(folder / f"{source.stem}.o")
         subprocess.run([host, *flags, "-x", "c++", "-c", source, "-o", objects[-1]], check=True)
     library = folder / "kernels.so"
     subprocess.run([host, *flags, "-shared", HERE / "emulator.cpp", *objects, "-o", library], check=True)

@@ -1,0 +1,1 @@
+"""Inputs and opponents of `benchmarks/ms_deform_attn.py`."""
