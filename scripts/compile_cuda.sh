@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Compiles the CUDA kernels for sm_80 and sm_90 (no GPU needed) and checks registers, spills and 16-byte loads.
-# Skips with a line where there is no nvcc that fits PyTorch.
+# Compiles all that is CUDA for sm_80 and sm_90 (no GPU needed): the op's kernels, whose registers, spills and 16-byte
+# loads are checked, and the kernel of the benchmark. Skips with a line where there is no nvcc.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=.venv/bin/python
 [ -x "$python" ] || python=python3
-exec "$python" -m models.dino.ops.check_cuda
+"$python" -m models.dino.ops.check_cuda
+"$python" -m benchmarks.msda.plain

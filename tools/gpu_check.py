@@ -1,0 +1,172 @@
+"""What a machine with a GPU can tell: build, tests, sanitizer, benchmark, a short training. Below 9 minutes.
+
+    bash scripts/gpu_check.sh [--dry-run] [--output FOLDER]
+
+Every step has a limit and runs whatever became of the others; those behind the 9th minute are left out and
+named. Writes FOLDER/DATE_GPU.json (machine, steps, the benchmark's rows, as of benchmarks/protocol.py) and
+DATE_GPU.md. Status 0 when all steps passed, 1 when not, 2 when there is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.protocol import Row, machine, table, versions
+
+ROOT = Path(__file__).resolve().parents[1]
+# Seconds for everything; what is left when the last step begins is what it gets.
+TOTAL = 520
+PASSED, FAILED, LEFT_OUT = "passed", "failed", "left out"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command. `limit` in seconds; `why_not` says why it cannot run here, or is empty."""
+
+    name: str
+    command: list[str]
+    limit: float
+    environment: dict[str, str] = field(default_factory=dict)
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    name: str
+    state: str
+    seconds: float
+    detail: str
+
+
+def steps(device: str, work: Path, *, small: bool) -> list[Step]:
+    """The steps in order; `work` is a scratch folder, where the benchmark leaves benchmark.json."""
+    python = sys.executable
+    pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    kind = "gpu" if device == "cuda" else "not gpu"
+    required = {"RICHSEM_OPS": "required"}
+    sanitizer = shutil.which("compute-sanitizer")
+    memcheck = [sanitizer or "compute-sanitizer", "--error-exitcode", "9", "--tool", "memcheck"]
+    quick = ["tests/models/dino/ops/test_module.py"]
+    benchmark = [python, "benchmarks/ms_deform_attn.py", "--device", device]
+    benchmark += ["--json", str(work / "benchmark.json")]
+    if small:
+        benchmark += ["--only", "mini_decoder/local/forward", "--repeats", "2"]
+    pictures = ["--train", "16", "--val", "4"] if small else ["--train", "400", "--val", "40"]
+    teacher = ROOT / "config/quickstart/mini_clip"
+    training = [python, "main.py", "-c", "config/quickstart/richsem_mini.py", "--device", device]
+    training += ["--data_path", str(work / "data"), "--output_dir", str(work / "run"), "--num_workers", "2"]
+    training += ["--options", "epochs=1", "log_interval=1", f"clip_model={teacher}.json"]
+    training += [f"clip_pretrained={teacher}.safetensors"]
+    return [
+        Step("build", [python, "-m", "models.dino.ops"], 180, required),
+        Step("tests", [*pytest, "-m", kind, *(quick if small else ["tests"])], 120, required),
+        Step("benchmark", benchmark, 150, required),
+        Step("data", [python, "tools/make_mini_lvis.py", "--output", str(work / "data"), *pictures], 60),
+        Step("training", training, 90, required),
+        Step(
+            "sanitizer",
+            [*memcheck, *pytest, "-m", "gpu", "tests/models/dino/ops/test_gpu.py"],
+            150,
+            {**required, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
+            "" if sanitizer and device == "cuda" else "no compute-sanitizer or no GPU",
+        ),
+    ]
+
+
+def carry_out(step: Step, seconds_left: float, log: Path) -> Outcome:
+    """Runs a step within its limit and the time left. All it prints goes to `log`; the last line is kept."""
+    if step.why_not:
+        return Outcome(step.name, LEFT_OUT, 0.0, step.why_not)
+    if seconds_left < 5:
+        return Outcome(step.name, LEFT_OUT, 0.0, "no time left")
+    started = time.monotonic()
+    with log.open("w") as file:
+        try:
+            code = subprocess.run(
+                step.command,
+                cwd=ROOT,
+                env={**os.environ, **step.environment},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                timeout=min(step.limit, seconds_left),
+                check=False,
+            ).returncode
+            state = PASSED if code == 0 else FAILED
+        except subprocess.TimeoutExpired as error:
+            state = FAILED
+            file.write(f"\nstopped after {error.timeout:.0f} s\n")
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return Outcome(step.name, state, round(time.monotonic() - started, 1), (lines or ["no output"])[-1][:200])
+
+
+def write_report(folder: Path, device: str, outcomes: list[Outcome], benchmark: Path) -> Path:
+    """Both files; returns the JSON's path."""
+    measured = json.loads(benchmark.read_text()) if benchmark.is_file() else {"rows": [], "notes": {}}
+    content = {
+        "machine": machine(device),
+        "versions": versions("transformers", "deformops"),
+        "steps": [asdict(outcome) for outcome in outcomes],
+        "notes": measured["notes"],
+        "rows": measured["rows"],
+    }
+    name = torch.cuda.get_device_name(0) if device == "cuda" else "dry-run"
+    stem = f"{date.today().isoformat()}_{re.sub(r'[^A-Za-z0-9]+', '-', name)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stem}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    lines = [f"# {name}", "", "`bash scripts/gpu_check.sh`", ""]
+    lines += [f"- {key}: {value}" for part in ("machine", "versions") for key, value in content[part].items()]
+    lines += ["", "| step | state | seconds | last line |", "| --- | --- | ---: | --- |"]
+    lines += [f"| {o.name} | {o.state} | {o.seconds} | `{o.detail.replace('|', '/')}` |" for o in outcomes]
+    keys = ("case", "baseline", "metric", "candidate", "reference")
+    rows = [Row(**{key: row[key] for key in keys}) for row in content["rows"]]
+    lines += ["", table(rows), ""] + [f"- {key}: {value}" for key, value in content["notes"].items()]
+    path.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    return path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dry-run", action="store_true", help="walk through the steps on the CPU, small")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="FOLDER")
+    options = parser.parse_args()
+    if not options.dry_run and not torch.cuda.is_available():
+        print("no GPU here: nothing was checked (--dry-run walks through the steps on the CPU)")
+        return 2
+    device = "cpu" if options.dry_run else "cuda"
+    started = time.monotonic()
+    outcomes = []
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        for step in steps(device, work, small=options.dry_run):
+            left = TOTAL - (time.monotonic() - started)
+            log = work / f"{step.name}.log"
+            outcome = carry_out(step, left, log)
+            outcomes.append(outcome)
+            print(f"{step.name}: {outcome.state}, {outcome.seconds} s: {outcome.detail}", flush=True)
+            if outcome.state == FAILED:
+                print(log.read_text(errors="replace")[-4000:])
+        path = write_report(options.output, device, outcomes, work / "benchmark.json")
+    print(f"{path} and {path.with_suffix('.md').name}")
+    return 0 if all(outcome.state != FAILED for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
