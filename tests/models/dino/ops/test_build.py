@@ -1,6 +1,8 @@
 """How kernels come to be: on first use, once among ranks, per instruction set, or not, with one line."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,20 +139,81 @@ def test_library_that_does_not_load_falls_back(monkeypatch, caplog, tmp_path):
     assert len(caplog.records) == 1
 
 
-def test_nvcc_that_does_not_fit_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiler.torch.version, "cuda", "13.0")
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    (tmp_path / "bin").mkdir()
-    nvcc = tmp_path / "bin" / "nvcc"
-    program(nvcc, "echo 'Cuda compilation tools, release 11.8, V11.8.89'")
-    with pytest.raises(compiler.BuildError, match=r"is CUDA 11\.8 but PyTorch is built for 13\.0"):
-        compiler.find_nvcc()
-    program(nvcc, "echo 'cannot open shared object' >&2; exit 127")
-    with pytest.raises(compiler.BuildError, match="does not run: cannot open shared object"):
-        compiler.find_nvcc()
+def test_pytorch_without_cuda_is_named(monkeypatch):
     monkeypatch.setattr(compiler.torch.version, "cuda", None)
-    with pytest.raises(compiler.BuildError, match="built without CUDA"):
+    with pytest.raises(compiler.AbsentError, match="built without CUDA"):
         compiler.find_nvcc()
+
+
+_RELEASE = f"echo release {compiler.torch.version.cuda}"
+NVCCS = {
+    "none": (None, "no nvcc found at"),
+    "broken": ("echo 'cannot open shared object' >&2; exit 127", "does not run: cannot open shared object"),
+    "another CUDA": ("echo release 11.8, V11.8.89", "is CUDA 11.8 but PyTorch is built for"),
+    "failing": (
+        f"case $1 in --version) {_RELEASE};; *) echo 'fatal error: no' >&2; exit 1;; esac",
+        "fatal error: no",
+    ),
+}
+
+
+@pytest.fixture(params=NVCCS)
+def cuda_home(request, monkeypatch, tmp_path):
+    """A toolkit whose nvcc is of no use, and what is said about it."""
+    if compiler.torch.version.cuda is None:
+        pytest.skip("this PyTorch is built without CUDA")
+    text, message = NVCCS[request.param]
+    home = tmp_path / "cuda"
+    (home / "bin").mkdir(parents=True)
+    if text:
+        program(home / "bin" / "nvcc", text)
+    monkeypatch.setenv("CUDA_HOME", str(home))
+    return home, message
+
+
+def test_useless_nvcc_falls_back_with_one_line(needs_compiler, cuda_home, monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("RICHSEM_OPS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("RICHSEM_OPS", raising=False)
+    status = extension.status.__wrapped__("cuda")
+    assert not status.compiled
+    assert cuda_home[1] in status.reason
+    (warning,) = caplog.records
+    assert "slow reference on cuda" in warning.getMessage()
+    assert "\n" not in warning.getMessage()
+    monkeypatch.setenv("RICHSEM_OPS", "required")
+    with pytest.raises(extension.OpsError, match="but there are no cuda kernels"):
+        extension.status.__wrapped__("cuda")
+
+
+def run_setup(tools: Path, target: Path, **environment: str) -> subprocess.CompletedProcess:
+    """`setup.py build install` into `target`, with a C++ compiler that leaves empty files."""
+    program(tools / "c++", 'while [ "$1" != -o ]; do shift; done; : > "$2"')
+    command = [sys.executable, "setup.py", "build", "--build-base", str(target / "build")]
+    command += ["install", "--root", str(target / "root"), "--single-version-externally-managed"]
+    variables = {**os.environ, "CXX": str(tools / "c++"), **environment}
+    # egg_info writes beside setup.py, so it works on a copy.
+    copy = target / "ops"
+    shutil.copytree(compiler.SOURCES.parent, copy, ignore=shutil.ignore_patterns("__pycache__", "build"))
+    return subprocess.run(command, cwd=copy, env=variables, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("cuda_home", ["broken"], indirect=True)
+def test_setup_installs_the_cpu_kernels_where_nvcc_is_of_no_use(tools, cuda_home, tmp_path):
+    result = run_setup(tools, tmp_path, RICHSEM_OPS="auto")
+    assert result.returncode == 0, result.stderr
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("installing the CPU kernels"))
+    assert cuda_home[1] in line
+    (package,) = (tmp_path / "root").rglob(compiler.PACKAGE)
+    names = {path.name for path in package.iterdir() if path.is_file()}
+    assert names == {"__init__.py", "build.json", compiler.LIBRARY_NAMES["cpu"]}
+    assert json.loads((package / "build.json").read_text()) == {"cpu": compiler.build_key("cpu")}
+
+
+def test_setup_stops_with_one_line_without_a_compiler(tools, tmp_path):
+    result = run_setup(tools, tmp_path, CXX="nowhere")
+    assert result.returncode == 1
+    assert "error: no C++ compiler found (looked for nowhere)" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_architectures_come_from_the_environment(monkeypatch):
