@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from datasets.annotation_json import read_annotations, store_from_content
 from datasets.classes import ClassTable
@@ -70,7 +71,7 @@ def test_crowds_and_classes_that_the_model_lacks_are_left_out():
 
 @pytest.fixture
 def dataset(tmp_path):
-    def make(strict=False):
+    def make(**options):
         path = tiny.write_detection(tmp_path, "train", 6)
         store = read_annotations(path)
         return LvisDetection(
@@ -78,7 +79,7 @@ def dataset(tmp_path):
             PictureFolder(tmp_path / "lvis_v1"),
             ClassTable.from_categories(store.categories),
             EvalPolicy(120, 400),
-            strict=strict,
+            **options,
         )
 
     return make
@@ -155,3 +156,19 @@ def test_a_size_that_the_file_does_not_say_is_taken_from_the_picture(tmp_path):
     data = LvisDetection(store, PictureFolder(tmp_path / "lvis_v1"), classes, EvalPolicy(60, 80), strict=True)
     _, target = data[0]
     assert np.allclose(target.boxes_cxcywh.numpy(), [[75 / 80, 55 / 60, 10 / 80, 10 / 60]], atol=1e-6)
+
+
+def test_scaled_decoding_changes_neither_sizes_nor_boxes(tmp_path, dataset):
+    plain, drafted = dataset(), dataset(draft=True)
+    for data in (plain, drafted):
+        data.policy = EvalPolicy(30, 400)
+    shades = np.linspace(0, 255, 80 * 60 * 3).reshape(60, 80, 3).astype(np.uint8)
+    for name in (plain.annotations.file_names[i] for i in range(6)):
+        Image.fromarray(shades).save(tmp_path / "lvis_v1" / name, "JPEG")
+    decoded = drafted.pictures.open(plain.annotations.file_names[0]).decode((30, 40))
+    assert decoded.shape == (3, 30, 40), "half of the file's size is what the resize needs"
+    (whole, expected), (image, target) = plain[5], drafted[5]
+    assert image.shape == whole.shape == (3, 30, 40)
+    assert (image.int() - whole.int()).abs().float().mean() < 4
+    assert torch.equal(target.boxes_cxcywh, expected.boxes_cxcywh)
+    assert (target.size, target.original_size) == (expected.size, expected.original_size)
