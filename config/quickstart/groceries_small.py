@@ -2,10 +2,17 @@
 
 _base_ = ["richsem_mini.py"]
 
-data_aug_scales = [192, 208, 224, 240, 256]
-data_aug_max_size = 288
+# A ResNet of four single-block stages; from nothing, so batch norm trains.
+backbone = "resnet10t"
+backbone_weights = "none"
+backbone_args = {"channels": [32, 64, 128, 256], "stem_width": 16}
+
+data_aug_scales = [192, 208, 224]
+data_aug_max_size = 224
 data_aug_scales2_resize = [224, 256, 288]
 data_aug_scales2_crop = [160, 224]
-mosaic_size = 256
-epochs = 20
+mosaic_size = 224
+main_weight = 4
+sub_weight = 1
+epochs = 25
 eval_interval = 5
