@@ -3,8 +3,8 @@
     python benchmarks/prepare.py [--pictures 100000] [--json OUT]
 
 Cases, for which there is no baseline:
-`prepare/first`: the JSON from the tars, whose headers are walked and indexed on the way. Memory is the sum over
-the command's processes, looked at twenty times a second.
+`prepare/first`: the JSON from the tars, whose headers are walked and indexed on the way. Memory is the sum
+over the command's processes, looked at twenty times a second.
 `prepare/resumed`: the same in two runs, the first ended by SIGKILL when half of the classes were finished.
 Classes that were done twice are counted and must be none.
 `prepare/read`: --reads pictures read and decoded in random order straight from the tars.
