@@ -70,8 +70,8 @@ class DataKeys:
     use_imagenet: bool = key(True, "Train on the image-level stream (ImageNet-LVIS) too")
     imagenet_path: str = key(
         "",
-        "Folder of `imagenet_lvis_image_info.json` and `images/`, or of a folder or tar per class; empty (or the "
-        "official placeholder) = `imagenet-lvis` below `--data_path`",
+        "Folder of `imagenet_lvis_image_info.json` and `images/`, or of a folder or tar per class; empty (or "
+        "the official placeholder) = `imagenet-lvis` below `--data_path`",
     )
     imagenet_use_mosaic: bool = key(True, "Show image-level pictures as 2x2 mosaics")
     mosaic_size: int = key(1280, "Side of the square mosaic canvas in pixels", minimum=2, ours=True)
