@@ -14,9 +14,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from config import Config, dump, from_official_args, load, parse_options, with_overrides
+from datasets.box_evaluation import BoxEvaluator
 from datasets.build import DataParts, RunSettings, build_datasets
 from datasets.classes import ClassTable
-from datasets.lvis_evaluation import LvisEvaluator
 from engine.build import build_settings, build_state, wrap_distributed
 from engine.checkpoint import check_class_names, evaluated_weights, read_checkpoint
 from engine.cli import parse_arguments, process_section, report, run_section
@@ -102,7 +102,7 @@ def train(job: Job) -> None:
     state = build_state(config, parts.model, settings.iterations(len(data.train_loader)), device)
     state.start(checkpoint, args.resume, args.start_epoch)
     distributed.on_main(lambda: run.describe(dump(config), parts.model))
-    judge_at = partial(evaluator, data, data.classes, run.path)
+    judge_at = partial(evaluator, config, data, data.classes, run.path)
     validation = Validation(data.val_loader, parts.postprocess, judge_at)
     task = Task(wrap_distributed(parts.model, device), parts.criterion, parts.teacher)
     note = args.note or checkpoint.get("note", "")
@@ -111,12 +111,12 @@ def train(job: Job) -> None:
 
 
 def judge(job: Job) -> None:
-    """--eval: the 13 metrics of a checkpoint. --test: its predictions only."""
+    """--eval: the metrics of a checkpoint (LVIS's, or COCO's). --test: its predictions only."""
     data = build_datasets(job.config, job.data, train=False)
     classes, parts = trained_model(job, data)
     settings = build_settings(job.config, job.device, job.args.debug)
     with evaluation_folder(job.args.output_dir) as folder:
-        found = evaluator(data, classes, folder)
+        found = evaluator(job.config, data, classes, folder)
         metrics = evaluate(parts.model, data.val_loader, parts.postprocess, found, settings)
         if metrics is not None and (job.args.test or job.args.save_results):
             found.write_results(folder / "eval" / "predictions.json")
@@ -141,9 +141,10 @@ def trained_model(job: Job, data: DataParts) -> tuple[ClassTable, ModelParts]:
     return classes, build(job.config, class_names=classes.names, image_counts=counts, **arguments)
 
 
-def evaluator(data: DataParts, classes: ClassTable, folder: Path) -> LvisEvaluator:
+def evaluator(config: Config, data: DataParts, classes: ClassTable, folder: Path) -> BoxEvaluator:
     """A fresh evaluator of the validation set, which keeps its files in `folder`/eval."""
-    return LvisEvaluator(data.val_annotations, classes, folder, distributed.rank(), distributed.world_size())
+    ranks = distributed.rank(), distributed.world_size()
+    return BoxEvaluator(data.val_annotations, classes, folder, *ranks, fixed_ap=config.fixed_ap)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,17 @@ def read_members(path: str | Path, block: int = BLOCK) -> Iterator[tuple[str, An
                 yield from ((key, piece) for piece in window.pieces())
 
 
+def read_list(path: str | Path, block: int = BLOCK) -> Iterator[list]:
+    """The elements of the JSON list in a file, some at a time. Raises UserError as `read_entries` does."""
+    with _open(Path(path), block, opening="[") as window:
+        window.take("[")
+        if window.token() == "]":
+            window.take("]")
+        else:
+            yield from window.pieces()
+        window.finish()
+
+
 def write_entries(file: TextIO, entries: Iterable[tuple[str, str, bool]]) -> None:
     """Writes (key, JSON text, listed) as one object; those of a list stand next to one another."""
     before: tuple[str, bool] | None = None
@@ -86,15 +97,23 @@ def _closing(before: tuple[str, bool] | None) -> str:
     return "" if before is None else "], " if before[1] else ", "
 
 
+_OTHERWISE = {
+    "{": "holds a list, not an object with `images` and other lists",
+    "[": "holds an object, not a list of predictions",
+}
+
+
 @contextmanager
-def _open(path: Path, block: int, shortened: Callable[[str], str] | None = None) -> Iterator[Window]:
+def _open(
+    path: Path, block: int, shortened: Callable[[str], str] | None = None, opening: str = "{"
+) -> Iterator[Window]:
     require_file(path)
     with path.open("rb") as file:
         window = Window(file, block, shortened)
         try:
             window.fill()
-            if window.token() == "[":
-                raise UserError(f"{path}: holds a list, not an object with `images` and other lists")
+            if window.token() in "[{" and window.token() != opening:
+                raise UserError(f"{path}: {_OTHERWISE[opening]}")
             yield window
             return
         except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -1,140 +1,83 @@
-"""Matches -> precision-recall curves -> the 13 box metrics of LVIS, equal to the `lvis` package's.
-
-T = 10 overlap thresholds, R = 101 recall levels, K categories, A = 4 area ranges.
-"""
+"""The 13 box metrics of LVIS, equal to the `lvis` package's, and Fixed AP."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
+from datasets.box_matching import match
+from datasets.box_result import BoxResult, class_results
 from datasets.classes import FREQUENCIES
-from datasets.lvis_matching import AREA_RANGES, IOU_THRESHOLDS, MAX_DETECTIONS, Matches, match
+from datasets.contenders import Chunk, in_chunks
+from datasets.curves import ClassScores, class_scores, mean_or_minus_one
+from datasets.ground_truth import lvis_truth
+from datasets.lookup import first_of_each_group, positions, rank_in_run
 from datasets.predictions import Predictions
 from datasets.store import AnnotationStore
+from util.logging import get_logger
 
-RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
-METRICS = (
-    *("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"),
-    *(f"AR{size}@{MAX_DETECTIONS}" for size in ("", "s", "m", "l")),
-)
+MAX_DETECTIONS = 300
+FIXED_AP_DETECTIONS = 10_000
+AP_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
+METRICS = (*AP_METRICS, *(f"AR{size}@{MAX_DETECTIONS}" for size in ("", "s", "m", "l")))
+FIXED_METRICS = tuple(f"Fixed{name}" for name in AP_METRICS)
+LVIS = f"LVIS box AP (federated, the best {MAX_DETECTIONS} detections of a picture)"
+FIXED = f"Fixed AP (federated, the best {FIXED_AP_DETECTIONS} detections of a class over all pictures)"
 
 
-@dataclass(frozen=True)
-class LvisResult:
-    """metrics: name -> value in 0..1, -1 where no box counts (as in `lvis`), in lvis's order.
+def evaluate_lvis(
+    annotations: AnnotationStore, predictions: Predictions, *, fixed_ap: bool = False
+) -> BoxResult:
+    """The metrics of LVIS on boxes, by the rules of the `lvis` package.
 
-    precision: (T, R, K, A) float64, -1 for a category without a box in that area range.
-    recall:    (T, K, A) float64, likewise.
+    Federated: a class is judged on pictures where it is annotated or listed as absent. Where the annotations
+    name no negatives at all (COCO), every class is judged on every picture.
+    fixed_ap: also Fixed AP (Dave et al. 2021): the same without a cap per picture; instead, the best 10,000
+        detections of each class over all pictures. It means something where predictions hold more than 300 a
+        picture.
+    Raises UserError for predictions of unknown pictures and scores that are no finite numbers.
     """
+    categories = annotations.categories
+    in_class = _best_of_each_class(annotations, predictions) if fixed_ap else None
 
-    metrics: dict[str, float]
-    precision: np.ndarray
-    recall: np.ndarray
+    def limits(chunk: Chunk) -> np.ndarray:
+        in_picture = rank_in_run(chunk.picture) < MAX_DETECTIONS
+        return np.stack((in_picture,) if in_class is None else (in_picture, in_class[chunk.rows]))
 
-    @property
-    def ap_of_category(self) -> np.ndarray:
-        """(K,) float64 AP of each category (ascending id), NaN where it has no box."""
-        of_category = self.precision[..., 0].mean((0, 1))
-        return np.where(of_category < 0, np.nan, of_category)
-
-
-def evaluate_lvis(annotations: AnnotationStore, predictions: Predictions) -> LvisResult:
-    """The metrics of LVIS on boxes, by the rules of the `lvis` package (see `datasets.lvis_matching`).
-
-    Federated: where the annotations name no negatives at all (COCO), every class counts on every picture.
-    Raises UserError for predictions of unknown pictures and scores that are not numbers.
-    """
-    return _summarise(match(annotations, predictions), [c.frequency for c in annotations.categories])
+    chunks = in_chunks(annotations, predictions, sizeless="are left out")
+    matches = match(lvis_truth(annotations), chunks, len(categories), limits, needs_size=True)
+    scores = class_scores(matches.within(0))
+    frequencies = np.array([c.frequency for c in categories], dtype=str)
+    metrics = dict(zip(METRICS, (*average_precisions(scores, frequencies), *_recalls(scores)), strict=True))
+    classes = class_results(categories, matches.within(0), scores)
+    if fixed_ap:
+        fixed = class_scores(matches.within(1))
+        metrics |= zip(FIXED_METRICS, average_precisions(fixed, frequencies), strict=True)
+        classes = class_results(categories, matches.within(0), scores, fixed)
+    return BoxResult((LVIS, FIXED) if fixed_ap else (LVIS,), metrics, classes)
 
 
-def _summarise(matches: Matches, frequencies: Sequence[str]) -> LvisResult:
-    """frequencies: 'r', 'c', 'f' or '' of each of the K categories."""
-    precision, recall = _curves(matches)
-    groups = [np.flatnonzero(np.array(frequencies, dtype=str) == f) for f in FREQUENCIES]
-    values = [
-        _mean(precision[..., 0]),
-        _mean(precision[:1, ..., 0]),
-        _mean(precision[5:6, ..., 0]),
-        *(_mean(precision[..., area]) for area in (1, 2, 3)),
-        *(_mean(precision[:, :, group, 0]) for group in groups),
-        *(_mean(recall[..., area]) for area in range(4)),
+def average_precisions(scores: ClassScores, frequencies: np.ndarray) -> list[float]:
+    """Those of AP_METRICS, 0..1, -1 where no box counts. frequencies: 'r', 'c', 'f' or '' of each class."""
+    every = scores.precision
+    return [
+        mean_or_minus_one(every[0]),
+        mean_or_minus_one(every[0, 0]),
+        mean_or_minus_one(every[0, 5]),
+        *(mean_or_minus_one(every[area]) for area in (1, 2, 3)),
+        *(mean_or_minus_one(every[0][:, frequencies == f]) for f in FREQUENCIES),
     ]
-    return LvisResult(dict(zip(METRICS, values, strict=True)), precision, recall)
 
 
-def _curves(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (T, R, K, A) at the recall levels, and final recall (T, K, A)."""
-    areas, categories = matches.boxes.shape
-    precision = np.full((len(IOU_THRESHOLDS), len(RECALL_LEVELS), categories, areas), -1.0)
-    recall = np.full((len(IOU_THRESHOLDS), categories, areas), -1.0)
-    category = matches.category[matches.found]
-    first = np.searchsorted(matches.category, np.arange(categories))
-    for area in range(len(AREA_RANGES)):
-        boxes = matches.boxes[area]
-        present = boxes > 0
-        needed = _true_needed(boxes[present])
-        counts_as_false = ~matches.excused[:, area]
-        # False detections up to and including each row, within its category, were none of them matched.
-        false = np.concatenate(([0], np.cumsum(counts_as_false)))
-        unmatched = (false[1:] - false[first[matches.category]])[matches.found]
-        counts_as_false = counts_as_false[matches.found]
-        for threshold in range(len(IOU_THRESHOLDS)):
-            matched, ignored = matches.matched[:, area, threshold], matches.ignored[:, area, threshold]
-            spared = _running_count(counts_as_false & (matched | ignored), category)
-            true = matched & ~ignored
-            starts = np.searchsorted(category[true], np.arange(categories))
-            totals = np.bincount(category[true], minlength=categories)
-            hits = np.arange(1, len(category[true]) + 1) - np.repeat(starts, totals)
-            envelope = _best_to_the_right(
-                hits / ((unmatched - spared)[true] + hits + np.spacing(1)), category[true]
-            )
-            recall[threshold, present, area] = totals[present] / boxes[present]
-            precision[threshold][:, present, area] = _at_levels(
-                envelope, starts[present], totals[present], needed
-            ).T
-    return precision, recall
+def _recalls(scores: ClassScores) -> list[float]:
+    return [mean_or_minus_one(of_area) for of_area in scores.recall]
 
 
-def _true_needed(boxes: np.ndarray) -> np.ndarray:
-    """(k, R) int64: the fewest true detections n with n / boxes >= level, by the same division as lvis's."""
-    needed = np.ceil(boxes[:, None] * RECALL_LEVELS).astype(np.int64)
-    # The product may round to either side of the quotient that is compared.
-    needed -= (needed - 1) / boxes[:, None] >= RECALL_LEVELS
-    return needed + (needed / boxes[:, None] < RECALL_LEVELS)
-
-
-def _at_levels(
-    envelope: np.ndarray, starts: np.ndarray, totals: np.ndarray, needed: np.ndarray
-) -> np.ndarray:
-    """(k, R) envelope at the detection that reaches each recall level, 0 where none does."""
-    # Level 0 is reached before the first true detection; the envelope there is that of the first.
-    rank = np.maximum(needed, 1)
-    reached = rank <= totals[:, None]
-    position = np.where(reached, starts[:, None] + rank - 1, 0)
-    return np.where(reached, envelope[position], 0.0) if len(envelope) else np.zeros(needed.shape)
-
-
-def _running_count(flags: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Inclusive count of `flags` within each run of `group` (sorted)."""
-    total = np.concatenate(([0], np.cumsum(flags)))
-    return total[1:] - total[np.searchsorted(group, group)]
-
-
-def _best_to_the_right(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The largest value at or after each place within its run of `group` (sorted), by doubling the reach."""
-    best, reach = values, 1
-    longest = np.bincount(group).max() if len(group) else 0
-    while reach < longest:
-        ahead = np.where(group[reach:] == group[:-reach], best[reach:], 0.0)
-        best = np.concatenate((np.maximum(best[:-reach], ahead), best[-reach:]))
-        reach *= 2
-    return best
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean over what exists (> -1), -1 where nothing does. The order of summation is lvis's."""
-    values = values[values > -1]
-    return float(np.mean(values)) if values.size else -1.0
+def _best_of_each_class(annotations: AnnotationStore, predictions: Predictions) -> np.ndarray:
+    """(M,) bool."""
+    category = positions(annotations.category_ids, predictions.category_ids)
+    count = len(annotations.categories)
+    few = np.count_nonzero(np.bincount(category[category >= 0], minlength=count) < FIXED_AP_DETECTIONS)
+    get_logger().info(
+        "Fixed AP: %d of %d classes have fewer than %d detections", few, count, FIXED_AP_DETECTIONS
+    )
+    return first_of_each_group(category, predictions.scores, count, FIXED_AP_DETECTIONS)

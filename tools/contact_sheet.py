@@ -83,11 +83,11 @@ def found_boxes(
     rows = rows[np.argsort(-predictions.scores[rows], kind="stable")][:_MOST_BOXES]
     return [
         LabelledBox(
-            _corners(predictions.boxes_xywh[r]),
+            _corners(box_xywh),
             names.get(int(predictions.category_ids[r]), str(predictions.category_ids[r])),
             float(predictions.scores[r]),
         )
-        for r in rows
+        for r, box_xywh in zip(rows, predictions.boxes_xywh(rows), strict=True)
     ]
 
 

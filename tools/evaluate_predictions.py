@@ -1,11 +1,14 @@
-"""The 13 LVIS box metrics of a predictions file, without a model.
+"""The box metrics of a predictions file, without a model.
 
     python tools/evaluate_predictions.py --annotations lvis_v1_val.json --predictions results.json [--json
     OUT]
 
-PREDICTIONS is a list of {image_id, category_id, bbox: [x, y, width, height], score}, or the
-`eval/predictions.npy` of a run. Values are in 0..1 in full precision, under the names that the lvis package
-gives them; -1: no box of that kind.
+The 13 metrics of LVIS, named as the lvis package names them; COCO's 12 where no picture has
+`neg_category_ids`, that is, where every class is annotated everywhere. Values are in 0..1 in full precision;
+-1: no box of that kind.
+
+PREDICTIONS is a list of {image_id, category_id, bbox: [x, y, width, height], score} in a JSON; the
+`eval/predictions.npy` of a run; or an .npz with the arrays image_id, category_id, bbox and score.
 """
 
 import argparse
@@ -16,11 +19,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.annotation_cache import open_annotations
+from datasets.box_evaluation import evaluate_boxes
+from datasets.box_result import BoxResult
+from datasets.coco_reference import coco_reference_metrics
 from datasets.lvis_metrics import evaluate_lvis
 from datasets.lvis_reference import reference_metrics
 from datasets.predictions import read_predictions
-from util.errors import UserError
-from util.logging import setup_logging
+from util.errors import run_command
+from util.logging import get_logger, setup_logging
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -28,39 +34,54 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--annotations", required=True, help="LVIS annotations (JSON)")
-    parser.add_argument("--predictions", required=True, help="results JSON, or predictions.npy of a run")
-    parser.add_argument("--json", help="also write the metrics here")
+    parser.add_argument("--annotations", required=True, help="annotations of LVIS or COCO (JSON)")
     parser.add_argument(
-        "--reference", action="store_true", help="compute them by the lvis package instead (slow)"
+        "--predictions", required=True, help="results JSON, predictions.npy of a run, or .npz"
+    )
+    parser.add_argument("--json", help="also write the metrics here")
+    parser.add_argument("--result", help="also write metrics, protocol and every class by name here (JSON)")
+    parser.add_argument(
+        "--fixed_ap",
+        action="store_true",
+        help="also Fixed AP: the best 10,000 detections of a class, however many a picture has",
+    )
+    parser.add_argument(
+        "--protocol", choices=("auto", "lvis"), default="auto", help="lvis: LVIS's metrics for any file"
+    )
+    parser.add_argument(
+        "--reference", action="store_true", help="compute them by lvis or pycocotools instead (slow)"
     )
     return parser.parse_args(arguments)
 
 
-def evaluate(arguments: argparse.Namespace) -> dict[str, float]:
-    """Metric name -> value in 0..1."""
+def evaluate(arguments: argparse.Namespace) -> BoxResult:
+    """Metrics and classes; from the reference packages, metrics alone."""
     annotations = open_annotations(arguments.annotations)
     predictions = read_predictions(arguments.predictions)
     if arguments.reference:
-        return reference_metrics(arguments.annotations, predictions.to_results())
-    return evaluate_lvis(annotations, predictions).metrics
+        reference = reference_metrics if annotations.federated else coco_reference_metrics
+        package = "lvis" if annotations.federated else "pycocotools"
+        return BoxResult((package,), reference(arguments.annotations, predictions.to_results()), ())
+    if arguments.protocol == "lvis":
+        return evaluate_lvis(annotations, predictions, fixed_ap=arguments.fixed_ap)
+    return evaluate_boxes(annotations, predictions, fixed_ap=arguments.fixed_ap)
 
 
-def main() -> int:
-    """0, or 2 for something the user can mend."""
-    arguments = parse_arguments()
+def main(words: list[str] | None = None) -> int:
+    """0; UserError for something the user can mend."""
+    arguments = parse_arguments(words)
     setup_logging()
-    try:
-        metrics = evaluate(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for name, value in metrics.items():
+    result = evaluate(arguments)
+    for protocol in result.protocols:
+        get_logger().info("%s", protocol)
+    for name, value in result.metrics.items():
         print(f"{name:<8} {value}")
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(metrics, indent=1) + "\n")
+        Path(arguments.json).write_text(json.dumps(result.metrics, indent=1) + "\n")
+    if arguments.result:
+        result.write(arguments.result)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -102,7 +102,8 @@ def build_model(
         teacher = Teacher(clip.model.visual).to(device=device, memory_format=layout)
         extra.append(_distillation(config, model.head.classifier.text))
     criterion = build_criterion(config, image_counts, extra)
-    return ModelParts(model.to(device), criterion.to(device), teacher, PostProcess(config.num_select, unused))
+    select = max(config.num_select, config.fixed_ap_num_select) if config.fixed_ap else config.num_select
+    return ModelParts(model.to(device), criterion.to(device), teacher, PostProcess(select, unused))
 
 
 def build_official(
