@@ -175,6 +175,12 @@ def peak_bytes() -> int:
     return _status_bytes("VmHWM")
 
 
+def private_bytes() -> int:
+    """Memory of this process that no other process shares (Linux)."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
 def reset_peak() -> None:
     """From now on `peak_bytes` counts anew (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")

@@ -1,0 +1,240 @@
+"""Annotation files of LVIS's size: how long until they can be used, and what memory they take.
+
+    python benchmarks/annotations.py [--json OUT]
+
+Ours is `open_annotations`; the other side is the `lvis` package and a list of dicts made from it, as is
+common in detectors. Each runs in a process of its own, on one generated file (1.2 GB, in a temporary folder).
+
+    annotations/cold    nothing is kept yet: read, kept, mapped
+    annotations/warm    a later start, and every column read once
+    annotations/worker  how much a forked DataLoader worker's own memory (pages that no other process shares)
+                        grows while it copies the annotations of every picture once
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.lvis_files import TRAIN, write_lvis
+from benchmarks.protocol import (
+    MEMORY,
+    TIME,
+    Measured,
+    Row,
+    argument_parser,
+    in_own_process,
+    private_bytes,
+    report,
+    wanted,
+)
+from datasets.annotation_cache import open_annotations
+from datasets.store import AnnotationStore
+
+BASELINE = "lvis+dicts"
+CASES = ("annotations/cold", "annotations/warm", "annotations/worker")
+_PICTURES_PER_BATCH = 1000
+
+
+def import_both() -> None:
+    """So that no side pays for its imports."""
+    import lvis
+    import safetensors.torch
+
+    assert lvis.LVIS and safetensors.torch
+
+
+def load_lvis(path: Path) -> list[dict[str, Any]]:
+    """A dict for each picture, its boxes and polygons as dicts in it."""
+    from lvis import LVIS
+
+    api = LVIS(str(path))
+    return [
+        {
+            "file_name": "/".join(image["coco_url"].split("/")[-2:]),
+            "height": image["height"],
+            "width": image["width"],
+            "image_id": image["id"],
+            "neg_category_ids": image["neg_category_ids"],
+            "not_exhaustive_category_ids": image["not_exhaustive_category_ids"],
+            "annotations": [
+                {key: annotation[key] for key in ("bbox", "category_id", "area", "segmentation")}
+                for annotation in api.img_ann_map[image["id"]]
+            ],
+        }
+        for image in api.load_imgs(api.get_img_ids())
+    ]
+
+
+def count_dicts(path: Path) -> int:
+    """Loads them and counts the boxes."""
+    return sum(len(record["annotations"]) for record in load_lvis(path))
+
+
+def open_store(path: Path) -> int:
+    """Opens the columns and counts the boxes."""
+    return len(open_annotations(path).areas)
+
+
+def read_store(path: Path) -> int:
+    """The same, and reads every column once."""
+    store = open_annotations(path)
+    columns = [c for c in vars(store).values() if isinstance(c, np.ndarray)]
+    lists = (store.negatives, store.not_exhaustive, store.positives)
+    columns += [store.file_names.data, *(c for ragged in lists for c in (ragged.values, ragged.offsets))]
+    for column in columns:
+        column.sum()
+    return len(store.areas)
+
+
+class DictPictures(Dataset):
+    """Copies a picture's dict, as dataset code does before it changes something in it."""
+
+    def __init__(self, records: list[dict[str, Any]]) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, picture: int) -> int:
+        return len(copy.deepcopy(self.records[picture])["annotations"])
+
+
+class StorePictures(Dataset):
+    """Copies a picture's rows."""
+
+    def __init__(self, store: AnnotationStore) -> None:
+        self.store = store
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, picture: int) -> int:
+        store, rows = self.store, self.store.rows(picture)
+        columns = (store.boxes_xywh, store.areas, store.category_index, store.annotation_ids, store.crowd)
+        lists = (store.negatives, store.not_exhaustive, store.positives)
+        copies = [column[rows].copy() for column in columns] + [ragged[picture].copy() for ragged in lists]
+        assert store.file_names[picture] and store.size(picture)
+        return len(copies[0])
+
+
+class Watched(Dataset):
+    """Pictures in batches; an item is (boxes, own memory of the worker in bytes after it)."""
+
+    def __init__(self, pictures: Dataset) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return -(-len(self.pictures) // _PICTURES_PER_BATCH)
+
+    def __getitem__(self, batch: int) -> tuple[int, int]:
+        first = batch * _PICTURES_PER_BATCH
+        last = min(first + _PICTURES_PER_BATCH, len(self.pictures))
+        return sum(self.pictures[i] for i in range(first, last)), private_bytes()
+
+
+class Growth(NamedTuple):
+    """boxes: seen by the worker.  bytes: how much its own memory grew from its start to its most."""
+
+    boxes: int
+    bytes: int
+
+
+class Idle(Dataset):
+    """One item: the own memory of a worker that has done nothing yet."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, _: int) -> int:
+        return private_bytes()
+
+
+def worker_growth(path: Path, ours: bool) -> Growth:
+    """Loads the annotations, forks one worker and lets it pass over all pictures."""
+    pictures = StorePictures(open_annotations(path)) if ours else DictPictures(load_lvis(path))
+    loading = {"batch_size": None, "num_workers": 1, "multiprocessing_context": "fork"}
+    before = next(iter(DataLoader(Idle(), **loading)))
+    seen = list(DataLoader(Watched(pictures), **loading))
+    return Growth(sum(boxes for boxes, _ in seen), max(memory for _, memory in seen) - before)
+
+
+def clear(folder: Path) -> None:
+    """Forgets what was kept."""
+    for file in folder.glob("annotations/*"):
+        file.unlink()
+
+
+def measure_starts(path: Path, boxes: int, cases: list[str], repeats: int) -> list[Row]:
+    """The rows of the cold and the warm start, whichever is wanted: medians, the sides in turns."""
+    cache = Path(os.environ["RICHSEM_CACHE"])
+    dicts, starts = [], {CASES[0]: [], CASES[1]: []}
+    for _ in range(repeats):
+        dicts.append(in_own_process(count_dicts, path, prepare=import_both))
+        clear(cache)
+        starts[CASES[0]].append(in_own_process(open_store, path, prepare=import_both))
+        starts[CASES[1]].append(in_own_process(read_store, path, prepare=import_both))
+    assert {m.value for m in (*dicts, *starts[CASES[0]], *starts[CASES[1]])} == {boxes}
+    rows = []
+    for case in starts:
+        if case in cases:
+            rows += [
+                Row(case, BASELINE, TIME, _seconds(starts[case]), _seconds(dicts)),
+                Row(case, BASELINE, MEMORY, _bytes(starts[case]), _bytes(dicts)),
+            ]
+    return rows
+
+
+def measure_worker(path: Path, boxes: int) -> Row:
+    """The row of the worker."""
+    ours, theirs = (in_own_process(worker_growth, path, side, prepare=import_both) for side in (True, False))
+    assert ours.value.boxes == theirs.value.boxes == boxes
+    return Row(CASES[2], BASELINE, MEMORY, ours.value.bytes, theirs.value.bytes)
+
+
+def _seconds(measured: list[Measured]) -> float:
+    return statistics.median(m.seconds for m in measured)
+
+
+def _bytes(measured: list[Measured]) -> float:
+    return statistics.median(m.peak_bytes for m in measured)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Generates the file, measures, reports."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--pictures", type=int, default=TRAIN.pictures, help="default: LVIS train's")
+    parser.add_argument("--boxes", type=int, default=TRAIN.boxes)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where the temporary folder is made; needs 1.5 GB")
+    args = parser.parse_args(arguments)
+    cases = [case for case in CASES if wanted(case, args.only)]
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        path = Path(folder) / "lvis_v1_train.json"
+        write_lvis(path, args.pictures, args.boxes)
+        os.environ["RICHSEM_CACHE"] = str(Path(folder) / "cache")
+        # What was written just now would be hashed at each start.
+        time.sleep(3)
+        rows = []
+        if {*CASES[:2]} & {*cases}:
+            rows += measure_starts(path, args.boxes, cases, args.repeats)
+        if CASES[2] in cases:
+            rows.append(measure_worker(path, args.boxes))
+        size = path.stat().st_size
+    notes = {"pictures": args.pictures, "boxes": args.boxes, "json_bytes": size, "repeats": args.repeats}
+    return report(rows, packages=("numpy", "lvis", "safetensors"), json_path=args.json, notes=notes)
+
+
+if __name__ == "__main__":
+    main()
