@@ -1,9 +1,9 @@
 """`python -m models.dino.ops.check_cuda`: compiles the CUDA kernels without a GPU and reads the machine code.
 
-Fails when they do not compile for sm_80 and sm_90, when a kernel spills registers or holds more than its
-share (64 forward, 96 backward; float64 is exempt), or when value and gradients are not read 16 bytes at a
-time. Where there is no nvcc, or no CUDA in PyTorch, it says so and succeeds; an nvcc that does not run or fit
-fails.
+Fails when they do not compile for sm_80 and sm_90 or the library does not load, when a kernel spills or
+holds more than its share of registers (64 forward, 96 backward; float64 is exempt), or when value and
+gradients are not read 16 bytes at a time. Where there is no nvcc, or no CUDA in PyTorch, it says so and
+succeeds; an nvcc that does not run or fit fails.
 """
 
 import re
@@ -15,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import compiler
+import torch
+
+from . import compiler, library
 
 ARCHITECTURES = ["8.0", "9.0"]
 # Kernel: most registers, how many 16-byte loads its walk over the corners needs at least.
@@ -97,7 +99,7 @@ def complaints(entries: list[Entry], wide_loads: dict[tuple[str, str], int]) -> 
 def find_disassembler() -> str | None:
     """cuobjdump of the toolkit, or the one that comes with Triton and so with PyTorch."""
     beside = compiler.find_nvcc().parent / "cuobjdump"
-    triton = Path(compiler.torch.__file__).parent.parent / "triton/backends/nvidia/bin/cuobjdump"
+    triton = Path(torch.__file__).parent.parent / "triton/backends/nvidia/bin/cuobjdump"
     candidates = [shutil.which("cuobjdump"), str(beside), str(triton)]
     return next((path for path in candidates if path and Path(path).is_file()), None)
 
@@ -127,6 +129,11 @@ def compile_all(folder: Path) -> tuple[list[Entry], dict[tuple[str, str], int]]:
     with ThreadPoolExecutor() as pool:
         logs = list(pool.map(compiler.run, steps))
     compiler.run(link)
+    try:
+        torch.ops.load_library(link.output)
+        library.check_kernels("cuda")
+    except (OSError, RuntimeError) as error:
+        raise compiler.BuildError(f"the library does not load: {error}") from error
     objects = [step.output for step in steps if not step.output.stem.startswith("binding")]
     return read_report("\n".join(logs)), count_wide_loads(disassembler, objects)
 

@@ -140,6 +140,18 @@ def architectures() -> list[str]:
     return entries
 
 
+def runs_on(entries: list[str], capability: tuple[int, int]) -> bool:
+    """Whether code for these architectures runs on a GPU of this capability."""
+    for entry in entries:
+        major, minor = map(int, re.match(r"(\d+)\.(\d)", entry).groups())
+        exact = entry.removesuffix("+PTX")[-1] in "af"
+        if (major, minor) == capability or (not exact and major == capability[0] and minor < capability[1]):
+            return True
+        if entry.endswith("+PTX") and not exact and (major, minor) < capability:
+            return True
+    return False
+
+
 def architecture_flags(entries: list[str]) -> list[str]:
     """nvcc's flags for entries such as "9.0+PTX"."""
     flags = []

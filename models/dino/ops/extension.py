@@ -117,10 +117,19 @@ def _installed(kind: str) -> Path | None:
     if not path.is_file():
         return None
     keys = json.loads((directory / "build.json").read_text())
-    if keys.get(kind) != compiler.build_key(kind):
+    found = dict(keys.get(kind, {}))
+    architectures = found.pop("architectures", "").split()
+    if found != compiler.build_key(kind):
         _log.info(
             "%s in %s was built for other sources or another PyTorch: not used", compiler.PACKAGE, directory
         )
+        return None
+    gpus = [
+        torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count() if architectures else 0)
+    ]
+    missing = [gpu for gpu in gpus if not compiler.runs_on(architectures, gpu)]
+    if missing:
+        _log.info("%s in %s holds no code for GPUs %s: not used", compiler.PACKAGE, directory, missing)
         return None
     return path
 

@@ -24,7 +24,7 @@ class BuildKernels(build_ext):
         keys = {"cpu": compiler.build_key("cpu")}
         try:
             compiler.build("cuda", directory)
-            keys["cuda"] = compiler.build_key("cuda")
+            keys["cuda"] = {**compiler.build_key("cuda"), "architectures": " ".join(compiler.architectures())}
         except compiler.BuildError as error:
             if os.environ.get("RICHSEM_OPS") == "required":
                 raise SystemExit(f"error: {error}\n{error.log}") from error

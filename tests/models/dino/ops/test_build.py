@@ -1,5 +1,6 @@
 """How kernels come to be: on first use, once among ranks, per instruction set, or not, with one line."""
 
+import importlib.machinery
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from models.dino.ops import compiler, extension
 
@@ -227,6 +229,35 @@ def test_architectures_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "Hopper")
     with pytest.raises(compiler.BuildError, match="'Hopper' is not an architecture"):
         compiler.architectures()
+
+
+@pytest.mark.parametrize(
+    ("entries", "capability", "runs"),
+    [
+        ("8.0", (8, 6), True),
+        ("8.6", (8, 0), False),
+        ("8.0", (9, 0), False),
+        ("8.0+PTX", (9, 0), True),
+        ("9.0a", (9, 0), True),
+        ("9.0a+PTX", (10, 0), False),
+        ("7.5 9.0+PTX", (12, 0), True),
+    ],
+)
+def test_architectures_run_on_what_they_should(entries, capability, runs):
+    assert compiler.runs_on(entries.split(), capability) == runs
+
+
+def test_installed_kernels_for_other_gpus_are_not_used(monkeypatch, tmp_path):
+    (tmp_path / compiler.LIBRARY_NAMES["cuda"]).touch()
+    key = {**compiler.build_key("cuda"), "architectures": "8.0"}
+    (tmp_path / "build.json").write_text(json.dumps({"cuda": key}))
+    spec = importlib.machinery.ModuleSpec(compiler.PACKAGE, None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(extension.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for capability, used in (((8, 6), True), ((9, 0), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda i, found=capability: found)
+        assert (extension._installed("cuda") is not None) == used
 
 
 def test_sources_decide_what_is_loaded(monkeypatch, tmp_path):
