@@ -33,14 +33,15 @@ def reference_metrics(annotations_path: str, results: Sequence[Mapping[str, Any]
     results: dicts with image_id, category_id, bbox (xywh) and score; not modified.
     Raises UserError where lvis is not installed.
     """
-    lvis = _import_lvis()
+    lvis = lvis_package()
     truth = lvis.LVIS(str(annotations_path))
     evaluation = lvis.LVISEval(truth, lvis.LVISResults(truth, copy.deepcopy(list(results))), "bbox")
     evaluation.run()
     return {name: float(value) for name, value in evaluation.get_results().items()}
 
 
-def _import_lvis() -> ModuleType:
+def lvis_package() -> ModuleType:
+    """The package, with its evaluation module working. Raises UserError where it is not installed."""
     root = logging.getLogger()
     # logging.basicConfig does nothing where the root logger has a handler.
     guard = logging.NullHandler()

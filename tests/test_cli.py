@@ -225,6 +225,24 @@ def test_predictions_need_only_a_list_of_pictures(trained, data, tmp_path, capsy
     assert {p["image_id"] for p in predictions} == {i["id"] for i in images}
 
 
+def test_data_that_is_annotated_exhaustively_gets_the_metrics_of_coco(trained, tmp_path, capsys):
+    folder = write_all(tmp_path / "data")
+    path = folder / "lvis_v1" / "annotations" / "lvis_v1_val.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        del image["neg_category_ids"]
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert run("--eval", "--resume", trained, "--data_path", folder, "--output_dir", tmp_path) == 0
+    printed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("A")]
+    recalls = ["AR@1", "AR@10", "AR@100", "ARs@100", "ARm@100", "ARl@100"]
+    assert printed == ["AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", *recalls]
+    result = json.loads((tmp_path / "eval" / "result.json").read_text())
+    assert "COCO box AP" in result["protocols"][0]
+    assert run("--eval", "--resume", trained, "--data_path", folder, options=("fixed_ap=True",)) == 2
+    assert "leave fixed_ap out" in errors(capsys)
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one(trained, config_file, data, tmp_path):
     part = train(config_file, data, tmp_path / "part", options=("epochs=1",))
     assert read_checkpoint(part)["epoch"] == 1

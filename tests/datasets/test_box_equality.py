@@ -78,9 +78,9 @@ def test_small_chunks_change_nothing(monkeypatch):
 
 def fixed_ap_reference(path, content, results, limit):
     """As the authors of Fixed AP compute it: the best of each class, sorted, then lvis without a cap."""
-    from datasets.lvis_reference import _import_lvis
+    from datasets.lvis_reference import lvis_package
 
-    lvis = _import_lvis()
+    lvis = lvis_package()
     path.write_text(json.dumps(content))
     best = []
     for category in content["categories"]:
