@@ -13,6 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -69,6 +70,7 @@ def plot_metrics(axes: Axes, epochs: Sequence[Mapping]) -> None:
     for name, (x, y) in lines.items():
         axes.plot(x, y, label=f"{name} {y[-1]:.1f}", marker=".", linewidth=2.5 if name == "AP" else 1.2)
     axes.set(title="validation, box AP", xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     if lines:
         axes.legend(fontsize=8)
