@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
 from typing import NamedTuple
 
 BLOCK = 512
 _END = bytes(BLOCK)
 _REGULAR = {b"0", b"\0", b"7"}
-_GNU_LONG_NAME, _GNU_SPARSE, _PAX = b"L", b"S", b"x"
+_HARD_LINK, _SYMBOLIC_LINK = b"1", b"2"
+# Links, devices, folders and pipes: a size that their header has is no content.
+_WITHOUT_CONTENT = {b"1", b"2", b"3", b"4", b"5", b"6"}
+_GNU_LONG_NAME, _GNU_LONG_LINK, _GNU_SPARSE, _PAX = b"L", b"K", b"S", b"x"
+# What archivers fill the last record with is much shorter.
+_PADDING = 1 << 24
 
 
 class TarError(Exception):
@@ -17,46 +22,124 @@ class TarError(Exception):
 
 
 class Member(NamedTuple):
-    """One regular file of a tar. offset: of its first byte, in the tar.  size: in bytes."""
+    """Content of a file in a tar. offset: of its first byte, in the tar.  size: in bytes."""
 
-    name: str
     offset: int
     size: int
 
 
-def members(descriptor: int, length: int) -> Iterator[Member]:
-    """The regular files of the tar that is open as `descriptor`, in order; `length` is its size in bytes.
+class Listing:
+    """members: by name, in the tar's order.  faults: what of the tar is not among them."""
 
-    Names are without a leading "./". Raises TarError after the last whole member where the tar is not whole.
+    def __init__(self) -> None:
+        self.members: dict[str, Member] = {}
+        self._end = ""
+        self._left_out: dict[str, list] = defaultdict(lambda: [0, ""])
+
+    @property
+    def damaged(self) -> bool:
+        """Whether what follows its last member could not be listed."""
+        return bool(self._end)
+
+    @property
+    def faults(self) -> list[str]:
+        left_out = [f"{n} {what} left out (first: {name!r})" for what, (n, name) in self._left_out.items()]
+        return [*left_out, self._end] if self._end else left_out
+
+    def add(self, name: str, member: Member) -> None:
+        # Of members with the same name the last one counts, as when unpacking.
+        self.members.pop(name, None)
+        self.members[name] = member
+
+    def leave_out(self, what: str, name: str) -> None:
+        entry = self._left_out[what]
+        entry[:] = entry[0] + 1, entry[1] or name
+
+    def end(self, fault: str) -> None:
+        """fault: why what follows is not listed; "" where nothing does."""
+        self._end = fault
+
+
+class _Next(NamedTuple):
+    """What the extended headers before a member say of it; None where its own header counts."""
+
+    name: str | None = None
+    link: str | None = None
+    size: int | None = None
+    sparse: bool = False
+
+
+_NOTHING = _Next()
+
+
+def list_members(descriptor: int, length: int) -> Listing:
+    """The files of the tar that is open as `descriptor`; `length` is its size in bytes.
+
+    Names are without a leading "./"; bytes that are no UTF-8 are written as `\\xfc`. A hard link has the
+    content of the member that it names; symbolic links and sparse members are left out. A tar that is not
+    whole is listed up to there, and `faults` says why.
     """
-    position, name = 0, None
-    size_of_next = None
-    while True:
-        header = os.pread(descriptor, BLOCK, position)
-        if header == _END:
-            return
-        if len(header) < BLOCK:
-            raise TarError(f"ends at byte {length} without an end mark")
-        if not _is_header(header):
-            raise TarError(f"byte {position} is not the start of a member")
-        kind = header[156:157]
-        size = _number(header[124:136]) if size_of_next is None else size_of_next
-        start = position + BLOCK
-        if start + size > length:
-            raise TarError(f"ends at byte {length}, within {name or _name(header)!r}")
-        if kind == _GNU_SPARSE:
-            raise TarError(f"byte {position}: a sparse member, which is not supported")
-        position = start + -(-size // BLOCK) * BLOCK
-        if kind == _GNU_LONG_NAME:
-            name = _text(os.pread(descriptor, size, start).rstrip(b"\0"))
-        elif kind == _PAX:
-            fields = _pax_fields(os.pread(descriptor, size, start))
-            name = _text(fields[b"path"]) if b"path" in fields else name
-            size_of_next = int(fields[b"size"]) if b"size" in fields else None
+    listing, position = Listing(), 0
+    try:
+        coming = _NOTHING
+        while (header := _header(descriptor, length, position)) != _END:
+            position, coming = _take(listing, descriptor, length, header, position, coming)
+        rest = os.pread(descriptor, _PADDING, position)
+        if length - position > _PADDING or rest.strip(b"\0"):
+            raise TarError(f"goes on after its end mark at byte {position}")
+    except TarError as error:
+        listing.end(str(error))
+    return listing
+
+
+def _take(
+    listing: Listing, descriptor: int, length: int, header: bytes, position: int, coming: _Next
+) -> tuple[int, _Next]:
+    """Adds the member whose header is at `position`. Returns where the next is, and what is said of it."""
+    kind, start = header[156:157], position + BLOCK
+    name = (coming.name or _name(header)).removeprefix("./")
+    try:
+        size = _number(header[124:136]) if coming.size is None else coming.size
+    except ValueError:
+        raise TarError(f"byte {position}: its size is no number") from None
+    if kind in _WITHOUT_CONTENT:
+        size = 0
+    if kind == _GNU_SPARSE:
+        start = _after_sparse_map(descriptor, header, start)
+    if start + size > length:
+        raise TarError(f"ends at byte {length}, within {name!r}")
+    following = start + -(-size // BLOCK) * BLOCK
+    if kind in (_GNU_LONG_NAME, _GNU_LONG_LINK):
+        text = _text(os.pread(descriptor, size, start).rstrip(b"\0"))
+        return following, coming._replace(**{"name" if kind == _GNU_LONG_NAME else "link": text})
+    if kind == _PAX:
+        try:
+            return following, _said(_pax_fields(os.pread(descriptor, size, start)), coming)
+        except ValueError:
+            raise TarError(f"byte {position}: its extended header is damaged") from None
+    if kind == _GNU_SPARSE or coming.sparse:
+        listing.leave_out("sparse members (unpack the tar and pack it without -S)", name)
+    elif kind in _REGULAR:
+        listing.add(name, Member(start, size))
+    elif kind == _HARD_LINK:
+        target = (coming.link or _text(_until_zero(header[157:257]))).removeprefix("./")
+        if target in listing.members:
+            listing.add(name, listing.members[target])
         else:
-            if kind in _REGULAR:
-                yield Member((name or _name(header)).removeprefix("./"), start, size)
-            name = size_of_next = None
+            listing.leave_out("hard links to what is not before them", name)
+    elif kind == _SYMBOLIC_LINK:
+        listing.leave_out("symbolic links (pack them by tar -h)", name)
+    return following, _NOTHING
+
+
+def _header(descriptor: int, length: int, position: int) -> bytes:
+    """The block at `position`. Raises TarError where it is neither a header nor the end mark."""
+    block = os.pread(descriptor, BLOCK, position)
+    if len(block) < BLOCK:
+        raise TarError(f"ends at byte {length} without an end mark")
+    if block != _END and not _is_header(block):
+        raise TarError(f"byte {position} is not the start of a member")
+    return block
 
 
 def _is_header(block: bytes) -> bool:
@@ -68,30 +151,63 @@ def _is_header(block: bytes) -> bool:
 
 
 def _name(header: bytes) -> str:
-    name = header[:100].partition(b"\0")[0]
-    prefix = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
+    name = _until_zero(header[:100])
+    prefix = _until_zero(header[345:500]) if header[257:263] == b"ustar\0" else b""
     return _text(prefix + b"/" + name if prefix else name)
 
 
 def _number(field: bytes) -> int:
-    """Octal digits, or, as GNU tar writes large numbers, big-endian bytes after 0x80."""
+    """Octal digits, or, as GNU tar writes large numbers, big-endian bytes after 0x80. Raises ValueError."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
-    return int(field.strip(b" \0") or b"0", 8)
+    return _digits(field.strip(b" \0") or b"0", 8)
+
+
+def _digits(text: bytes, base: int) -> int:
+    """Raises ValueError; `int` alone would take a sign, and spaces."""
+    if not text.isdigit():
+        raise ValueError(text)
+    return int(text, base)
+
+
+def _after_sparse_map(descriptor: int, header: bytes, start: int) -> int:
+    """Where the content of GNU's sparse member begins: its map may go on in blocks of its own."""
+    goes_on = header[482]
+    while goes_on:
+        block = os.pread(descriptor, BLOCK, start)
+        start += BLOCK
+        goes_on = len(block) == BLOCK and block[504]
+    return start
 
 
 def _pax_fields(data: bytes) -> dict[bytes, bytes]:
-    """Records of `LENGTH key=value\\n`, the length counting all of it."""
+    """Records of `LENGTH key=value\\n`, the length counting all of it. Raises ValueError for others."""
     fields = {}
-    while data:
-        length = int(data.partition(b" ")[0] or b"0")
-        if length <= 0:
-            break
-        key, _, value = data[:length].partition(b" ")[2].partition(b"=")
+    while data.strip(b"\0"):
+        length = _digits(data.partition(b" ")[0], 10)
+        key, equals, value = data[:length].partition(b" ")[2].partition(b"=")
+        if not equals:
+            raise ValueError(data[:length])
         fields[key] = value.removesuffix(b"\n")
         data = data[length:]
     return fields
 
 
+def _said(fields: dict[bytes, bytes], before: _Next) -> _Next:
+    """By a pax header. Raises ValueError for a size that is none."""
+    name = fields.get(b"GNU.sparse.name", fields.get(b"path"))
+    return _Next(
+        before.name if name is None else _text(name),
+        _text(fields[b"linkpath"]) if b"linkpath" in fields else before.link,
+        _digits(fields[b"size"], 10) if b"size" in fields else None,
+        any(key.startswith(b"GNU.sparse.") for key in fields),
+    )
+
+
+def _until_zero(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
+
+
 def _text(name: bytes) -> str:
-    return name.decode("utf-8", "replace")
+    # Distinct for distinct bytes, and a name that any file can hold.
+    return name.decode("utf-8", "backslashreplace")

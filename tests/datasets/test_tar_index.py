@@ -109,7 +109,7 @@ def test_index_goes_to_the_cache_where_the_folder_cannot_be_written(tmp_path, ho
     (tmp_path / "a.tar.index").mkdir()
     open_tar(path)
     assert len(list((home / ".cache" / "richsem").glob("a.tar-*.index"))) == 1
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".a.tar*"))
     home.joinpath(".cache").rename(home / "moved")
     (home / ".cache").write_text("no folder")
     messages(caplog)
@@ -167,13 +167,13 @@ def test_tar_that_is_replaced_while_it_is_indexed_or_read(tmp_path, monkeypatch)
 
     import datasets.tar_index as module
 
-    real = module.members
+    real = module.list_members
 
     def slow(descriptor, length):
         os.utime(path, ns=(1, 1))
         return real(descriptor, length)
 
-    monkeypatch.setattr(module, "members", slow)
+    monkeypatch.setattr(module, "list_members", slow)
     with pytest.raises(UserError, match=r"a\.tar: was changed while its members were listed"):
         open_tar(path)
 
@@ -187,6 +187,68 @@ def test_spawned_workers_and_threads_may_have_it(tmp_path):
     assert all(index.read(0) == b"1" for index in kept)
     if sys.platform == "linux":
         assert sum("tar" in os.path.realpath(f) for f in Path("/proc/self/fd").iterdir()) <= 130
+
+
+def test_a_tar_of_the_same_size_and_time_is_told_by_its_last_header(tmp_path, caplog):
+    path = write_tar(tmp_path / "a.tar", {"x.jpg": b"1"})
+    status = path.stat()
+    open_tar(path)
+    write_tar(path, {"y.jpg": b"2"})
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert contents(open_tar(path)) == {"y.jpg": b"2"}
+    assert messages(caplog) == [f"{path}.index: is older than a.tar and is made anew"]
+
+
+def test_a_member_of_which_less_is_there_is_an_error(tmp_path):
+    index = open_tar(write_tar(tmp_path / "a.tar", FILES))
+    index.sizes[-1] = 1 << 20  # as of a disk that gives less than was asked for
+    with pytest.raises(OSError, match=r"only \d+ of its 1048576 bytes are there"):
+        index.read(len(index) - 1)
+
+
+def test_without_a_home_folder_tars_are_opened(tmp_path, monkeypatch, caplog):
+    def no_home():
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    path = write_tar(tmp_path / "a.tar", FILES)
+    assert contents(open_tar(path)) == FILES
+    (tmp_path / "a.tar.index").unlink()
+    (tmp_path / "a.tar.index").mkdir()
+    messages(caplog)
+    assert contents(open_tar(path)) == FILES
+    assert any("its index could not be stored" in m for m in messages(caplog))
+
+
+def test_the_index_of_another_program_is_left(tmp_path, home, caplog):
+    path = write_tar(tmp_path / "a.tar", FILES)
+    other = tmp_path / "a.tar.index"
+    other.write_bytes(b"SQLite format 3\0" + bytes(100))
+    assert contents(open_tar(path)) == FILES
+    assert other.read_bytes().startswith(b"SQLite")
+    assert messages(caplog) == [f"{other}: is no index of RichSem's and is left as it is"]
+    assert len(list((home / ".cache" / "richsem").glob("a.tar-*.index"))) == 1
+
+
+def test_whatever_damage_of_an_index_leads_to_it_is_made_anew(tmp_path):
+    path = write_tar(tmp_path / "a.tar", FILES)
+    open_tar(path)
+    stored = tmp_path / "a.tar.index"
+    written = stored.read_bytes()
+    directory = written.rindex(b"PK\x01\x02")
+    # Of the last entry: a newer zip than Python reads, encryption, an unknown compression.
+    for place, value in ((6, 255), (8, 1), (10, 99)):
+        damaged = bytearray(written)
+        damaged[directory + place] = value
+        stored.write_bytes(damaged)
+        assert contents(open_tar(path)) == FILES
+        assert stored.read_bytes() != bytes(damaged)
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "a.tar").mkdir()
+    with pytest.raises(UserError, match=r"a\.tar: Is a directory"):
+        open_tar(tmp_path / "a.tar")
 
 
 def test_two_ranks_may_build_at_once(tmp_path):
