@@ -32,7 +32,10 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features = self.body(x)
-        return [f.permute(0, 3, 1, 2) for f in features] if self.channels_at_end else features
+        if self.channels_at_end:
+            features = [f.permute(0, 3, 1, 2) for f in features]
+        # Maps leave in the plain layout, in which the neck's group norm is several times faster.
+        return [f.contiguous() for f in features]
 
 
 def make_backbone(
