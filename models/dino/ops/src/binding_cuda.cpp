@@ -19,11 +19,12 @@ void check(cudaError_t error, const char* what) {
   TORCH_CHECK(error == cudaSuccess, "ms_deform_attn: ", what, " failed: ", cudaGetErrorString(error));
 }
 
-// Largest magnitudes, as the deterministic kernel wants them. They never leave the device.
-Tensor bounds_of(const Tensor& grad_output, const Tensor& attention, at::ScalarType type) {
+// Largest magnitudes, as the deterministic kernel wants them. They never leave the device. Of logits only the largest
+// of each softmax counts: -inf beside it is a weight of 0, alone it makes NaN.
+Tensor bounds_of(const Tensor& grad_output, const Given& given, bool fused, at::ScalarType type) {
   const double infinity = std::numeric_limits<double>::infinity();
   const auto norm = [&](const Tensor& x) { return at::linalg_vector_norm(x, infinity, {}, false, type); };
-  return at::stack({norm(grad_output), norm(attention)});
+  return at::stack({norm(grad_output), norm(fused ? given.attention.amax(-1) : given.attention)});
 }
 
 Tensor value_gradient(Call& call, const Tensor& grad_output, const Given& given, cudaStream_t stream) {
@@ -37,7 +38,7 @@ Tensor value_gradient(Call& call, const Tensor& grad_output, const Given& given,
   }
   Tensor integers = at::zeros(given.value.sizes(), options.dtype(at::kLong));
   Tensor sums = at::empty(given.value.sizes(), options.dtype(type));
-  const Tensor bounds = bounds_of(grad_output, given.attention, type);
+  const Tensor bounds = bounds_of(grad_output, given, call.arguments.form != Form::kLocations, type);
   call.arguments.grad_value = sums.mutable_data_ptr();
   const Workspace workspace{nullptr, bounds.const_data_ptr()};
   auto* raw = reinterpret_cast<long long*>(integers.mutable_data_ptr<int64_t>());

@@ -150,21 +150,63 @@ def test_masked_values_are_never_touched(library):
     assert (dirty.value[case.mask] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_infinite_gradient_does_not_reach_masked_values(library, dtype):
+    case = make_case(queries=9, masked=True).to(dtype)
+    gradient = torch.full((2, 9, 128), float("inf"), dtype=dtype)
+    arguments = (case.value, case.offsets, case.logits, gradient, case.reference_points, case.mask)
+    results = cuda_on_cpu.run(library, case.shapes, *arguments)
+    assert (results.value[case.mask] == 0).all()
+    assert not results.value.isfinite().all()
+
+
+def value_gradient(library, case, gradient, logits):
+    """Of the fused form, in the deterministic mode."""
+    arguments = (case.value, case.offsets, logits, gradient, case.reference_points)
+    return cuda_on_cpu.run(library, case.shapes, *arguments, deterministic=True).value
+
+
 def test_gradient_that_is_not_a_number_shows_in_the_deterministic_mode(library):
     case = make_case(queries=3).to(torch.float32)
     gradient = torch.ones(2, 3, 128)
     gradient[0, 1, 5] = float("nan")
-    results = cuda_on_cpu.run(
-        library,
-        case.shapes,
-        case.value,
-        case.offsets,
-        case.logits,
-        gradient,
-        case.reference_points,
-        deterministic=True,
-    )
-    assert results.value.isnan().all()
+    assert value_gradient(library, case, gradient, case.logits).isnan().all()
+
+
+@pytest.mark.parametrize("largest", [1.0, 0.0])
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")])
+def test_softmax_that_is_not_a_number_shows_in_the_deterministic_mode(library, broken, largest):
+    """One NaN, one +inf, a row of -inf alone; also where the gradient is 0."""
+    case = make_case(queries=3).to(torch.float32)
+    logits = case.logits.clone()
+    logits[0, 1, 0, slice(None) if broken == float("-inf") else 2] = broken
+    assert value_gradient(library, case, torch.full((2, 3, 128), largest), logits).isnan().all()
+
+
+def test_logits_of_minus_infinity_are_weights_of_zero_in_the_deterministic_mode(library):
+    case = make_case(queries=3).to(torch.float32)
+    hidden, low = case.logits.clone(), case.logits.clone()
+    hidden[:, :, :, ::2], low[:, :, :, ::2] = float("-inf"), -1e4
+    gradient = torch.randn(2, 3, 128, generator=torch.Generator().manual_seed(1))
+    result = value_gradient(library, case, gradient, hidden)
+    assert (result != 0).any()
+    assert torch.equal(result, value_gradient(library, case, gradient, low))
+
+
+def test_tiny_gradients_of_float64_in_the_deterministic_mode(library):
+    case = make_case(queries=3).to(torch.float64)
+    gradient = torch.randn(2, 3, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    result = value_gradient(library, case, gradient * 2.0**-1000, case.logits)
+    expected = value_gradient(library, case, gradient, case.logits)
+    torch.testing.assert_close(result * 2.0**1000, expected, atol=2.0**-20, rtol=0)
+
+
+def test_a_refused_launch_is_reported_once(library):
+    case = make_case(queries=3).to(torch.float32)
+    library.refuse_next_launch()
+    with pytest.raises(AssertionError, match="forward' returned 9"):
+        value_gradient(library, case, torch.ones(2, 3, 128), case.logits)
+    assert library.take_last_error() == 0
 
 
 def test_plain_kernel_of_the_benchmark_computes_the_same(library):

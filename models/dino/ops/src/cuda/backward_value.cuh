@@ -97,6 +97,8 @@ __device__ __forceinline__ void add_pixels(const Params& p, const ValueTile<accu
         for (int32_t j = bins.start[from]; j < end; ++j) {
           const int sample = bins.order[j];
           const A weight = tile.weights[sample].x[corner];
+          // Not only to save work: 0 times an infinite gradient would leave NaN in a masked pixel.
+          if (weight == A(0)) continue;
           const Pack<A, kVector> g = gradient_of<T, kVector>(p, tile.row[sample / kPointsAtOnce], vector);
 #pragma unroll
           for (int n = 0; n < kVector; ++n) total[n] += weight * g.x[n];

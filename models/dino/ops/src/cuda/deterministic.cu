@@ -13,6 +13,8 @@ constexpr int kThreads = 256;
 template <typename A>
 __device__ double scale_of(const Params& p) {
   const A* bounds = static_cast<const A*>(p.bounds);
+  // A softmax whose largest logit is not finite has no bound; given weights carry theirs into the product.
+  if (p.form != Form::kLocations && !(bounds[1] < A(INFINITY))) return double(NAN);
   // One query's softmax adds at most its gradient to a pixel; given weights add what they add up to.
   const double weight = p.form == Form::kLocations ? double(bounds[1]) * p.sizes.samples() : 1.0;
   const double most = double(bounds[0]) * weight * double(p.sizes.queries);
@@ -20,7 +22,7 @@ __device__ double scale_of(const Params& p) {
   if (!(most < INFINITY)) return double(NAN);
   int exponent;
   frexp(most, &exponent);
-  return ldexp(1.0, 61 - exponent);
+  return ldexp(1.0, min(61 - exponent, 1023));  // 2^1024 is no number
 }
 
 template <typename T>

@@ -61,7 +61,9 @@ cudaError_t launch(void (*kernel)(Given...), int64_t blocks, int threads, cudaSt
   void* arguments[] = {&given...};
   const dim3 grid(static_cast<unsigned>(blocks)), block(static_cast<unsigned>(threads));
   const cudaError_t error = cudaLaunchKernel(kernel, grid, block, arguments, 0, stream);
-  return error == cudaSuccess ? cudaGetLastError() : error;
+  // Asked for in any case: the question also clears it, or PyTorch's next check would report it again.
+  const cudaError_t last = cudaGetLastError();
+  return error == cudaSuccess ? last : error;
 }
 
 template <typename Kernel, typename T, typename V>

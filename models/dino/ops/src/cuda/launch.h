@@ -11,7 +11,7 @@ namespace msda {
 // What a backward pass needs beside its arguments.
 struct Workspace {
   void* weight_gradients;  // (B, Q, H, L * P) A; needed when needs_weight_gradients
-  const void* bounds;      // (2) A; deterministic mode: largest |grad_output| and largest |weight|
+  const void* bounds;      // (2) A; deterministic mode: largest |grad_output| and |weight|, or |largest logit|
 };
 
 // Whether grad_attention cannot hold the sums of the softmax's gradient while they are made.

@@ -30,7 +30,7 @@ struct Params {
   void* grad_positions;
   void* grad_attention;
   void* weight_gradients;  // (B, Q, H, L * P) A, or null: gradients of weights while their softmax is not known
-  const void* bounds;      // deterministic mode: (2) A, largest |grad_output| and largest |weight|
+  const void* bounds;      // deterministic mode: (2) A, largest |grad_output| and |weight|, or |largest logit|
   Level levels[kMostLevels];
   Tiling tiling;
 };

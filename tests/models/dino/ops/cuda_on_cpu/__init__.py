@@ -88,7 +88,8 @@ def run(
     grad_attention = Room(attention.shape, attention.dtype)
     # Shares memory with the result where the types agree, as the binding does.
     kept = grad_attention if attention.dtype == working else Room(attention.shape, working)
-    bounds = torch.stack([x.abs().max().to(working) for x in (grad_output, attention)])
+    bounded = attention if reference is None else attention.amax(-1)  # as the binding has it
+    bounds = torch.stack([x.abs().max().to(working) for x in (grad_output, bounded)])
     sums = torch.zeros(value.shape, dtype=torch.int64)
     tensors = [value, positions, attention, reference, mask, output.tensor, grad_output, grad_value.tensor]
     tensors += [grad_positions.tensor, grad_attention.tensor, kept.tensor, bounds, sums]

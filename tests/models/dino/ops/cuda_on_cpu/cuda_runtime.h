@@ -34,7 +34,6 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
 typedef struct CUstream_st* cudaStream_t;
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 
 namespace emulator {
 
@@ -44,6 +43,8 @@ enum class Barrier { kNone, kBlock, kWarp, kShuffle };
 void run(unsigned blocks, unsigned threads, const std::function<void()>& body);
 // Waits for the other threads of the block or the warp.
 void wait(Barrier barrier);
+// What the next launch answers instead of running; what cudaGetLastError tells and forgets.
+extern cudaError_t refusal, last_error;
 // 8 bytes per thread of the block, for shuffles.
 uint64_t& mailbox(unsigned thread);
 
@@ -66,8 +67,11 @@ T shuffle(T x, unsigned from, bool in_warp) {
 
 }  // namespace emulator
 
+inline cudaError_t cudaGetLastError() { return std::exchange(emulator::last_error, cudaSuccess); }
+
 template <typename... P>
 cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, void** arguments, size_t, cudaStream_t) {
+  if (emulator::refusal != cudaSuccess) return emulator::last_error = std::exchange(emulator::refusal, cudaSuccess);
   emulator::run(grid.x, block.x, [&] { emulator::call(kernel, arguments, std::index_sequence_for<P...>()); });
   return cudaSuccess;
 }

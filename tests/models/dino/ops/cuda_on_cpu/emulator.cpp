@@ -11,6 +11,9 @@
 dim3 threadIdx(0, 0, 0), blockIdx(0, 0, 0), blockDim, gridDim;
 
 namespace emulator {
+
+cudaError_t refusal = cudaSuccess, last_error = cudaSuccess;
+
 namespace {
 
 constexpr size_t kStack = 256 * 1024;
@@ -122,6 +125,9 @@ using namespace msda;
 
 // From so many numbers in a picture on, indices take 64 bits.
 extern "C" void set_numbers_for_64_bits(int64_t count) { numbers_for_64_bits = count; }
+
+extern "C" void refuse_next_launch() { emulator::refusal = cudaErrorInvalidConfiguration; }
+extern "C" int take_last_error() { return cudaGetLastError(); }
 
 // sizes: B, S, Q, H, C, L, P. levels: height, width, start of each. pointers: value, positions, attention,
 // reference, mask, output, grad_output, grad_value, grad_positions, grad_attention, weight_gradients, bounds, sums.
