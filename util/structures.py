@@ -106,3 +106,12 @@ class Detections(_Movable):
 
     def __len__(self) -> int:
         return int(self.scores.shape[0])
+
+
+def places_of_boxes(counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Picture of each box of a batch, and its number in there: box counts [2, 1] -> 0 0 1 and 0 1 0.
+
+    Filled on the device: a tensor made of a list would be a copy that waits for the GPU.
+    """
+    picture = [torch.full((count,), i, device=device) for i, count in enumerate(counts)]
+    return torch.cat(picture), torch.cat([torch.arange(count, device=device) for count in counts])

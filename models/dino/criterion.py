@@ -14,7 +14,7 @@ from models.dino.losses import focal_loss_sum, giou_loss_sum, l1_loss_sum
 from models.dino.matcher import HungarianMatcher, Matches
 from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
 from util import distributed
-from util.structures import Target
+from util.structures import Target, places_of_boxes
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Criterion(nn.Module):
 
     def normaliser(self, pairs: int, like: Tensor) -> Tensor:
         """Matched pairs of the last layer, mean over ranks, at least 1."""
-        return distributed.all_reduce_mean(like.new_tensor(float(pairs))).clamp(min=1)
+        return distributed.all_reduce_mean(like.new_full((), float(pairs))).clamp(min=1)
 
     def group_losses(self, group: Group, targets: Sequence[Target], semantic) -> dict[str, Tensor]:
         """All losses of one group, normalised, by name without suffix."""
@@ -166,10 +166,8 @@ def denoising_matches(targets: Sequence[Target], layout: DenoisingLayout) -> Mat
     has box 2 in slots 0 and 4.
     """
     device = targets[0].labels.device
-    counts = torch.tensor([len(t) for t in targets], device=device)
-    picture = torch.repeat_interleave(torch.arange(len(targets), device=device), counts)
+    picture, within = places_of_boxes([len(t) for t in targets], device)
     target = torch.arange(len(picture), device=device)
-    within = target - (counts.cumsum(0) - counts)[picture]
     block = torch.arange(layout.groups, device=device).repeat_interleave(len(picture)) * 2 * layout.width
     repeat = layout.groups
     return Matches(picture.repeat(repeat), within.repeat(repeat) + block, target.repeat(repeat))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.dino.layers import inverse_sigmoid
 from models.dino.output import DenoisingLayout
 from util.boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
-from util.structures import Target
+from util.structures import Target, places_of_boxes
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,7 @@ def slots_of_copies(
     negatives). Picture 0 fills them all, picture 1 the even ones: the first copy of the three boxes goes to
     pictures 0 0 1, slots 0 1 0, the second to slots 2 3 2, and so on.
     """
-    counts_tensor = torch.tensor(counts, device=device)
-    picture = torch.repeat_interleave(torch.arange(len(counts), device=device), counts_tensor)
-    first = counts_tensor.cumsum(0) - counts_tensor
-    within = torch.arange(len(picture), device=device) - first[picture]
+    picture, within = places_of_boxes(counts, device)
     copies = 2 * layout.groups
     block = torch.arange(copies, device=device).repeat_interleave(len(picture)) * layout.width
     return picture.repeat(copies), within.repeat(copies) + block

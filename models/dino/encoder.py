@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from models.dino.layers import FeedForward
 from models.dino.ops import MSDeformAttn
 from models.dino.position import SinePosition
-from models.dino.pyramid import Pyramid, cell_centres, flatten_levels, level_masks, valid_ratio
+from models.dino.pyramid import Pyramid, cell_centres, flatten_levels, in_cells, level_masks, valid_ratio
 
 
 class EncoderLayer(nn.Module):
@@ -81,9 +81,8 @@ def encoder_references(pyramid: Pyramid) -> Tensor:
     """Each token's own place on every level: (B, S, L, 2) x, y in 0..1 of the padded levels."""
     ratios = pyramid.valid_ratios
     places = []
-    for level, (centres, (height, width)) in enumerate(
+    for level, (centres, size) in enumerate(
         zip(cell_centres(pyramid.shapes, ratios.device, ratios.dtype), pyramid.shapes, strict=True)
     ):
-        size = ratios.new_tensor((width, height))
-        places.append(centres[None] / (ratios[:, None, level] * size))
+        places.append(centres[None] / in_cells(ratios[:, level], size))
     return torch.cat(places, dim=1)[:, :, None] * ratios[:, None]

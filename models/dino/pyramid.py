@@ -45,6 +45,15 @@ def valid_ratio(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.stack((valid[:, 0, :].sum(1) / width, valid[:, :, 0].sum(1) / height), dim=-1)
 
 
+def in_cells(shares: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 2) shares x, y of a level of `size` (height, width) -> (B, 1, 2) x, y in its cells.
+
+    The sizes stay numbers of Python: a tensor made of them would be a copy that waits for the GPU.
+    """
+    x, y = shares[:, None].unbind(-1)
+    return torch.stack((x * size[1], y * size[0]), dim=-1)
+
+
 def cell_centres(shapes, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
     """Centres of each level's cells, in cells: [(h * w, 2) x, y, ...]; the first is (0.5, 0.5)."""
     centres = []

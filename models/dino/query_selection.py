@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.dino.layers import MLP
 from models.dino.output import LayerOutput
-from models.dino.pyramid import Pyramid, cell_centres
+from models.dino.pyramid import Pyramid, cell_centres, in_cells
 
 # Tokens scored at a time; bounds the (tokens, classes) table that ranking needs.
 CHUNK = 8192
@@ -74,12 +74,11 @@ def proposal_anchors(memory: Pyramid) -> tuple[Tensor, Tensor]:
     """
     ratios = memory.valid_ratios
     boxes = []
-    for level, (centres, (height, width)) in enumerate(
+    for level, (centres, size) in enumerate(
         zip(cell_centres(memory.shapes, ratios.device, ratios.dtype), memory.shapes, strict=True)
     ):
         # Counts of valid cells in this level, from the ratios that the mask gave.
-        valid = (ratios[:, None, level] * ratios.new_tensor((width, height))).round()
-        places = centres[None] / valid
+        places = centres[None] / in_cells(ratios[:, level], size).round()
         boxes.append(torch.cat((places, torch.full_like(places, 0.05 * 2.0**level)), dim=-1))
     proposals = torch.cat(boxes, dim=1)
     usable = ((proposals > 0.01) & (proposals < 0.99)).all(-1) & ~memory.mask

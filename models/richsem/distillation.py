@@ -59,7 +59,7 @@ class DistillationLoss:
             batch, queries, width = embedding.shape
             picture = torch.arange(batch, device=embedding.device).repeat_interleave(queries)
             teacher = semantic.at(group.layer.references.flatten(0, 1), picture)
-            count = group.normaliser.new_tensor(float(max(batch * queries, 1)))
+            count = group.normaliser.new_full((), float(max(batch * queries, 1)))
             return embedding.reshape(-1, width), teacher, count
         student = embedding[matches.picture, matches.query]
         if self.objective == "gt":

@@ -17,7 +17,7 @@ from models.richsem.attention_pool import attention_pool
 from util.boxes import box_cxcywh_to_xyxy
 from util.errors import UserError
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
-from util.structures import PaddedImages, Target
+from util.structures import PaddedImages, Target, places_of_boxes
 
 
 class SemanticTargets:
@@ -32,8 +32,7 @@ class SemanticTargets:
     @cached_property
     def ground_truth(self) -> Tensor:
         """(N, E) unit vectors of all ground-truth boxes of the batch, in order."""
-        counts = torch.tensor([len(t) for t in self._targets], device=self._features.device)
-        picture = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        picture, _ = places_of_boxes([len(t) for t in self._targets], self._features.device)
         return self.at(torch.cat([t.boxes_cxcywh for t in self._targets]), picture)
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
-from util.structures import Detections, PaddedImages, Target
+from util.structures import Detections, PaddedImages, Target, places_of_boxes
 
 
 def target(count: int = 2) -> Target:
@@ -83,3 +83,11 @@ def test_lengths_count_boxes():
 def test_frozen():
     with pytest.raises(FrozenInstanceError):
         target().image_id = 3
+
+
+def test_places_of_boxes_pass_over_pictures_without_boxes():
+    picture, within = places_of_boxes([2, 0, 1], torch.device("cpu"))
+    assert picture.tolist() == [0, 0, 2]
+    assert within.tolist() == [0, 1, 0]
+    assert picture.dtype == within.dtype == torch.int64
+    assert [len(x) for x in places_of_boxes([0], torch.device("cpu"))] == [0, 0]

@@ -96,7 +96,8 @@ def _from_pixels(grad_pixels, shapes, offsets, reference_points):
     Reference points rarely have a gradient (a detector detaches them between layers), so the kernels do not
     make it: heads would have to add into the same numbers.
     """
-    height_width = reference_points.new_tensor(shapes).view(-1, 2)
+    # Filled on the device: a tensor made of a list would be a copy that waits for the GPU.
+    height_width = torch.cat([reference_points.new_full((1,), size) for size in shapes]).view(-1, 2)
     sizes = height_width.flip(-1)  # (L, 2), width first as x is
     grad_points = grad_pixels.sum((2, 4)) * sizes
     if reference_points.shape[-1] == 2:
