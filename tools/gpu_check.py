@@ -27,6 +27,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.protocol import Row, machine, table, versions
+from models.dino.ops import compiler
 
 ROOT = Path(__file__).resolve().parents[1]
 # Seconds for everything; what is left when the last step begins is what it gets.
@@ -59,8 +60,6 @@ def steps(device: str, work: Path, *, small: bool) -> list[Step]:
     pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     kind = "gpu" if device == "cuda" else "not gpu"
     required = {"RICHSEM_OPS": "required"}
-    sanitizer = shutil.which("compute-sanitizer")
-    memcheck = [sanitizer or "compute-sanitizer", "--error-exitcode", "9", "--tool", "memcheck"]
     quick = ["tests/models/dino/ops/test_module.py"]
     benchmark = [python, "benchmarks/ms_deform_attn.py", "--device", device]
     benchmark += ["--json", str(work / "benchmark.json")]
@@ -78,13 +77,42 @@ def steps(device: str, work: Path, *, small: bool) -> list[Step]:
         Step("benchmark", benchmark, 150, required),
         Step("data", [python, "tools/make_mini_lvis.py", "--output", str(work / "data"), *pictures], 60),
         Step("training", training, 90, required),
+        *sanitizer_steps(device, [*pytest, "-m", "gpu", "tests/models/dino/ops/test_gpu.py"], required),
+    ]
+
+
+def find_sanitizer() -> str | None:
+    """compute-sanitizer on the PATH, or beside the nvcc that builds the kernels."""
+    found = shutil.which("compute-sanitizer")
+    if found:
+        return found
+    try:
+        return shutil.which("compute-sanitizer", path=str(compiler.find_nvcc().parent))
+    except compiler.BuildError:
+        return None
+
+
+def sanitizer_steps(device: str, pytest: list[str], required: dict[str, str]) -> list[Step]:
+    """memcheck on nearly all that `pytest` runs; racecheck and synccheck, which are slower, on a few."""
+    sanitizer = find_sanitizer()
+    why_not = "" if sanitizer and device == "cuda" else "no compute-sanitizer or no GPU"
+    # Every tensor an allocation of its own, so that no access beside it falls into another. A graph cannot be
+    # captured then: allocating is forbidden meanwhile.
+    memcheck = {**required, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    few = "against_float64 and float32 and (encoder or masked)"
+    return [
         Step(
-            "sanitizer",
-            [*memcheck, *pytest, "-m", "gpu", "tests/models/dino/ops/test_gpu.py"],
-            150,
-            {**required, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
-            "" if sanitizer and device == "cuda" else "no compute-sanitizer or no GPU",
-        ),
+            tool,
+            [sanitizer or "compute-sanitizer", "--error-exitcode", "9", "--tool", tool, *pytest, "-k", cases],
+            limit,
+            environment,
+            why_not,
+        )
+        for tool, cases, limit, environment in (
+            ("memcheck", "not in_a_graph", 150, memcheck),
+            ("racecheck", few, 60, required),
+            ("synccheck", few, 60, required),
+        )
     ]
 
 

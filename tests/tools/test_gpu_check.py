@@ -1,12 +1,16 @@
 """scripts/gpu_check.sh where there is no GPU: its answer, and a walk through its steps."""
 
 import json
+import subprocess
 import sys
 
 import pytest
 import torch
 
+from models.dino.ops import compiler
 from tools import gpu_check
+
+TOOLS = ["memcheck", "racecheck", "synccheck"]
 
 
 def test_without_a_gpu_one_line_says_so(monkeypatch, capsys):
@@ -19,12 +23,35 @@ def test_without_a_gpu_one_line_says_so(monkeypatch, capsys):
 
 def test_steps_for_a_gpu_ask_for_cuda_and_stay_below_nine_minutes(tmp_path):
     steps = {step.name: step for step in gpu_check.steps("cuda", tmp_path, small=False)}
-    assert list(steps) == ["build", "tests", "benchmark", "data", "training", "sanitizer"]
+    assert list(steps) == ["build", "tests", "benchmark", "data", "training", *TOOLS]
     for name in ("benchmark", "training"):
         command = steps[name].command
         assert command[command.index("--device") + 1] == "cuda"
     assert steps["tests"].command[-2:] == ["gpu", "tests"]
     assert gpu_check.TOTAL < 9 * 60
+
+
+def test_sanitizer_beside_nvcc_runs_tests_that_exist(tmp_path, monkeypatch):
+    sanitizer = tmp_path / "compute-sanitizer"
+    sanitizer.touch(mode=0o755)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(compiler, "find_nvcc", lambda: tmp_path / "nvcc")
+    steps = {step.name: step for step in gpu_check.steps("cuda", tmp_path, small=False)}
+    for tool in TOOLS:
+        assert steps[tool].command[0] == str(sanitizer)
+        assert steps[tool].command[4] == tool
+        assert not steps[tool].why_not
+    assert steps["synccheck"].command[5:] == steps["racecheck"].command[5:]
+    counts = {}
+    for tool in TOOLS[:2]:
+        command = steps[tool].command
+        listing = [*command[command.index(sys.executable) :], "--collect-only", "-v"]
+        listed = subprocess.run(
+            listing, cwd=gpu_check.ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        assert "in_a_graph" not in listed
+        counts[tool] = listed.count("test_against_float64")
+    assert counts["memcheck"] > counts["racecheck"] == 4
 
 
 def test_a_failing_and_a_slow_step_are_reported(tmp_path):
