@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.lvis_files import TRAIN, write_lvis
 from benchmarks.protocol import (
     MEMORY,
+    ONLY_REPORTED,
     TIME,
     Measured,
     Row,
@@ -213,7 +214,7 @@ def _bytes(measured: list[Measured]) -> float:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Generates the file, measures, reports."""
-    parser = argument_parser(__doc__)
+    parser = argument_parser(__doc__, device=ONLY_REPORTED, threads=False)
     parser.add_argument("--pictures", type=int, default=TRAIN.pictures, help="default: LVIS train's")
     parser.add_argument("--boxes", type=int, default=TRAIN.boxes)
     parser.add_argument("--repeats", type=int, default=3)
@@ -233,7 +234,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             rows.append(measure_worker(path, args.boxes))
         size = path.stat().st_size
     notes = {"pictures": args.pictures, "boxes": args.boxes, "json_bytes": size, "repeats": args.repeats}
-    return report(rows, packages=("numpy", "lvis", "safetensors"), json_path=args.json, notes=notes)
+    packages = ("numpy", "lvis", "safetensors")
+    return report(rows, device=args.device, packages=packages, json_path=args.json, notes=notes)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks import pictures, pil_pipeline
-from benchmarks.protocol import TIME, Row, argument_parser, interleaved, report, wanted
+from benchmarks.protocol import ONLY_REPORTED, TIME, Row, argument_parser, interleaved, report, wanted
 from config.schema import Config
 from datasets.annotation_json import read_annotations
 from datasets.class_folders import read_class_folders
@@ -182,7 +182,7 @@ def compared(case: str, data: LvisDetection | ImageLevel, resizes: int, batches:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argument_parser(__doc__)
+    parser = argument_parser(__doc__, device=ONLY_REPORTED)
     parser.add_argument("--quick", action="store_true", help="few and small: does it run at all")
     options = parser.parse_args(arguments)
     scale = QUICK if options.quick else Scale()

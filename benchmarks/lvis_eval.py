@@ -26,7 +26,17 @@ import torch
 
 from benchmarks.lvis_files import VAL, write_lvis
 from benchmarks.lvis_predictions import draw_predictions
-from benchmarks.protocol import MEMORY, TIME, Measured, Row, argument_parser, in_own_process, report, wanted
+from benchmarks.protocol import (
+    MEMORY,
+    ONLY_REPORTED,
+    TIME,
+    Measured,
+    Row,
+    argument_parser,
+    in_own_process,
+    report,
+    wanted,
+)
 from datasets.annotation_json import read_annotations
 from datasets.lvis_metrics import evaluate_lvis
 from datasets.lvis_reference import lvis_package
@@ -144,7 +154,7 @@ def compared(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argument_parser(__doc__)
+    parser = argument_parser(__doc__, device=ONLY_REPORTED)
     parser.add_argument("--quick", action="store_true", help="few pictures, once: does it run at all")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each (default: 3)")
     options = parser.parse_args(arguments)

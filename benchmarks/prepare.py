@@ -39,7 +39,7 @@ SIDE = 64
 
 
 def main() -> None:
-    parser = argument_parser(__doc__)
+    parser = argument_parser(__doc__, device=None, threads=False)
     parser.add_argument("--pictures", type=int, default=100_000)
     parser.add_argument("--reads", type=int, default=20_000, help="pictures that are read back from the tars")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -114,9 +114,7 @@ def start(folder: Path, workers: int) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "tools/create_imagenet_lvis.py"), str(folder / "images")]
     command += ["--workers", str(workers)]
     # A session of its own: a kill reaches its workers too, as when the machine goes down.
-    return subprocess.Popen(
-        [*command, "--workers", str(workers)], stdout=subprocess.PIPE, start_new_session=True
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
 
 
 def watched(process: subprocess.Popen) -> int:

@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 import torch
 
 TIME, MEMORY = "time", "memory"
+# What --device says of itself in benchmarks of work that is the CPU's wherever the model runs.
+ONLY_REPORTED = "all is measured on the CPU; cuda also names the GPU in the report"
 _UNITS = {TIME: (1e3, "ms"), MEMORY: (1 / 2**20, "MiB")}
 
 
@@ -56,17 +58,24 @@ class Row:
         return self.reference / self.candidate
 
 
-def argument_parser(description: str) -> argparse.ArgumentParser:
-    """The flags that all benchmarks share: --device, --json, --only, --threads."""
+def argument_parser(
+    description: str, *, device: str | None = "where it is measured", threads: bool = True
+) -> argparse.ArgumentParser:
+    """The flags that benchmarks share: --json and --only; --device and --threads where they change something.
+
+    device: what --device does, None for none.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    if device:
+        parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=device)
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the report to this file")
     parser.add_argument(
         "--only", action="append", default=[], metavar="PATTERN", help="cases to run, such as 'encoder/*'"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    if threads:
+        parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
     return parser
 
 
