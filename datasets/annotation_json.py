@@ -74,7 +74,10 @@ def _assemble(
     if any(c.image_count is None for c in categories):
         pictures = np.repeat(np.arange(len(ids)), np.diff(box_columns["box_offsets"]))
         counts = count_pictures(box_columns["category_index"], pictures, len(categories))
-        categories = tuple(replace(c, image_count=int(n)) for c, n in zip(categories, counts, strict=True))
+        categories = tuple(
+            replace(c, image_count=int(n)) if c.image_count is None else c
+            for c, n in zip(categories, counts, strict=True)
+        )
     negatives, not_exhaustive, positives = (
         _id_lists(images, key, order, image_ids, category_ids) for key in ID_LISTS
     )
@@ -106,7 +109,8 @@ def _categories(entries: Rows) -> tuple[Category, ...]:
 def _refuse_repeated_pictures(image_ids: np.ndarray) -> None:
     values, counts = np.unique(image_ids, return_counts=True)
     if len(values) < len(image_ids):
-        raise UserError(f"picture id {values[counts > 1][0]} is listed {counts.max()} times")
+        first = np.argmax(counts > 1)
+        raise UserError(f"picture id {values[first]} is listed {counts[first]} times")
 
 
 def _box_columns(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from datasets.json_file import is_text
 from util.errors import UserError
 
 Rows = Sequence[Mapping[str, Any]]
 ID_LISTS = ("neg_category_ids", "not_exhaustive_category_ids", "pos_category_ids")
 _INT64 = range(-(2**63), 2**63)
+# JSON's true and false are integers to Python and to numpy, and numpy reads numbers from texts.
+_NUMBERS = {int, float}
 
 
 def objects(key: str, value: Any) -> Rows:
@@ -105,7 +109,7 @@ class ImageRows:
         self.file_names += [_file_name(row) for row in rows]
         self.federated = self.federated or any("neg_category_ids" in row for row in rows)
         for key in ID_LISTS:
-            lists = [row.get(key) or () for row in rows]
+            lists = _lists(rows, key)
             owners = np.repeat(np.arange(first, first + len(rows)), [len(ids) for ids in lists])
             self._parts.append(**{key: _listed_ids(rows, lists, key), f"{key}.rows": owners})
 
@@ -124,6 +128,15 @@ def _integers(rows: Rows, key: str, what: str, first: int) -> np.ndarray:
     return _int64([row.get(key) for row in rows], fault)
 
 
+def _lists(rows: Rows, key: str) -> list[Sequence]:
+    """`row[key]` of each row, empty where there is none."""
+    lists = [() if (ids := row.get(key)) is None else ids for row in rows]
+    if not _kinds(lists) <= {list, tuple}:
+        row = next(r for r, ids in zip(rows, lists, strict=True) if not isinstance(ids, list | tuple))
+        raise UserError(f"picture id {row['id']}: its `{key}` is {row[key]!r:.60}, not a list")
+    return lists
+
+
 def _listed_ids(rows: Rows, lists: Sequence[Sequence], key: str) -> np.ndarray:
     """(V,) int64: the lists' ids in one row."""
 
@@ -136,63 +149,81 @@ def _listed_ids(rows: Rows, lists: Sequence[Sequence], key: str) -> np.ndarray:
 
 
 def _int64(values: list, fault: Callable[[int, Any], str]) -> np.ndarray:
-    if not values:
-        return np.zeros(0, np.int64)
-    try:
-        column = np.array(values)
-    except ValueError:
-        column = np.zeros(0)
-    if column.dtype.kind == "i" and column.ndim == 1:
-        return column.astype(np.int64, copy=False)
+    if _kinds(values) <= {int}:
+        try:
+            return np.array(values, np.int64)
+        except OverflowError:  # named below
+            pass
     wrong = (i for i, v in enumerate(values) if type(v) is not int or v not in _INT64)
     position = next(wrong)
     raise UserError(fault(position, values[position]))
 
 
+def _kinds(values: Iterable) -> set[type]:
+    return set(map(type, values))
+
+
 def _boxes(rows: Rows) -> np.ndarray:
     """(len, 4) float64 xywh."""
+    boxes = [row.get("bbox") for row in rows]
+    if _kinds(boxes) <= {list, tuple} and set(map(len, boxes)) <= {4}:
+        numbers = list(chain.from_iterable(boxes))
+        if _kinds(numbers) <= _NUMBERS:
+            column = _float64(numbers)
+            if column is not None and np.isfinite(column).all():
+                return column.reshape(-1, 4)
+    wrong = next(row for row in rows if not _is_box(row.get("bbox")))
+    raise UserError(
+        f"annotation {wrong.get('id')}: bbox {wrong.get('bbox')!r:.80} is not [x, y, width, height]"
+    )
+
+
+def _is_box(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 4 or not _kinds(value) <= _NUMBERS:
+        return False
+    return (column := _float64(list(value))) is not None and all(map(math.isfinite, column))
+
+
+def _float64(values: list) -> np.ndarray | None:
+    """None where an integer is beyond all floats."""
     try:
-        return np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(len(rows), 4)
-    except (KeyError, TypeError, ValueError):
-        for row in rows:
-            box = row.get("bbox")
-            numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
-            if not numbers:
-                raise UserError(
-                    f"annotation {row.get('id')}: bbox {box!r} is not [x, y, width, height]"
-                ) from None
-        raise
+        return np.array(values, np.float64)
+    except OverflowError:
+        return None
 
 
 def _areas(rows: Rows) -> np.ndarray:
-    try:
-        return np.array([row.get("area") for row in rows], dtype=np.float64)
-    except (TypeError, ValueError):
-        numbers = (int, float, type(None))
-        wrong = next(row for row in rows if not isinstance(row.get("area"), numbers))
-        raise UserError(
-            f"annotation {wrong.get('id')}: its `area` is {wrong['area']!r}, not a number"
-        ) from None
+    """(len,) float64, NaN where there is none."""
+    areas, known = [row.get("area") for row in rows], _NUMBERS | {type(None)}
+    if _kinds(areas) <= known and (column := _float64(areas)) is not None:
+        return column
+    wrong = next(r for r in rows if type(r.get("area")) not in known or _float64([r.get("area")]) is None)
+    raise UserError(f"annotation {wrong.get('id')}: its `area` is {wrong['area']!r:.60}, not a number")
 
 
 def _sizes(rows: Rows) -> np.ndarray:
     sizes = [(row.get("height") or 0, row.get("width") or 0) for row in rows]
-    try:
-        return np.array(sizes, np.int32).reshape(-1, 2)
-    except (OverflowError, TypeError, ValueError):
-        wrong = next(i for i, size in enumerate(sizes) if not all(_is_pixels(v) for v in size))
-        raise UserError(
-            f"picture id {rows[wrong].get('id')}: height {sizes[wrong][0]!r} and width {sizes[wrong][1]!r} "
-            "are not numbers of pixels"
-        ) from None
+    if _kinds(chain.from_iterable(sizes)) <= _NUMBERS:
+        try:
+            return np.array(sizes, np.int32).reshape(-1, 2)
+        except (OverflowError, ValueError):  # named below
+            pass
+    wrong = next(i for i, size in enumerate(sizes) if not all(_is_pixels(v) for v in size))
+    raise UserError(
+        f"picture id {rows[wrong].get('id')}: height {sizes[wrong][0]!r:.40} and "
+        f"width {sizes[wrong][1]!r:.40} are not numbers of pixels"
+    )
 
 
 def _is_pixels(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < 2**31
+    return type(value) in _NUMBERS and abs(value) < 2**31
 
 
 def _file_name(image: Mapping[str, Any]) -> str:
-    name = image.get("file_name") or "/".join((image.get("coco_url") or "").split("/")[-2:])
-    if not name:
+    key = "file_name" if image.get("file_name") else "coco_url"
+    value = image.get(key)
+    if not value:
         raise UserError(f"picture id {image['id']} has neither `file_name` nor `coco_url`")
-    return name
+    if not is_text(value):
+        raise UserError(f"picture id {image['id']}: its `{key}` is {value!r:.60}, not a text")
+    return value if key == "file_name" else "/".join(value.split("/")[-2:])

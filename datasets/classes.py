@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datasets.json_file import is_text
 from util.errors import UserError, nearest
 from util.logging import get_logger
 
 FREQUENCIES = ("r", "c", "f")
+_INT64 = range(-(2**63), 2**63)
 
 # `num_classes` of the release's configs (largest LVIS v1 id + 1). Configs made from them carry it to other
 # data.
@@ -36,11 +38,14 @@ class Category:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Category:
         """From one dict of the JSON. Raises UserError where id or name are missing or of the wrong kind."""
+        if not isinstance(entry, Mapping):
+            raise UserError(f"category {entry!r:.60} is not an object with id and name")
         identity, name = entry.get("id"), entry.get("name")
-        if not isinstance(identity, int) or isinstance(identity, bool):
-            raise UserError(f"category {name!r}: its id {identity!r} is not an integer")
-        if not isinstance(name, str) or not name:
-            raise UserError(f"category id {identity}: its name {name!r} is not a text")
+        if not isinstance(identity, int) or isinstance(identity, bool) or identity not in _INT64:
+            raise UserError(f"category {name!r:.60}: its id {identity!r:.60} is not an integer")
+        if not is_text(name):
+            raise UserError(f"category id {identity}: its name {name!r:.60} is not a text")
+        _refuse_other_kinds(entry)
         frequency = entry.get("frequency") or ""
         if frequency and frequency not in FREQUENCIES:
             raise UserError(f"category {name!r}: frequency {frequency!r} is none of r, c, f")
@@ -52,6 +57,20 @@ class Category:
             frequency=frequency,
             image_count=entry.get("image_count"),
         )
+
+
+def _refuse_other_kinds(entry: Mapping[str, Any]) -> None:
+    synonyms, count = entry.get("synonyms") or [], entry.get("image_count")
+    wrong = None
+    if not isinstance(entry.get("synset") or "", str):
+        wrong = "synset", "a text"
+    elif not isinstance(synonyms, list | tuple) or not all(isinstance(s, str) for s in synonyms):
+        wrong = "synonyms", "a list of texts"
+    elif count is not None and type(count) is not int:
+        wrong = "image_count", "an integer"
+    if wrong:
+        key, kind = wrong
+        raise UserError(f"category {entry['name']!r}: its {key} {entry[key]!r:.60} is not {kind}")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any
 from util.errors import UserError, nearest
 
 _WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
+# What Python's parser refuses, in valid JSON too.
+TOO_DEEP, TOO_LONG = "is nested too deeply", "holds an integer of too many digits"
 _HALF_NUMBERS = ("-", ".", "e", "E", "e-", "e+", "E-", "E+")
 
 
@@ -27,11 +29,32 @@ def load_json(path: str | Path) -> Any:
         raise not_valid(path, error.lineno, error.colno, error.msg) from None
     except UnicodeDecodeError as error:
         raise not_text(path, error.reason, error.start) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except RecursionError:
+        raise UserError(f"{path}: {TOO_DEEP}") from None
+    except ValueError:
+        raise UserError(f"{path}: {TOO_LONG}") from None
+
+
+def is_text(value: Any) -> bool:
+    """Whether a JSON value is a text that files and names can hold: not empty, no half of a character."""
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require_file(path: Path) -> None:
     """Raises UserError where there is no such file, naming the nearest one beside it."""
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if not found:
         siblings = [p.name for p in path.parent.glob("*.json")] if path.parent.is_dir() else []
         kind = "is a folder, not a JSON file" if path.is_dir() else "no such file"
         raise UserError(f"{path}: {kind}.{nearest(path.name, siblings)}")

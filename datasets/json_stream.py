@@ -108,17 +108,20 @@ def _open(
     path: Path, block: int, shortened: Callable[[str], str] | None = None, opening: str = "{"
 ) -> Iterator[Window]:
     require_file(path)
-    with path.open("rb") as file:
-        window = Window(file, block, shortened)
-        try:
-            window.fill()
-            if window.token() in "[{" and window.token() != opening:
-                raise UserError(f"{path}: {_OTHERWISE[opening]}")
-            yield window
-            return
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            fault = window.fault(path, error)
-            known = shortened is None or isinstance(error, UnicodeDecodeError) or is_cut(error)
+    try:
+        with path.open("rb") as file:
+            window = Window(file, block, shortened)
+            try:
+                window.fill()
+                if window.token() in "[{" and window.token() != opening:
+                    raise UserError(f"{path}: {_OTHERWISE[opening]}")
+                yield window
+                return
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                fault = window.fault(path, error)
+                known = shortened is None or isinstance(error, UnicodeDecodeError) or is_cut(error)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if not known:
         # Places are those of the whole text.
         for _ in read_entries(path, block):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from datasets.json_file import ends_early, is_cut, not_text, not_valid
+from datasets.json_file import TOO_DEEP, TOO_LONG, ends_early, is_cut, not_text, not_valid
 from util.errors import UserError
 
 BLOCK = 8 * 2**20
@@ -105,6 +105,10 @@ class Window:
             except json.JSONDecodeError as error:
                 if not (is_cut(error) and self.fill()):
                     raise
+            except RecursionError:
+                raise json.JSONDecodeError(TOO_DEEP, self.text, self.at) from None
+            except ValueError:
+                raise json.JSONDecodeError(TOO_LONG, self.text, self.at) from None
             else:
                 # A number that reaches the window's end may go on behind it.
                 if self.text[end : end + 1] not in ("", ".", "e", "E") or not self.fill():
@@ -137,7 +141,7 @@ class Window:
             return None
         try:
             rows = json.loads(f"[{self.text[self.at : end]}]")
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # `value` says which one and where
             return None
         self.at = self.text.index(",", end) + 1
         return rows

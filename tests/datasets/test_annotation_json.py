@@ -1,10 +1,13 @@
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datasets.annotation_json import read_annotations
 from datasets.classes import ClassTable
+from datasets.json_file import load_json
 from tests.datasets import tiny
 from util.errors import UserError
 
@@ -156,6 +159,28 @@ def test_something_else_than_json(tmp_path):
             "picture id 2: its `neg_category_ids` holds '5', not an",
         ),
         (change("images", 1, height="tall"), "picture id 2: height 'tall' and width 80 are not numbers of"),
+        (change("annotations", 2, id=True), "annotation True: its `id` is True, not an integer"),
+        (
+            change("annotations", 2, bbox=["1", "2", "3", "4"]),
+            r"annotation 3: bbox \['1', '2', '3', '4'\] is",
+        ),
+        (
+            change("annotations", 2, bbox=[[1, 2], [3, 4]]),
+            r"annotation 3: bbox \[\[1, 2\], \[3, 4\]\] is not",
+        ),
+        (change("annotations", 2, bbox=[None, 2, 3, 4]), r"annotation 3: bbox \[None, 2, 3, 4\] is not"),
+        (change("annotations", 2, bbox=[10**400, 2, 3, 4]), "annotation 3: bbox .10000"),
+        (change("annotations", 2, area="320"), "annotation 3: its `area` is '320', not a number"),
+        (change("annotations", 2, area=10**400), "annotation 3: its `area` is 10000"),
+        (change("images", 1, neg_category_ids=5), "picture id 2: its `neg_category_ids` is 5, not a list"),
+        (change("images", 1, file_name=5), "picture id 2: its `file_name` is 5, not a text"),
+        (change("images", 1, coco_url=5), "picture id 2: its `coco_url` is 5, not a text"),
+        (change("images", 1, file_name="\ud800.jpg"), r"picture id 2: its `file_name` is '\\ud800.jpg', not"),
+        (change("images", 1, width="80"), "picture id 2: height 60 and width '80' are not numbers of"),
+        (change("categories", 1, id=2**70), "its id 1180591620717411303424 is not an integer"),
+        (change("categories", 1, name="\ud800"), r"category id 2: its name '\\ud800' is not a text"),
+        (change("categories", 1, synonyms=5), "its synonyms 5 is not a list of texts"),
+        (change("categories", 1, image_count="9"), "its image_count '9' is not an integer"),
         (lambda content: content["images"].insert(2, 7), "`images` holds 7, which is not an object"),
         (lambda content: content.update(annotations={"1": {}}), "`annotations` is not a list"),
         (lambda content: content.update(categories=None), "class list is empty"),
@@ -183,3 +208,35 @@ def test_class_names_that_look_alike_are_reported(tmp_path, content, caplog):
     content["categories"][1]["name"] = "Red square"
     assert ClassTable.from_categories(read(tmp_path, content).categories).names[1] == "Red square"
     assert "'red_square' and 'Red square' differ only in case" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("1" * 5000, "an integer of too many digits"), ("[" * 10**5 + "]" * 10**5, "nested too")],
+)
+def test_what_the_parser_refuses_is_named_with_its_place(tmp_path, content, value, message):
+    path = tmp_path / "lvis_v1_train.json"
+    path.write_text(re.sub(r'"area": [\d.]+', f'"area": {value}', json.dumps(content), count=1))
+    with pytest.raises(UserError, match=rf"train\.json: is not valid JSON \(line 1, column .*{message}"):
+        read_annotations(path)
+    with pytest.raises(UserError, match=message):
+        load_json(path)
+
+
+def test_counts_that_are_there_stay_where_another_class_lacks_its_own(tmp_path, content):
+    content["categories"][0]["image_count"] = 70
+    del content["categories"][1]["image_count"]
+    assert [c.image_count for c in read(tmp_path, content).categories[:2]] == [70, 2]
+
+
+def test_a_repeated_picture_is_named_with_its_own_count(tmp_path, content):
+    content["images"] += [content["images"][0], content["images"][1], content["images"][1]]
+    with pytest.raises(UserError, match="picture id 1 is listed 2 times"):
+        read(tmp_path, content)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs a file that cannot be read")
+def test_a_file_that_cannot_be_read_is_named():
+    for reader in (read_annotations, load_json):
+        with pytest.raises(UserError, match="/proc/self/mem: cannot be read"):
+            reader(Path("/proc/self/mem"))
