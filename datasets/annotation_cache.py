@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -37,6 +37,8 @@ VERSION = 1
 SMALLEST = 4 * 2**20
 # Coarsest clock of a file system in use, in seconds.
 _CLOCK_TICK = 2.0
+# Seconds after which waiting for another process is worth a line.
+_PATIENCE = 10.0
 
 
 def open_annotations(path: str | Path, smallest: int = SMALLEST) -> AnnotationStore:
@@ -163,9 +165,14 @@ def _write_note(note: Path, path: Path, stamp: _Stamp, digest: str) -> None:
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """One process at a time. It saves work only: files get their place whole, whoever writes them."""
-    held = FileLock(lock)
+    # A lock file that only exists would outlive its process.
+    held = FileLock(lock, fallback_to_soft=False)
     try:
-        held.acquire()
+        try:
+            held.acquire(timeout=_PATIENCE)
+        except Timeout:
+            get_logger().warning("%s: another process makes these columns; waiting for it", lock)
+            held.acquire()
     except (OSError, RuntimeError) as error:
         get_logger().warning("%s: cannot be locked (%s); processes may do the same work", lock, error)
         yield
@@ -177,11 +184,14 @@ def _alone(lock: Path) -> Iterator[None]:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file's content, some hundred megabytes a second or more."""
+    """SHA-256 of a file's content, some hundred megabytes a second or more. Raises UserError."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(2**22):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+from uuid import uuid4
 
 from util.errors import UserError
 
@@ -18,7 +19,8 @@ def placed_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     The folder is made. durable: waits until the file is on the disk, for those that must survive a loss of
     power. Raises OSError where the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Process numbers repeat among machines and containers that share a folder.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from benchmarks.lvis_files import write_lvis
 from datasets import annotation_cache
 from datasets.annotation_cache import open_annotations
 from datasets.annotation_json import read_annotations
 from util.errors import UserError
+from util.logging import get_logger
 
 
 @pytest.fixture
@@ -230,3 +232,36 @@ def test_a_process_killed_while_writing_leaves_nothing_that_counts(path, folder,
     monkeypatch.setenv("RICHSEM_CACHE", str(folder.parent))
     same(opened(path), read_annotations(path))
     assert not list(folder.glob(".*.tmp"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs a file that cannot be read")
+def test_an_unreadable_file_is_an_error_that_does_not_blame_the_cache(folder, caplog):
+    with pytest.raises(UserError, match="/proc/self/mem: cannot be read"):
+        opened(Path("/proc/self/mem"))
+    assert "cannot be kept" not in caplog.text
+
+
+def test_who_waits_for_another_process_says_so(path, folder, caplog, monkeypatch):
+    monkeypatch.setattr(annotation_cache, "_PATIENCE", 0.01)
+    folder.mkdir(parents=True)
+    entry = folder / f"{annotation_cache.digest_of(path)}-v{annotation_cache.VERSION}.lock"
+    other = FileLock(entry)
+    other.acquire()
+    warn = get_logger().warning
+
+    def release(*arguments):
+        warn(*arguments)
+        other.release()
+
+    monkeypatch.setattr(get_logger(), "warning", release)
+    same(opened(path), read_annotations(path))
+    assert "another process makes these columns; waiting for it" in caplog.text
+
+
+def test_a_file_system_without_locks_gets_no_lock_file_that_outlives_its_process(path, folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        annotation_cache, "FileLock", lambda lock, **how: asked.append(how) or FileLock(lock, **how)
+    )
+    opened(path)
+    assert asked == [{"fallback_to_soft": False}]
