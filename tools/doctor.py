@@ -97,6 +97,15 @@ class Examination:
         self.findings += looked.findings(Severity.WARNING)
         return counts.pictures, looked
 
+    def plot(self, categories: tuple[Category, ...], boxed: Counter, labelled: Counter) -> None:
+        """Draws the histogram; that it cannot be written is a finding like others."""
+        try:
+            self.args.plot.parent.mkdir(parents=True, exist_ok=True)
+            plot_tail(self.args.plot, categories, boxed, labelled)
+        except (OSError, ValueError) as error:
+            what = f"{self.args.plot}: the plot cannot be written ({error})"
+            self.findings.append(Finding(Severity.WARNING, "plot", what, "give --plot a PNG's place"))
+
 
 def examine(args: argparse.Namespace) -> list[Finding]:
     """All findings, worst first; draws the histogram where there are classes."""
@@ -109,7 +118,7 @@ def examine(args: argparse.Namespace) -> list[Finding]:
         categories = tuple(Category.from_json(c) for c in train.categories) if train else ()
     if categories:
         labelled, level_seen = examination.image_level(categories)
-        plot_tail(args.plot, categories, train.pictures_by_class(), labelled)
+        examination.plot(categories, train.pictures_by_class(), labelled)
         pairs = [(seen, val_seen) for seen in (train_seen, level_seen) if seen and val_seen]
         for seen, against in pairs:
             examination.findings += check_both(seen, against)

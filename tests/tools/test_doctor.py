@@ -12,6 +12,7 @@ from PIL import Image
 from tests.datasets import tiny
 from tests.datasets.test_yolo import write_yolo
 from tests.fixtures import require_fixture
+from tools.data_doctor import pictures
 from tools.doctor import main
 
 
@@ -55,6 +56,14 @@ ANNOTATIONS = [
     (lambda c: c["images"].append(c["images"][0]), 2, "1 picture ids are listed more than once"),
     (lambda c: c["images"].append(c["images"][0] | {"id": 77}), 1, "1 pictures are listed more than once"),
     (lambda c: c["images"][0].update(id="1"), 2, "1 entries are not as they should be"),
+    (lambda c: c["images"][0].update(id=2**64), 2, "1 entries are not as they should be"),
+    (lambda c: c["images"][0].update(height=float("inf")), 2, "1 entries are not as they should be"),
+    (lambda c: c["images"][0].update(file_name=5), 2, "1 entries are not as they should be"),
+    (lambda c: c["annotations"][0].update(image_id=2**64), 2, "1 entries are not as they should be"),
+    (lambda c: c["annotations"][0].update(bbox=[10**400, 2, 3, 4]), 2, "1 entries are not as they should be"),
+    (lambda c: c.update(categories=["cat"]), 2, "1 entries are not as they should be"),
+    (lambda c: c["categories"].append({"id": [9], "name": "pink"}), 2, "1 entries are not as they should be"),
+    (lambda c: c["categories"].append({"id": 9, "name": ["pink"]}), 2, "1 entries are not as they should be"),
     (lambda c: c["annotations"][0].update(category_id="1"), 2, "1 entries are not as they should be"),
     (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), 2, "1 entries are not as they should be"),
     (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), 2, "1 entries are not as they"),
@@ -196,3 +205,27 @@ def test_real_groceries(tmp_path):
     (finding,) = [f for f in json.loads(out.read_text()) if f["severity"] != "note"]
     assert "70 pictures are listed under several ids" in finding["what"]
     assert finding["remedy"] == "list every picture once"
+
+
+def test_a_plot_that_cannot_be_written_does_not_lose_the_findings(data):
+    status, findings = diagnose(data, "--plot", str(data.parent / "new" / "folder" / "tail.png"))
+    assert status == 0 and (data.parent / "new" / "folder" / "tail.png").is_file()
+    (data.parent / "file").write_text("no folder")
+    status, findings = diagnose(data, "--plot", str(data.parent / "file" / "tail.png"))
+    assert status == 1 and any(
+        w == "plot" and "tail.png: the plot cannot be written" in t for _, w, t, _ in findings
+    )
+
+
+def test_pictures_are_handed_to_the_threads_in_blocks(data, monkeypatch):
+    waiting = []
+
+    class Pool(pictures.ThreadPoolExecutor):
+        def map(self, work, items):
+            waiting.append(len(list(items)))
+            return super().map(work, items)
+
+    monkeypatch.setattr(pictures, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(pictures, "_BLOCK", 2)
+    assert diagnose(data)[0] == 0
+    assert waiting == [2, 2, 1, 2, 1, 2, 2, 2]

@@ -18,7 +18,8 @@ def check_annotations(split: RawSplit) -> Iterator[Finding]:
     """Everything about one split."""
     yield from found(
         ERROR, split.name, "{n} entries are not as they should be", split.malformed,
-        "ids must be integers (not texts), a bbox four numbers; YOLO lines: class x y width height",
+        "ids must be integers (not texts), names texts, a bbox four numbers; "
+        "YOLO lines: class x y width height",
     )  # fmt: skip
     yield from _check_pictures(split)
     yield from _check_classes(split)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -16,6 +17,7 @@ from tools.data_doctor.findings import Finding, Severity, found
 
 # Waiting for the disk, and Pillow's decoding, leave the interpreter to others.
 _THREADS = 2 * (os.cpu_count() or 1)
+_BLOCK = 10_000
 
 
 class Look(NamedTuple):
@@ -65,10 +67,17 @@ def look_at_all(
     said = dict(zip(names, sizes, strict=True))
     look = partial(_look, files, decode)
     with ThreadPoolExecutor(_THREADS) as pool:
-        looks = pool.map(look, said.items())
+        looks = _in_blocks(pool, look, said.items())
         return Looked(
             where, files, list(tqdm(looks, where, len(said), unit="picture", disable=None, leave=False))
         )
+
+
+def _in_blocks(pool: ThreadPoolExecutor, work: Callable[[Any], Look], items: Iterable[Any]) -> Iterator[Look]:
+    """`pool.map`, which would make a future for every item at once."""
+    items = iter(items)
+    while block := list(islice(items, _BLOCK)):
+        yield from pool.map(work, block)
 
 
 def in_both(a: Looked, b: Looked) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.json_file import is_text
 from datasets.json_stream import read_entries
 from datasets.paths import SplitPaths
 from datasets.picture_header import DamagedError, inspect_file
@@ -63,22 +64,32 @@ def read_split(name: str, paths: SplitPaths) -> tuple[RawSplit, YoloSplit | None
 
 
 def _read_json(split: RawSplit) -> None:
-    readers = {"images": _add_picture, "annotations": _add_annotation}
+    readers = {"categories": _add_category, "images": _add_picture, "annotations": _add_annotation}
     for entry in read_entries(split.path):
         if not entry.listed:
             continue
-        if entry.key == "categories":
-            split.categories.append(entry.value)
-        elif entry.key in readers:
+        if entry.key in readers:
             try:
                 readers[entry.key](split, entry.value)
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 split.malformed.append(f"{entry.key}: {entry.text[:120]}")
+
+
+def _add_category(split: RawSplit, entry: Mapping[str, Any]) -> None:
+    identity = entry.get("id")
+    # Texts and the like are a finding of their own.
+    if isinstance(identity, int | list | dict):
+        _integer(identity)
+    if not is_text(entry.get("name")):
+        raise ValueError("no name")
+    split.categories.append(entry)
 
 
 def _add_picture(split: RawSplit, entry: Mapping[str, Any]) -> None:
     identity = _integer(entry["id"])
     name = entry.get("file_name") or "/".join(entry["coco_url"].split("/")[-2:])
+    if not is_text(name):
+        raise ValueError("no name")
     size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
     split.image_ids.append(identity)
     split.file_names.append(name)
@@ -96,8 +107,8 @@ def _add_annotation(split: RawSplit, entry: Mapping[str, Any]) -> None:
 
 
 def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("not an integer")
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise ValueError("not an integer of 64 bits")
     return value
 
 
