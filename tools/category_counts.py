@@ -16,13 +16,14 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.json_stream import Entry, read_entries, write_entries
-from datasets.long_tail import COMMON, RARE, ClassCounts, class_of, counted
+from datasets.long_tail import COMMON, RARE, ClassCounts, check_category, class_of, counted
 from util.errors import UserError, run_command
 from util.files import written_whole
 
@@ -46,7 +47,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--new-frequency", action="store_true", help="replace frequencies that are there")
     parser.add_argument("--update", type=Path, nargs="+", default=[], help="files to put the counts into")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if not 0 <= args.cuts[0] <= args.cuts[1]:
+        parser.error(f"argument --cuts: RARE {args.cuts[0]} is more than COMMON {args.cuts[1]}, or below 0")
+    return args
 
 
 def count_file(path: Path, cuts: tuple[int, int], new_frequency: bool) -> list[dict[str, Any]]:
@@ -54,14 +58,19 @@ def count_file(path: Path, cuts: tuple[int, int], new_frequency: bool) -> list[d
     counts, categories = ClassCounts(), []
     for entry in read_entries(path):
         if entry.key == "categories" and entry.listed:
-            categories.append(entry.value)
+            categories.append(check_category(entry.value, path))
+        elif entry.key == "images" and entry.listed and isinstance(entry.value, dict):
+            counts.list_picture(entry.value)
         elif entry.key == "annotations" and entry.listed:
             class_of(entry.value, path)
             counts.add(entry.value)
     if not categories:
         raise UserError(f"{path}: has no `categories`")
-    if unknown := sorted(set(counts.boxes) - {c["id"] for c in categories}):
-        raise UserError(f"{path}: {counts.boxes[unknown[0]]} annotations are of unknown class {unknown[0]}")
+    boxes = counts.all_boxes
+    if unknown := sorted(set(boxes) - {c["id"] for c in categories}):
+        raise UserError(f"{path}: {boxes[unknown[0]]} annotations are of unknown class {unknown[0]}")
+    if unlisted := boxes.total() - counts.boxes.total():
+        print(f"{path}: {unlisted} annotations belong to pictures that it does not list and are not counted")
     return counted(categories, counts, cuts, new_frequency=new_frequency)
 
 
@@ -75,7 +84,7 @@ def updated(path: Path, categories: Mapping[str, Mapping[str, Any]]) -> Iterator
 
 
 def _with_counts(entry: Entry, categories: Mapping[str, Mapping[str, Any]], path: Path) -> dict[str, Any]:
-    name = entry.value.get("name")
+    name = check_category(entry.value, path)["name"]
     if name not in categories:
         raise UserError(f"{path}: class {name!r} is not among the {len(categories)} that were counted")
     return entry.value | {key: categories[name][key] for key in COUNTS}
@@ -85,12 +94,12 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     categories = count_file(args.annotations, tuple(args.cuts), args.new_frequency)
     output = args.output or Path(f"{args.annotations.with_suffix('')}_cat_info.json")
-    with written_whole(output) as file:
-        json.dump(categories, file)
     by_name = {c["name"]: c for c in categories}
-    for path in args.update:
-        with written_whole(path) as file:
-            write_entries(file, updated(path, by_name))
+    # All or none: a fault in the last file leaves the first as it was.
+    with ExitStack() as stack:
+        json.dump(categories, stack.enter_context(written_whole(output)))
+        for path in args.update:
+            write_entries(stack.enter_context(written_whole(path)), updated(path, by_name))
     groups = Counter(c["frequency"] for c in categories)
     pictures = sorted(c["image_count"] for c in categories)
     print(f"classes: {len(categories)} ({', '.join(f'{groups[g]} {g}' for g in 'rcf')})")

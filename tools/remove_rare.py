@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.json_stream import read_entries, write_entries
-from datasets.long_tail import class_of
+from datasets.long_tail import check_category, class_of
 from util.errors import UserError, run_command
 from util.files import written_whole
 
@@ -36,7 +36,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def rare_classes(path: Path) -> dict[int, str]:
     """Category id -> name of the rare classes. Raises UserError where no class says how frequent it is."""
-    categories = [e.value for e in read_entries(path) if e.key == "categories" and e.listed]
+    entries = (e.value for e in read_entries(path) if e.key == "categories" and e.listed)
+    categories = [check_category(entry, path) for entry in entries]
     if not any(c.get("frequency") for c in categories):
         raise UserError(
             f"{path}: its {len(categories)} categories have no `frequency` (r, c, f); "
@@ -73,7 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
     with written_whole(outputs[0]) as file:
         write_entries(file, entries)
     for other in outputs[1:]:
-        shutil.copyfile(outputs[0], other)
+        with written_whole(other) as file, outputs[0].open(encoding="utf-8", newline="") as first:
+            shutil.copyfileobj(first, file)
     print(f"rare classes: {len(rare)}")
     print(f"boxes removed: {entries.removed}")
     print(f"boxes kept: {entries.kept}")

@@ -71,3 +71,44 @@ def test_ids_as_strings_are_named(train):
 
 def test_lvis_cuts():
     assert [frequency_of(n) for n in (0, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]
+
+
+def change(path, apply):
+    content = json.loads(path.read_text())
+    apply(content)
+    path.write_text(json.dumps(content))
+
+
+def test_boxes_of_unlisted_pictures_are_not_counted(train, capsys):
+    change(train, lambda c: c["images"].pop(0))
+    main([str(train)])
+    found = counts(train.with_name("lvis_v1_train_cat_info.json"))
+    assert found[0] == ("red_square", 8, 8, "r")
+    assert (
+        "2 annotations belong to pictures that it does not list and are not counted"
+        in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("cuts", [("100", "10"), ("-1", "10")])
+def test_cuts_in_the_wrong_order_are_refused(train, cuts, capsys):
+    with pytest.raises(SystemExit):
+        main([str(train), "--cuts", *cuts])
+    assert f"RARE {cuts[0]}" in capsys.readouterr().err
+
+
+def test_a_fault_in_the_last_file_leaves_the_first_as_it_was(train, tmp_path):
+    val = tiny.write_detection(tmp_path, "val", 3, first_id=100)
+    val.write_text(val.read_text()[:-20])
+    before = train.read_text()
+    with pytest.raises(UserError, match=r"val\.json: ends early"):
+        main([str(train), "--update", str(train), str(val)])
+    assert train.read_text() == before
+    assert sorted(p.name for p in train.parent.iterdir()) == sorted({train.name, val.name})
+
+
+@pytest.mark.parametrize("entry", ["cat", {"id": 9}, {"name": "pink"}])
+def test_a_category_without_id_or_name_is_named(train, entry):
+    change(train, lambda c: c["categories"].append(entry))
+    with pytest.raises(UserError, match=r"train\.json: category .* has no integer id and name"):
+        main([str(train)])

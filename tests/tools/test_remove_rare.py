@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -46,3 +47,27 @@ def test_nothing_half_written_is_left(tmp_path):
     with pytest.raises(UserError, match="ends early"):
         main([str(path)])
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_second_file_is_whole_or_not_there(tmp_path, monkeypatch):
+    path = tiny.write_detection(tmp_path, "train", 9)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    for copy in ("copyfile", "copyfileobj"):
+        monkeypatch.setattr(shutil, copy, fail)
+    with pytest.raises(
+        UserError, match=r"train_rm_rare\.json: cannot be written \(No space left on device\)"
+    ):
+        main([str(path), "--suffix", "norare", "rm_rare"])
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name, "lvis_v1_train_norare.json"]
+
+
+def test_a_category_without_id_is_named(tmp_path):
+    path = tiny.write_detection(tmp_path, "train", 2)
+    content = json.loads(path.read_text())
+    content["categories"].append({"name": "pink", "frequency": "r"})
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"train\.json: category .*pink.* has no integer id and name"):
+        main([str(path)])
