@@ -59,3 +59,8 @@ def test_the_environment_is_never_written(tmp_path, capsys, monkeypatch):
     setup_logging(0)
     assert "hush-3141" in os.environ.values()
     assert "hush-3141" not in capsys.readouterr().out + (tmp_path / "log.txt").read_text()
+
+
+def test_the_tests_before_left_no_log_behind():
+    kinds = {type(handler).__name__ for handler in logging.getLogger().handlers}
+    assert "_ConsoleHandler" not in kinds and get_logger().level == logging.NOTSET
