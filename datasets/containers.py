@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os.path import commonpath
 from pathlib import Path
@@ -12,11 +14,12 @@ from datasets.archives import opened
 from datasets.picture_header import inspect, inspect_file
 from datasets.tar_index import TarIndex, open_tar
 from util.errors import UserError
+from util.logging import get_logger
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 # Folders that hold a split of the classes, not a class.
 _SPLITS = {"train", "val", "valid", "validation", "test"}
-_TAR = ".tar"
+_TAR, _ZIP = ".tar", ".zip"
 
 
 class File(NamedTuple):
@@ -81,13 +84,27 @@ def is_picture(path: str) -> bool:
 
 
 def pictures_below(folder: str | Path) -> list[str]:
-    """The pictures in a folder at any depth, relative to it, in order of name."""
-    found = []
-    for place, _, files in os.walk(folder):
-        inside = os.path.relpath(place, folder).replace(os.sep, "/")
-        inside = "" if inside == "." else f"{inside}/"
-        found += [inside + file for file in files if is_picture(file)]
-    return sorted(found)
+    """The pictures in a folder at any depth, relative to it, in order of name. Links are followed.
+
+    Raises UserError for a folder that cannot be read.
+    """
+    try:
+        return sorted(_pictures_below(folder, "", frozenset()))
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+
+
+def _pictures_below(folder: str | Path, inside: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    status = os.stat(folder)
+    here = status.st_dev, status.st_ino
+    if here in above:  # a link to what it lies in
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _pictures_below(entry.path, f"{inside}{entry.name}/", above | {here})
+            elif is_picture(entry.name):
+                yield inside + entry.name
 
 
 def class_root(folder: str | Path) -> Path | None:
@@ -107,7 +124,8 @@ def class_root(folder: str | Path) -> Path | None:
 
 
 def find_containers(root: str | Path) -> list[Container]:
-    """The containers in a `class_root`, in order of name; a folder wins over a tar of its name.
+    """The containers in a `class_root`, in order of name. A folder wins over a tar of its name, which is
+    warned of, as are zips.
 
     Raises UserError for a tar that cannot be read or holds tars.
     """
@@ -115,9 +133,16 @@ def find_containers(root: str | Path) -> list[Container]:
     if root.is_file():
         return _containers_in_tar(root)
     found: dict[str, Container] = {}
+    unused = []
     for entry in _class_entries(root):
         name = entry if (root / entry).is_dir() else entry.removesuffix(_TAR)
-        found.setdefault(name, Container(name, root / entry))
+        if name in found:
+            unused.append(entry)
+        else:
+            found[name] = Container(name, root / entry)
+    _warn(root, "tars are not used: there is a folder of the same name", unused)
+    zips = sorted(p.name for p in root.iterdir() if p.suffix == _ZIP and p.stem not in found)
+    _warn(root, "zips are not used: unpack them, or make tars of them", zips)
     return [found[name] for name in sorted(found)]
 
 
@@ -129,25 +154,36 @@ def _class_entries(folder: Path) -> list[str]:
         return folders + sorted(e.name for e in entries if e.name.endswith(_TAR) and e.is_file())
 
 
+def _warn(root: Path, what: str, names: list[str]) -> None:
+    if names:
+        get_logger().warning("%s: %d %s (first: %s)", root, len(names), what, names[0])
+
+
 def _containers_in_tar(path: Path) -> list[Container]:
-    """The class folders of one big tar: the outermost ones that not all members share."""
+    """The class folders of one big tar: the outermost ones that not all pictures share."""
     index = open_tar(path)
-    folders, tars = set(), []
+    folders, tars = Counter(), []
     for row in range(len(index)):
         name = index.names[row]
         if is_picture(name):
-            folders.add(name.rpartition("/")[0])
+            folders[name.rpartition("/")[0]] += 1
         elif name.endswith(_TAR):
             tars.append(name)
     if tars and not folders:
         raise UserError(
             f"{path}: holds {len(tars)} tars (first: {tars[0]}); unpack it once: tar -xf {path.name}"
         )
-    folders.discard("")
+    loose = folders.pop("", 0)
     shared = commonpath(folders) if folders else ""
-    if shared in folders:  # a single class, or pictures beside the classes
-        shared = shared.rpartition("/")[0]
     outer = f"{shared}/" if shared else ""
+    beside = folders[shared]
+    inner = {folder.removeprefix(outer).split("/")[0] for folder in folders if folder != shared}
+    if beside and len(inner) > 1 and beside < folders.total() - beside:
+        loose += folders.pop(shared)  # pictures beside the classes
+    elif beside:  # a single class
+        outer = outer.removesuffix(f"{shared.rpartition('/')[2]}/")
+    if loose:
+        get_logger().warning("%s: %d pictures lie in no class folder and are left out", path, loose)
     names = sorted({folder.removeprefix(outer).split("/")[0] for folder in folders})
     # What stands in front of the class is a part of the name, but for the tar's own name.
     hidden = outer if outer == f"{path.stem}/" else ""

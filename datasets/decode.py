@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from datasets.picture_header import DECODING_ERRORS
+from datasets.picture_header import decoding_reason
 
 
 class PictureError(Exception):
@@ -32,8 +32,8 @@ class EncodedPicture:
         self.label = label
         try:
             self._image = Image.open(io.BytesIO(data))
-        except DECODING_ERRORS as error:
-            raise PictureError(f"{label}: does not decode ({_reason(error)})") from None
+        except Exception as error:
+            raise PictureError(f"{label}: does not decode ({decoding_reason(error)})") from None
         self.size = self._image.height, self._image.width
 
     def decode(self, at_least: tuple[int, int] | None = None) -> tv_tensors.Image:
@@ -48,11 +48,6 @@ class EncodedPicture:
             if at_least is not None:
                 image.draft(None, (at_least[1], at_least[0]))
             pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
-        except DECODING_ERRORS as error:
-            raise PictureError(f"{self.label}: does not decode ({_reason(error)})") from None
+        except Exception as error:
+            raise PictureError(f"{self.label}: does not decode ({decoding_reason(error)})") from None
         return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
-
-
-def _reason(error: Exception) -> str:
-    # Pillow names the memory that the bytes lie in.
-    return str(error).partition(" <_io.BytesIO")[0]

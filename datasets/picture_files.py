@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from datasets.tar_index import TarIndex, open_tar
 from datasets.zip_index import ZipIndex, open_zip
+from util.errors import UserError
 from util.logging import get_logger
 
 # In the order in which they are tried.
@@ -29,6 +30,7 @@ class PictureFiles:
 
     The picture `a/b.jpg` below `root` is looked for as `root/a/b.jpg`; then in `root/a.tar` or `root/a.zip`,
     and in `root.tar` or `root.zip`, as `a/b.jpg`, `b.jpg` or with the archive's own name in front.
+    An archive that cannot be read is warned of, and its pictures are missing.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -52,14 +54,20 @@ class PictureFiles:
         other = next((stem + s for s in _SUFFIXES if s != suffix and self.find(stem + s)), None)
         return f"; there is {other}" if other else ""
 
-    def open_archives(self) -> None:
-        """Opens every archive in the folder, so that processes forked from this one share what is known of
-        them. Raises UserError for one that cannot be read."""
-        found = list(self._archives(self.root))
+    def open_archives(self, pictures: Iterable[str] | None = None) -> None:
+        """Opens the archives in the folder, so that processes forked from this one share what is known of
+        them.
+
+        pictures: names of those that will be asked for; archives that hold none of them stay closed. None
+            opens all.
+        """
+        found, folders = list(self._archives(self.root)), set()
         if self.root.is_dir():
             with os.scandir(self.root) as entries:
-                names = sorted(e.name for e in entries if Path(e.name).suffix in _OPENERS)
-            found += [a for name in names for a in self._archives(self.root / Path(name).stem)]
+                folders = {Path(e.name).stem for e in entries if Path(e.name).suffix in _OPENERS}
+        if folders and pictures is not None:
+            folders &= {name.partition("/")[0] for name in pictures}
+        found += [a for folder in sorted(folders) for a in self._archives(self.root / folder)]
         if found:
             members = sum(len(archive) for archive in found)
             get_logger().info("%s: %d archives of %d files", self.root, len(found), members)
@@ -77,6 +85,12 @@ class PictureFiles:
     def _archives(self, folder: Path) -> list[TarIndex | ZipIndex]:
         """The archives that stand in for a folder."""
         if folder not in self._opened:
-            paths = [(folder.with_name(folder.name + suffix), suffix) for suffix in _OPENERS if folder.name]
-            self._opened[folder] = [_OPENERS[suffix](path) for path, suffix in paths if path.is_file()]
+            self._opened[folder] = found = []
+            for suffix in _OPENERS if folder.name else ():
+                path = folder.with_name(folder.name + suffix)
+                if path.is_file():
+                    try:
+                        found.append(_OPENERS[suffix](path))
+                    except UserError as error:
+                        get_logger().warning("%s; its pictures are missing", error)
         return self._opened[folder]

@@ -9,9 +9,6 @@ from pathlib import Path
 
 from PIL import Image
 
-# What Pillow raises on files that are truncated, garbage or absurdly large.
-DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-
 Reader = Callable[[int, int], bytes]
 """(offset, count) -> bytes of a file."""
 
@@ -76,12 +73,18 @@ def _has_end(head: bytes, read: Reader, size: int) -> bool:
     return not mark or mark in (head if size <= len(head) else read(size - _TAIL, _TAIL))[-_TAIL:]
 
 
+def decoding_reason(error: Exception) -> str:
+    """What Pillow says of a picture that it cannot read; it raises whatever the damage leads it to."""
+    # Pillow names the memory that the bytes lie in.
+    return str(error).partition(" <_io.BytesIO")[0] or type(error).__name__
+
+
 def _pillow_size(data: bytes) -> tuple[int, int] | None:
     """By Pillow, of whatever format; None where it needs more than `data`."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.height, image.width
-    except DECODING_ERRORS:
+    except Exception:  # `_decoded_size` has all of it, and names what is wrong
         return None
 
 
@@ -91,7 +94,5 @@ def _decoded_size(data: bytes, decode: bool) -> tuple[int, int]:
             if decode:
                 image.load()
             return image.height, image.width
-    except DECODING_ERRORS as error:
-        # Pillow names the memory that the bytes lie in.
-        reason = str(error).partition(" <_io.BytesIO")[0]
-        raise DamagedError(f"does not decode ({reason})") from None
+    except Exception as error:
+        raise DamagedError(f"does not decode ({decoding_reason(error)})") from None

@@ -21,7 +21,7 @@ def open_detection(
         yolo = open_yolo(paths.annotations, split)
         return read_yolo(yolo), PictureFolder(yolo.root)
     annotations = open_annotations(paths.annotations)
-    return annotations, _pictures(picture_root(paths, annotations))
+    return annotations, _pictures(picture_root(paths, annotations), annotations)
 
 
 def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[AnnotationStore, PictureFolder]:
@@ -31,12 +31,13 @@ def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[An
     """
     paths = image_level_paths(data_path, imagenet_path)
     if paths.annotations.name != IMAGE_LEVEL_JSON:
-        return read_class_folders(paths.annotations), _pictures(paths.roots[0])
+        annotations = read_class_folders(paths.annotations)
+        return annotations, _pictures(paths.roots[0], annotations)
     annotations = open_annotations(paths.annotations)
-    return annotations, _pictures(picture_root(paths, annotations))
+    return annotations, _pictures(picture_root(paths, annotations), annotations)
 
 
-def _pictures(root: Path) -> PictureFolder:
+def _pictures(root: Path, annotations: AnnotationStore) -> PictureFolder:
     pictures = PictureFolder(root)
-    pictures.open_archives()
+    pictures.open_archives(annotations.file_names[i] for i in range(len(annotations)))
     return pictures

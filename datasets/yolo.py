@@ -26,12 +26,14 @@ _NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
 
 @dataclass(frozen=True)
 class YoloSplit:
-    """name: for messages.  names: of the classes, by number.  root: what `pictures` are relative to."""
+    """name: for messages.  names: of the classes, by number.  root: what `pictures` are relative to.
+    keypoints: how many values of keypoints follow each box, by the YAML's `kpt_shape`."""
 
     name: str
     names: tuple[str, ...]
     root: Path
     pictures: tuple[str, ...]
+    keypoints: int = 0
 
     def label_file(self, picture: str) -> Path:
         """The text file of a picture: `labels` in place of the last `images` of its path, else beside it."""
@@ -78,7 +80,7 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
     if len(pictures) < len(found):
         get_logger().warning("%s: %d pictures of %s are listed more than once; each is used once",
                              source, len(found) - len(pictures), split)  # fmt: skip
-    return YoloSplit(f"{source.name} ({split})", names, root, pictures)
+    return YoloSplit(f"{source.name} ({split})", names, root, pictures, _keypoints(content, source))
 
 
 def read_yolo(split: YoloSplit) -> AnnotationStore:
@@ -91,7 +93,7 @@ def read_yolo(split: YoloSplit) -> AnnotationStore:
     unlabelled, damaged = 0, []
     for picture in split.pictures:
         label_file = split.label_file(picture)
-        found, wrong = parse_labels(label_file, split.names)
+        found, wrong = parse_labels(label_file, split.names, keypoints=split.keypoints)
         unlabelled += not label_file.is_file()
         faults += wrong
         try:
@@ -186,6 +188,14 @@ def _names(content: dict[str, Any], source: Path) -> tuple[str, ...]:
     if content.get("nc", len(names)) != len(names):
         raise UserError(f"{source}: nc is {content['nc']}, but `names` has {len(names)} classes")
     return tuple(names)
+
+
+def _keypoints(content: dict[str, Any], source: Path) -> int:
+    """Values a box, by `kpt_shape`: [points, values a point]. 0 where there are none."""
+    shape = content.get("kpt_shape", [0, 2])
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)):
+        raise UserError(f"{source}: kpt_shape {shape!r} is not [points, values a point]")
+    return shape[0] * shape[1]
 
 
 def _split_folder(root: Path, split: str, source: Path) -> str:

@@ -58,17 +58,17 @@ class ZipIndex(MemberTable):
 def open_zip(path: str | Path) -> ZipIndex:
     """The members of a zip. Of those with the same name the last one counts.
 
-    Raises UserError for a file that is missing, cut off or no zip, is encrypted, or is compressed by other
-    means than deflate.
+    Raises UserError for a file that is missing, cannot be read, is cut off or no zip, is encrypted, or is
+    compressed by other means than deflate.
     """
     path = Path(path).absolute()
     try:
         stamp = Stamp.of(path)
         with zipfile.ZipFile(path) as file:
             entries = {e.filename.removeprefix("./"): e for e in file.infolist() if not e.is_dir()}
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except zipfile.BadZipFile as error:
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise UserError(f"{path}: is no zip, or ends early ({error})") from None
     for name, entry in entries.items():
         if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (_STORED, _DEFLATED):

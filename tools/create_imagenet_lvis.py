@@ -138,10 +138,13 @@ def main(arguments: list[str] | None = None) -> int:
     report = output.with_name(f"{output.stem}_report.txt")
     coverage.write_report(report)
     print("\n".join(coverage.summary()))
+    kept = tasks[0][1].part.parent
     if not counts.total():
+        # A folder does not change when its pictures are written over: what was found must not stay.
+        shutil.rmtree(kept)
         raise UserError(f"{root}: no picture in its {len(tasks)} classes can be used; see {report}")
     write_json(output, raw, tasks, counts)
-    shutil.rmtree(tasks[0][1].part.parent)
+    shutil.rmtree(kept)
     print(f"{output}\n{report}\n{how_to_train(root, output)}\n{time.perf_counter() - started:.1f} s")
     return 0
 

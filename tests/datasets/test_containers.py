@@ -2,7 +2,7 @@ import tarfile
 
 import pytest
 
-from datasets.containers import class_root, find_containers, is_picture
+from datasets.containers import class_root, find_containers, is_picture, pictures_below
 from datasets.picture_header import DamagedError
 from tests.datasets import tiny
 from util.errors import UserError
@@ -68,6 +68,42 @@ def test_one_tar_holds_the_folders_of_all_classes(tmp_path, members, names):
     path = tar(tmp_path / "images.tar", dict.fromkeys(members, (8, 9)))
     assert {c: [n for n, _ in files] for c, files in listed(path).items()} == names
     assert all(size == (8, 9) for files in listed(path).values() for _, size in files)
+
+
+@pytest.mark.parametrize("top", ["images", "x/images"])
+def test_a_picture_beside_the_classes_of_a_big_tar_is_left_out(tmp_path, caplog, top):
+    members = [f"{top}/cover.png", f"{top}/a/1.png", f"{top}/b/2.png"]
+    path = tar(tmp_path / "images.tar", dict.fromkeys(members, (8, 9)))
+    assert list(listed(path)) == ["a", "b"]
+    assert "images.tar: 1 pictures lie in no class folder and are left out" in caplog.text
+
+
+def test_tars_and_zips_that_are_not_used_are_named(tmp_path, caplog):
+    picture(tmp_path / "a/1.png")
+    tar(tmp_path / "a.tar", {"2.png": (1, 1)})
+    (tmp_path / "b.zip").touch()
+    assert list(listed(tmp_path)) == ["a"]
+    assert "1 tars are not used: there is a folder of the same name (first: a.tar)" in caplog.text
+    assert "1 zips are not used: unpack them, or make tars of them (first: b.zip)" in caplog.text
+
+
+def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
+    picture(tmp_path / "elsewhere/deep/1.png")
+    (tmp_path / "classes/a").mkdir(parents=True)
+    (tmp_path / "classes/a/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/deep/back").symlink_to(tmp_path / "elsewhere")
+    assert [n for n, _ in listed(tmp_path / "classes")["a"]] == ["a/link/deep/1.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    picture(tmp_path / "a/deep/1.png")
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", refused)  # root may read everything
+    with pytest.raises(UserError, match=r"/a: Permission denied"):
+        pictures_below(tmp_path / "a")
 
 
 def test_a_tar_of_tars_says_what_to_do(tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from datasets.decode import EncodedPicture
 from datasets.pictures import PictureError, PictureFolder
+from datasets.sources import open_detection
 from datasets.zip_index import open_zip
 from tests.datasets import tiny
 from tests.datasets.test_build import build, fingerprint
@@ -142,9 +143,32 @@ def test_a_damaged_member_is_named(root, how):
     assert level_of(pictures, "n01/3.JPEG") == 120
 
 
+def test_archives_of_no_listed_picture_stay_closed_and_bad_ones_are_warned_of(root, caplog):
+    packed(root, "tar a class, bare names")
+    put(root / "n01.tar", b"half of a download" * 100)
+    put(root / "backup.tar", b"half of a download" * 100)
+    put(root / "test2017.zip", b"half of a download" * 100)
+    pictures = PictureFolder(root)
+    pictures.open_archives(NAMES)
+    assert level_of(pictures, NAMES[1]) == pytest.approx(40, abs=1)
+    for name in NAMES[2:]:
+        with pytest.raises(PictureError, match=r"n01/\d\.JPEG: no such picture"):
+            pictures.read(name)
+    (line,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert line.startswith(f"{root / 'n01.tar'}: is no tar (") and line.endswith("; its pictures are missing")
+
+
+def test_training_opens_only_what_it_needs(tmp_path, caplog):
+    data = tiny.write_all(tmp_path)
+    put(data / "lvis_v1" / "test2017.zip", b"half of a download" * 100)
+    assert len(open_detection(data, "train")[0]) and "test2017" not in caplog.text
+
+
 def test_zips_that_cannot_be_used(tmp_path):
     with pytest.raises(UserError, match=r"a\.zip: No such file"):
         open_zip(tmp_path / "a.zip")
+    with pytest.raises(UserError, match=f"{tmp_path.name}: Is a directory"):
+        open_zip(tmp_path)
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as file:
         file.writestr("x.jpg", b"1")
     with pytest.raises(UserError, match=r"a\.zip: x\.jpg is not compressed by deflate"):

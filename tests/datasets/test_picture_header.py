@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.decode import EncodedPicture, PictureError
 from datasets.picture_header import DamagedError, inspect, inspect_file, jpeg_size
 
 
@@ -60,6 +61,20 @@ def test_what_is_no_picture(tmp_path, data, message):
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(DamagedError, match=message):
         inspect_file(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("by zero"), KeyError(), RuntimeError("no"), MemoryError()]
+)
+def test_whatever_pillow_raises_is_damage(monkeypatch, error):
+    def broken(_):
+        raise error
+
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(DamagedError, match=r"does not decode \(.+\)"):
+        look(b"GIF89a" * 9)
+    with pytest.raises(PictureError, match=r"a\.gif: does not decode \(.+\)"):
+        EncodedPicture(b"GIF89a" * 9, "a.gif")
 
 
 def test_damage_within_is_found_by_decoding():

@@ -102,6 +102,21 @@ def test_an_outline_becomes_the_box_around_it(tmp_path):
     np.testing.assert_allclose(rows, [(1, 0.3, 0.55, 0.4, 0.7), (0, 0.5, 0.5, 0.2, 0.1)])
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (3, 2), (17, 3)])
+def test_keypoints_behind_a_box_are_no_outline(tmp_path, shape):
+    write_yolo(tmp_path)
+    expected = open_detection(tmp_path, "train")[0].boxes_xywh
+    for path in (tmp_path / "labels").rglob("*.txt"):
+        points = " 0.1" * (shape[0] * shape[1])
+        path.write_text("".join(f"{line}{points}\n" for line in path.read_text().splitlines() if line))
+    text = (tmp_path / "data.yaml").read_text()
+    (tmp_path / "data.yaml").write_text(f"{text}kpt_shape: {list(shape)}\n")
+    np.testing.assert_array_equal(open_detection(tmp_path, "train")[0].boxes_xywh, expected)
+    path.write_text("0 0.5 0.5 0.1 0.1 0.1\n")
+    with pytest.raises(UserError, match=rf"6 values, not {5 + shape[0] * shape[1]} .*kpt_shape"):
+        open_detection(tmp_path, path.parent.name)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -110,6 +125,8 @@ def test_an_outline_becomes_the_box_around_it(tmp_path):
         ("3 0.5 0.5 0.1 0.1", r"class 3, but there are 3 classes \(0\.\.2\)"),
         ("-1 0.5 0.5 0.1 0.1", r"class -1"),
         ("0.5 0.5 0.5 0.1 0.1", r"class 0\.5"),
+        ("inf 0.5 0.5 0.1 0.1", r"class inf"),
+        ("nan 0.5 0.5 0.1 0.1", r"class nan"),
         ("red 0.5 0.5 0.1 0.1", r"are not all numbers"),
         ("0 40 30 12 nan", r"are they pixels\?"),
         ("0 0.5 0.5 inf 0.1", r"are not shares"),
@@ -137,6 +154,7 @@ def test_a_wrong_line_is_named_with_its_file_and_number(tmp_path, line, message)
         (f"names: {NAMES}\ntrain: pictures/train", r"its 'pictures/train' is not there; looked for"),
         (f"names: {NAMES}\ntrain: labels/train", "no pictures for train in labels/train"),
         ("names: [a, b\ntrain: x", "is not valid YAML"),
+        (f"names: {NAMES}\nkpt_shape: 17\ntrain: images/train", "kpt_shape 17 is not"),
     ],
 )
 def test_what_is_wrong_with_the_yaml_is_named(tmp_path, yaml, message):

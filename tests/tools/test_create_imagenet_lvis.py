@@ -170,6 +170,33 @@ def test_what_was_changed_meanwhile_is_done_again(folders, monkeypatch, capsys):
     assert len(json.loads((folders.parent / NAME).read_text())["images"]) == 10
 
 
+def test_pictures_that_are_mended_in_place_are_looked_at_again(tmp_path):
+    path = tmp_path / "DATA" / "images" / BANJO / "1.JPEG"
+    draw(path)
+    whole, status = path.read_bytes(), path.parent.stat()
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="no picture in its 1 classes can be used"):
+        main([str(path.parents[1]), "--workers", "1"])
+    path.write_bytes(whole)
+    os.utime(path.parent, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert main([str(path.parents[1]), "--workers", "1"]) == 0
+
+
+def test_a_class_that_cannot_be_read_is_named(folders, monkeypatch):
+    real = os.scandir
+
+    def refused(path="."):
+        if str(path).endswith(BANJO):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr("os.scandir", refused)  # root may read everything
+    main([str(folders), "--workers", "1"])
+    assert len(json.loads((folders.parent / NAME).read_text())["images"]) == 6
+    report = (folders.parent / f"{NAME[:-5]}_report.txt").read_text()
+    assert f"{BANJO}\t{folders / BANJO}: Permission denied" in report
+
+
 def test_own_classes_by_an_annotation_file(folders, tmp_path):
     annotations = tmp_path / "own.json"
     categories = [{"id": 7, "name": "Banjo", "colour": "brown"}, {"id": 3, "name": "plantain"}]

@@ -84,7 +84,7 @@ def scan(task: Task) -> tuple[int, int]:
     try:
         opened = task.container.open()
         files = opened.files()
-    except UserError as error:  # a tar that is compressed or none: the other classes go on
+    except (UserError, OSError) as error:  # a tar or folder that cannot be read: the other classes go on
         files = []
         failures.append(Failure(task.container.path.name, str(error)))
     else:
