@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -168,10 +167,8 @@ def _boxes(rows: Rows) -> np.ndarray:
     boxes = [row.get("bbox") for row in rows]
     if _kinds(boxes) <= {list, tuple} and set(map(len, boxes)) <= {4}:
         numbers = list(chain.from_iterable(boxes))
-        if _kinds(numbers) <= _NUMBERS:
-            column = _float64(numbers)
-            if column is not None and np.isfinite(column).all():
-                return column.reshape(-1, 4)
+        if _kinds(numbers) <= _NUMBERS and (column := _float64(numbers)) is not None:
+            return column.reshape(-1, 4)
     wrong = next(row for row in rows if not _is_box(row.get("bbox")))
     raise UserError(
         f"annotation {wrong.get('id')}: bbox {wrong.get('bbox')!r:.80} is not [x, y, width, height]"
@@ -181,7 +178,7 @@ def _boxes(rows: Rows) -> np.ndarray:
 def _is_box(value: Any) -> bool:
     if not isinstance(value, list | tuple) or len(value) != 4 or not _kinds(value) <= _NUMBERS:
         return False
-    return (column := _float64(list(value))) is not None and all(map(math.isfinite, column))
+    return _float64(list(value)) is not None
 
 
 def _float64(values: list) -> np.ndarray | None:
