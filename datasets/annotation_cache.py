@@ -165,8 +165,7 @@ def _write_note(note: Path, path: Path, stamp: _Stamp, digest: str) -> None:
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """One process at a time. It saves work only: files get their place whole, whoever writes them."""
-    # A lock file that only exists would outlive its process.
-    held = FileLock(lock, fallback_to_soft=False)
+    held = FileLock(lock)
     try:
         try:
             held.acquire(timeout=_PATIENCE)

@@ -256,12 +256,3 @@ def test_who_waits_for_another_process_says_so(path, folder, caplog, monkeypatch
     monkeypatch.setattr(get_logger(), "warning", release)
     same(opened(path), read_annotations(path))
     assert "another process makes these columns; waiting for it" in caplog.text
-
-
-def test_a_file_system_without_locks_gets_no_lock_file_that_outlives_its_process(path, folder, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        annotation_cache, "FileLock", lambda lock, **how: asked.append(how) or FileLock(lock, **how)
-    )
-    opened(path)
-    assert asked == [{"fallback_to_soft": False}]

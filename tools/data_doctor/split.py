@@ -115,7 +115,7 @@ def _integer(value: Any) -> int:
 def _read_yolo(split: RawSplit, yolo: YoloSplit) -> None:
     split.categories = [{"id": i, "name": name} for i, name in enumerate(yolo.names)]
     for number, picture in enumerate(yolo.pictures, start=1):
-        rows, faults = parse_labels(yolo.label_file(picture), yolo.names)
+        rows, faults = parse_labels(yolo.label_file(picture), yolo.names, keypoints=yolo.keypoints)
         split.malformed += faults
         split.image_ids.append(number)
         split.file_names.append(picture)
