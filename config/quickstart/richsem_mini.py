@@ -41,8 +41,8 @@ rfs_repeat_sh = 0.02
 fed_num_sample_cats = 40
 
 # Training.
-epochs = 10
-eval_interval = 5
+epochs = 12
+eval_interval = 6
 save_checkpoint_interval = 1
 lr = 1e-3
 lr_backbone = 1e-3
