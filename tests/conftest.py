@@ -4,17 +4,18 @@ import pytest
 
 from util import logging as project_log
 
+_LOGGERS = [logging.getLogger(), *map(logging.getLogger, project_log._OURS)]
+# Taken before any test or fixture, of whatever scope, has set up a log.
+_LEVELS = [logger.level for logger in _LOGGERS]
+_KINDS = (project_log._ConsoleHandler, project_log._FileHandler)
+
 
 @pytest.fixture(autouse=True)
 def _the_log_as_it_was():
     """Commands set up the log; the tests after them find it as it was."""
-    loggers = [logging.getLogger(), *map(logging.getLogger, project_log._OURS)]
-    levels = [logger.level for logger in loggers]
-    handlers = list(loggers[0].handlers)
     yield
-    for logger, level in zip(loggers, levels, strict=True):
+    for logger, level in zip(_LOGGERS, _LEVELS, strict=True):
         logger.setLevel(level)
-    kinds = (project_log._ConsoleHandler, project_log._FileHandler)
-    for handler in [h for h in loggers[0].handlers if isinstance(h, kinds) and h not in handlers]:
-        loggers[0].removeHandler(handler)
+    for handler in [h for h in _LOGGERS[0].handlers if isinstance(h, _KINDS)]:
+        _LOGGERS[0].removeHandler(handler)
         handler.close()
