@@ -28,9 +28,9 @@ from config import load
 from models.richsem import official
 from models.richsem.build import ModelParts, build_official
 from models.richsem.classifier import TextEmbeddings
-from models.richsem.teacher import IMAGENET_MEAN, IMAGENET_STD
 from models.richsem.text import encode
 from util.errors import UserError
+from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.structures import PaddedImages, Target
 
 ROOT = Path(__file__).resolve().parents[1]

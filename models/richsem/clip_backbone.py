@@ -5,19 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 
-import torch
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.modified_resnet import ModifiedResNet
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from models.dino.backbone import Backbone
-from models.richsem.teacher import IMAGENET_MEAN, IMAGENET_STD
+from models.richsem.trunk import STAGES, from_imagenet, stage_maps
 from util.errors import UserError
 
 # The value of `backbone` that asks for it.
 NAME = "clip"
-_STAGES = ("layer1", "layer2", "layer3", "layer4")
 _STATE = "backbone.body.trunk."
 
 
@@ -35,18 +32,13 @@ class ClipTrunk(nn.Module):
         self.trunk = freeze_batch_norm_2d(trunk)
         self.stages = tuple(stages)
         for name, parameter in self.trunk.named_parameters():
-            parameter.requires_grad_(name.startswith(_STAGES[1:]))
-        std = torch.tensor(getattr(visual, "image_std", None) or OPENAI_DATASET_STD)
-        mean = torch.tensor(getattr(visual, "image_mean", None) or OPENAI_DATASET_MEAN)
-        self.register_buffer("scale", (torch.tensor(IMAGENET_STD) / std).view(1, 3, 1, 1))
-        self.register_buffer("shift", ((torch.tensor(IMAGENET_MEAN) - mean) / std).view(1, 3, 1, 1))
+            parameter.requires_grad_(name.startswith(STAGES[1:]))
+        scale, shift = from_imagenet(visual)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.trunk.stem(x * self.scale + self.shift)
-        maps = []
-        for name in _STAGES[: self.stages[-1] + 1]:
-            x = getattr(self.trunk, name)(x)
-            maps.append(x)
+        maps = stage_maps(self.trunk, x * self.scale + self.shift, self.stages[-1] + 1)
         return [maps[i] for i in self.stages]
 
 
@@ -72,7 +64,7 @@ def clip_backbone_of_state(state: Mapping[str, Tensor], stages: Sequence[int]) -
     names = [name.removeprefix(_STATE) for name in state if name.startswith(_STATE)]
     if not names:
         raise UserError(f"the checkpoint has no backbone={NAME!r}, which this config asks for")
-    blocks = [len({n.split(".")[1] for n in names if n.startswith(f"{stage}.")}) for stage in _STAGES]
+    blocks = [len({n.split(".")[1] for n in names if n.startswith(f"{stage}.")}) for stage in STAGES]
     width = len(state[f"{_STATE}conv3.weight"])
     # The pool's own sizes do not matter: it is left out.
     return clip_backbone(ModifiedResNet(blocks, output_dim=1, heads=1, image_size=32, width=width), stages)

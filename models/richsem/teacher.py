@@ -7,16 +7,15 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from models.richsem.attention_pool import attention_pool
+from models.richsem.trunk import from_imagenet, stage_maps
 from util.boxes import box_cxcywh_to_xyxy
 from util.errors import UserError
-from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.structures import PaddedImages, Target, places_of_boxes
 
 
@@ -68,14 +67,9 @@ class Teacher(nn.Module):
             )
         self.visual = visual.eval().requires_grad_(False)
         self.grid = grid
-        # open_clip notes a tower's normalisation when it loads weights by tag; others use CLIP's own.
-        clip_mean = torch.tensor(getattr(visual, "image_mean", None) or OPENAI_DATASET_MEAN)
-        clip_std = torch.tensor(getattr(visual, "image_std", None) or OPENAI_DATASET_STD)
-        # Student pixels are (x - m) / s; the teacher wants (x - mean) / std of the same x.
-        scale = torch.tensor(IMAGENET_STD) / clip_std
-        shift = (torch.tensor(IMAGENET_MEAN) - clip_mean) / clip_std
-        self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("mean", shift.view(1, 3, 1, 1), persistent=False)
+        scale, shift = from_imagenet(visual)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("mean", shift, persistent=False)
 
     def train(self, mode: bool = True) -> Teacher:
         """Stays in evaluation mode: its batch norms never learn."""
@@ -89,10 +83,7 @@ class Teacher(nn.Module):
 
     def _features(self, pixels: Tensor) -> Tensor:
         if isinstance(self.visual, ModifiedResNet):
-            x = self.visual.stem(pixels)
-            for stage in (self.visual.layer1, self.visual.layer2, self.visual.layer3, self.visual.layer4):
-                x = stage(x)
-            return x
+            return stage_maps(self.visual, pixels)[-1]
         size = self.visual.image_size
         pixels = F.interpolate(pixels, size=size, mode="bicubic", align_corners=False)
         tokens = self.visual.forward_intermediates(

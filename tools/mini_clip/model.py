@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from models.richsem.attention_pool import attention_pool
+from models.richsem.trunk import stage_maps
 
 STRIDE = 32
 
@@ -66,9 +67,7 @@ def normalise(pixels: Tensor) -> Tensor:
 
 def encode_regions(visual: torch.nn.Module, pixels: Tensor, regions: Tensor) -> Tensor:
     """What RichSem's teacher computes, with gradients: pixels (B, 3, H, W), regions (R, 5) -> (R, E)."""
-    x = visual.stem(pixels)
-    for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        x = stage(x)
+    x = stage_maps(visual, pixels)[-1]
     grid = round((visual.attnpool.positional_embedding.shape[0] - 1) ** 0.5)
     pooled = roi_align(x.float(), regions, grid, spatial_scale=1 / STRIDE, aligned=True)
     return attention_pool(visual.attnpool, pooled)

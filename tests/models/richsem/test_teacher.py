@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from models.richsem.teacher import IMAGENET_MEAN, IMAGENET_STD, Teacher
+from models.richsem.teacher import Teacher
 from tests.models.tiny import EMBEDDING, pictures, target, targets, tiny_clip
 from util.errors import UserError
+from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.structures import PaddedImages
 
 CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073], dtype=torch.float64).view(3, 1, 1)
