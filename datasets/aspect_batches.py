@@ -27,6 +27,8 @@ class AspectGroupedSampler(ShardedSampler):
     batch_size: pictures of a batch and rank.
     """
 
+    salt = 2058
+
     def __init__(self, sampler: ShardedSampler, aspects: np.ndarray, batch_size: int) -> None:
         shard = {"seed": sampler.seed, "rank": sampler.rank, "world_size": sampler.world_size}
         super().__init__(sampler.length, **shard)

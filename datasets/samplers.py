@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 
 from datasets.samples import Draw
 from datasets.store import offsets_of
 
+# Salts keep the orders of different samplers, and the Draws, apart. An order is fixed by its sampler's number:
+# changing one changes the order of every run.
 _ORDER_SALT = 0x5EED0000
 
 
@@ -24,6 +27,8 @@ class ShardedSampler(ABC):
 
     length: of the whole order, over all ranks.  seed: of the run.  rank, world_size: of this process.
     """
+
+    salt: ClassVar[int]  # of the sampler's random numbers; each class has its own
 
     def __init__(self, length: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
         if not 0 <= rank < world_size:
@@ -52,12 +57,13 @@ class ShardedSampler(ABC):
         """(length,) int64 picture indices of one epoch, over all ranks."""
 
     def _rng(self, epoch: int) -> np.random.Generator:
-        # The third number keeps orders of different kinds, and the Draws, apart.
-        return np.random.default_rng((self.seed, epoch, _ORDER_SALT + sum(type(self).__name__.encode())))
+        return np.random.default_rng((self.seed, epoch, _ORDER_SALT + self.salt))
 
 
 class ShuffledSampler(ShardedSampler):
     """Every picture once an epoch, in a new order each time."""
+
+    salt = 1541
 
     def order(self, epoch: int) -> np.ndarray:
         return self._rng(epoch).permutation(self.length)
@@ -71,6 +77,8 @@ class RepeatFactorSampler(ShardedSampler):
         random order): every picture keeps its chance, yet their number, and so the length, is the same in
         every epoch. It is rounded down to a whole number, and the chances with it.
     """
+
+    salt = 1940
 
     def __init__(self, factors: np.ndarray, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
         factors = np.asarray(factors, dtype=np.float64)
@@ -100,6 +108,8 @@ class ClassAwareSampler(ShardedSampler):
 
     picture_of_box, labels: (M,) picture and class of every box.  pictures: how many there are.
     """
+
+    salt = 1722
 
     def __init__(
         self,
@@ -141,6 +151,8 @@ class RunningSampler(ShardedSampler):
     pictures: how many there are.  length: draws an epoch over all ranks, set by how many batches the loader
         takes.
     """
+
+    salt = 1461
 
     def __init__(self, pictures: int, length: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
         super().__init__(length, seed=seed, rank=rank, world_size=world_size)

@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from datasets.aspect_batches import AspectGroupedSampler
 from datasets.samplers import (
     ClassAwareSampler,
     RepeatFactorSampler,
@@ -128,3 +129,22 @@ def test_running_order_is_the_same_on_eight_ranks():
 def test_a_rank_outside_the_world_is_refused():
     with pytest.raises(ValueError, match="rank 2 of 2"):
         ShuffledSampler(4, seed=0, rank=2, world_size=2)
+
+
+# Written by revision 18081fd, whose samplers were seeded by their class names.
+FIRST_DRAWS = {
+    "plain": [25, 18, 7, 11, 13, 0, 27, 17, 16, 5, 6, 10],
+    "repeat": [24, 18, 21, 15, 4, 12, 26, 0, 22, 27, 5, 16],
+    "class": [1, 24, 3, 3, 3, 27, 13, 3, 4, 3, 3, 5],
+    "running": [4, 1, 9, 6, 5, 10, 3, 0, 8, 8, 0, 4],
+    "aspect": [23, 9, 13, 27, 5, 26, 3, 24, 17, 10, 19, 12],
+}
+
+
+@pytest.mark.parametrize("kind", sorted(FIRST_DRAWS))
+def test_an_order_does_not_change_between_revisions(kind):
+    kinds = samplers()
+    kinds["aspect"] = AspectGroupedSampler(kinds["plain"], np.arange(30) % 7, 2)
+    sampler = kinds[kind]
+    sampler.set_epoch(1)
+    assert [draw.index for draw in sampler][:12] == FIRST_DRAWS[kind]
