@@ -14,12 +14,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from config import Config, dump, from_official_args, load, parse_options, with_overrides
-from datasets.box_evaluation import BoxEvaluator
+from config.command_line import parse_arguments, process_section, report, run_section
+from datasets.annotations.categories import ClassTable
 from datasets.build import DataParts, RunSettings, build_datasets
-from datasets.classes import ClassTable
+from datasets.evaluation.evaluator import BoxEvaluator
 from engine.build import build_settings, build_state, wrap_distributed
 from engine.checkpoint import check_class_names, evaluated_weights, read_checkpoint
-from engine.cli import parse_arguments, process_section, report, run_section
 from engine.evaluate import evaluate, report_metrics
 from engine.pretrained import TransferRules, load_pretrained
 from engine.random_state import seed_everything

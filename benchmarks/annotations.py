@@ -40,8 +40,8 @@ from benchmarks.protocol import (
     report,
     wanted,
 )
-from datasets.annotation_cache import open_annotations
-from datasets.store import AnnotationStore
+from datasets.annotations.cache import open_annotations
+from datasets.annotations.table import AnnotationStore
 
 BASELINE = "lvis+dicts"
 CASES = ("annotations/cold", "annotations/warm", "annotations/worker")

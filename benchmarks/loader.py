@@ -27,17 +27,17 @@ import torch
 from benchmarks import pictures, pil_pipeline
 from benchmarks.protocol import ONLY_REPORTED, TIME, Row, argument_parser, interleaved, report, wanted
 from config.schema import Config
-from datasets.annotation_json import read_annotations
-from datasets.class_folders import read_class_folders
-from datasets.classes import ClassTable
-from datasets.collate import Collate
-from datasets.imagenet_lvis import ImageLevel
-from datasets.lvis import LvisDetection
-from datasets.mosaic import Mosaic
-from datasets.pictures import PictureFolder
-from datasets.samples import Draw
-from datasets.tar_index import open_tar
-from datasets.transforms import TrainPolicy
+from datasets.annotations.categories import ClassTable
+from datasets.annotations.class_folders import read_class_folders
+from datasets.annotations.json_reader import read_annotations
+from datasets.augment.mosaic import Mosaic
+from datasets.augment.policy import TrainPolicy
+from datasets.detection import LvisDetection
+from datasets.image_level import ImageLevel
+from datasets.images.reader import PictureFolder
+from datasets.images.tar_index import open_tar
+from datasets.loader import Collate
+from datasets.sample import Draw
 from util.pixels import IMAGENET_STD
 
 BATCH = 2

@@ -37,10 +37,10 @@ from benchmarks.protocol import (
     report,
     wanted,
 )
-from datasets.annotation_json import read_annotations
-from datasets.lvis_metrics import evaluate_lvis
-from datasets.lvis_reference import lvis_package
-from datasets.predictions import Predictions
+from datasets.annotations.json_reader import read_annotations
+from datasets.evaluation.lvis import evaluate_lvis
+from datasets.evaluation.predictions import Predictions
+from datasets.evaluation.reference import lvis_package
 
 PER_PICTURE = 300
 LVIS, FASTER = "lvis", "faster-coco-eval"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.lookup import rank_in_run
-from datasets.predictions import ROW
-from datasets.store import AnnotationStore
+from datasets.annotations.table import AnnotationStore
+from datasets.evaluation.grouping import rank_in_run
+from datasets.evaluation.predictions import ROW
 
 # Of an annotated box: how often it is found (duplicates included), and how far off.
 _FINDS = 1.6

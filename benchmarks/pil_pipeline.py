@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as F
 
-from datasets.imagenet_lvis import ImageLevel
-from datasets.lvis import LvisDetection
-from datasets.mosaic import fitting_size
-from datasets.samples import MIN_SIDE, Draw
-from datasets.transforms import Plan
+from datasets.augment.mosaic import fitting_size
+from datasets.augment.policy import Plan
+from datasets.detection import LvisDetection
+from datasets.image_level import ImageLevel
+from datasets.sample import MIN_SIDE, Draw
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 

@@ -29,10 +29,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.protocol import MEMORY, TIME, Row, argument_parser, report, wanted
-from datasets.annotation_json import read_annotations
-from datasets.lvis_v1 import classes_by_wnid
-from datasets.paths import IMAGE_LEVEL_JSON
-from datasets.pictures import PictureFolder
+from datasets.annotations.discovery import IMAGE_LEVEL_JSON
+from datasets.annotations.json_reader import read_annotations
+from datasets.annotations.lvis_v1 import classes_by_wnid
+from datasets.images.reader import PictureFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 64

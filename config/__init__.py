@@ -5,8 +5,7 @@
 """
 
 from config.dump import dump
-from config.loader import load, with_overrides
-from config.official_args import from_official_args
+from config.loader import from_official_args, load, with_overrides
 from config.options import parse_options
 from config.schema import Config
 

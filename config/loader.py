@@ -9,8 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from config.merge import merged
-from config.schema import Config
+from addict import Dict
+
+from config.official import COMMAND_LINE_FLAGS
+from config.schema import Config, known_keys
 from util.errors import UserError, nearest
 
 _log = logging.getLogger(__name__)
@@ -95,3 +97,39 @@ def _find_base(path: Path, base: str) -> Path:
         _log.warning("config file '%s': %s '%s' is not beside it, using '%s'", path, BASE, base, own)
         return own
     raise UserError(f"config file '{path}': {BASE} '{base}' does not exist (looked for '{beside}')")
+
+
+DELETE = "_delete_"
+
+
+def merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """`earlier` overwritten by `later`; neither is changed.
+
+    Two dicts merge key by key, as in the official release; a later dict with `_delete_=True` replaces the
+    earlier one.
+    """
+    result = Dict(earlier)
+    for name, value in later.items():
+        if isinstance(value, Mapping) and value.get(DELETE):
+            result.pop(name, None)
+        result.update({name: value})
+        if isinstance(value, Mapping):
+            result[name].pop(DELETE, None)
+    return result.to_dict()
+
+
+_log = logging.getLogger(__name__)
+
+
+def from_official_args(args: Mapping[str, Any]) -> Config:
+    """A Config from `vars()` of the argparse Namespace that an official checkpoint keeps under `args`.
+
+    It mixes config keys with command line flags and what the run added. Flags are dropped; other names that
+    are no keys were not written by the user, so they are logged in one line rather than refused.
+    Raises UserError like `Config.from_dict`, for example where a left-out feature was in use.
+    """
+    known = set(known_keys()) - COMMAND_LINE_FLAGS
+    stray = sorted(set(args) - known - COMMAND_LINE_FLAGS)
+    if stray:
+        _log.warning("ignored %d entries of the official checkpoint's args: %s", len(stray), ", ".join(stray))
+    return Config.from_dict({k: v for k, v in args.items() if k in known})

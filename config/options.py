@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 from typing import Any, get_args, get_origin
 
-from config.merge import merged
+from config.loader import merged
 from config.schema import key_types
 from util.errors import UserError
 

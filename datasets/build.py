@@ -8,24 +8,23 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from datasets.aspect_batches import AspectGroupedSampler, aspects_of
-from datasets.classes import ClassTable
-from datasets.collate import Collate
-from datasets.imagenet_lvis import ImageLevel
-from datasets.loader import Loader, ShardBatchSampler
-from datasets.lvis import LvisDetection
-from datasets.mixing import MixedBatchSampler, Streams, Turns
-from datasets.mosaic import Mosaic
-from datasets.samplers import (
+from datasets.annotations.categories import ClassTable
+from datasets.annotations.discovery import open_detection, open_image_level
+from datasets.annotations.table import AnnotationStore
+from datasets.augment.mosaic import Mosaic
+from datasets.augment.policy import EvalPolicy, TrainPolicy
+from datasets.detection import LvisDetection
+from datasets.image_level import ImageLevel
+from datasets.loader import Collate, Loader, ShardBatchSampler
+from datasets.sampling.aspect import AspectGroupedSampler, aspects_of
+from datasets.sampling.mixing import MixedBatchSampler, Streams, Turns
+from datasets.sampling.samplers import (
     ClassAwareSampler,
     RepeatFactorSampler,
     ShardedSampler,
     ShuffledSampler,
     repeat_factors,
 )
-from datasets.sources import open_detection, open_image_level
-from datasets.store import AnnotationStore
-from datasets.transforms import EvalPolicy, TrainPolicy
 from util.errors import UserError
 from util.logging import get_logger
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.collate import Collate
-from datasets.mixing import MixedBatchSampler, Streams
+from datasets.sampling.mixing import MixedBatchSampler, Streams
 from util.errors import UserError
 from util.structures import PaddedImages, Target
 
@@ -87,3 +88,18 @@ class Loader:
         """Names of the pictures met so far, in any worker of this rank, that could not be used."""
         sets = self.dataset.datasets if isinstance(self.dataset, Streams) else (self.dataset,)
         return [name for part in sets for name in part.damaged_names()]
+
+
+@dataclass(frozen=True)
+class Collate:
+    """[(picture (3, h, w), Target), ...] -> (PaddedImages, targets). A class, so that spawned workers can
+    have it.
+
+    size_divisor: batches are padded to a height and width that this divides.
+    """
+
+    size_divisor: int = 1
+
+    def __call__(self, batch: Sequence[tuple[Tensor, Target]]) -> tuple[PaddedImages, tuple[Target, ...]]:
+        pictures, targets = zip(*batch, strict=True)
+        return PaddedImages.from_list(pictures, self.size_divisor), targets

@@ -9,4 +9,4 @@ if [ -x "$root/.venv/bin/python" ]; then python="$root/.venv/bin/python"; fi
 # Waiting threads sleep: with more threads than free cores, spinning ones stop each other.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "$python" -m engine.launch "${1:-}" "$root/main.py" "${@:2}"
+exec "$python" -m tools.launch "${1:-}" "$root/main.py" "${@:2}"

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import main as program
+from config.command_line import build_parser, parse_arguments, run_section
 from engine.checkpoint import read_checkpoint, save_checkpoint
-from engine.cli import build_parser, parse_arguments, run_section
 from engine.evaluate import METRICS
 from engine.run_log import read_log
 from tests.datasets.tiny import categories, write_all

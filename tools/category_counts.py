@@ -22,8 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.json_stream import Entry, read_entries, write_entries
-from datasets.long_tail import COMMON, RARE, ClassCounts, check_category, class_of, counted
+from datasets.annotations.frequency import COMMON, RARE, ClassCounts, check_category, class_of, counted
+from datasets.annotations.json_stream import Entry, read_entries, write_entries
 from util.errors import UserError, run_command
 from util.files import written_whole
 

@@ -17,9 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.json_file import load_json
-from datasets.predictions import Predictions, read_predictions
-from util.drawing import LabelledBox, draw_boxes
+from datasets.annotations.json_errors import load_json
+from datasets.evaluation.predictions import Predictions, read_predictions
+from tools.drawing import LabelledBox, draw_boxes
 from util.errors import UserError
 
 _GAP = 10

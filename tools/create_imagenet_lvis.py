@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from datasets.class_folders import category_of_folder
-from datasets.classes import Category
-from datasets.containers import Container, class_root, find_containers
-from datasets.json_stream import read_entries
-from datasets.lvis_v1 import lvis_v1_classes
-from datasets.matching import match_categories
-from datasets.paths import IMAGE_LEVEL_JSON
+from datasets.annotations.categories import Category
+from datasets.annotations.category_matching import match_categories
+from datasets.annotations.class_folders import category_of_folder
+from datasets.annotations.discovery import IMAGE_LEVEL_JSON
+from datasets.annotations.json_stream import read_entries
+from datasets.annotations.lvis_v1 import lvis_v1_classes
+from datasets.images.class_containers import Container, class_root, find_containers
 from tools.imagenet_lvis.coverage import Coverage
 from tools.imagenet_lvis.output import write_json
 from tools.imagenet_lvis.scan import Task, finished_part, read_part, scan_all

@@ -19,10 +19,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.classes import Category
-from datasets.paths import detection_paths, image_level_paths, picture_root
-from datasets.pictures import PictureFolder
-from datasets.sources import open_detection, open_image_level
+from datasets.annotations.categories import Category
+from datasets.annotations.discovery import (
+    detection_paths,
+    image_level_paths,
+    open_detection,
+    open_image_level,
+    picture_root,
+)
+from datasets.images.reader import PictureFolder
 from tools.data_doctor.annotations import check_annotations, check_classes_of_both
 from tools.data_doctor.findings import Finding, Severity, overheard
 from tools.data_doctor.image_level import check_image_level, count_image_level

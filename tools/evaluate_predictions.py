@@ -18,13 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.annotation_cache import open_annotations
-from datasets.box_evaluation import evaluate_boxes
-from datasets.box_result import BoxResult
-from datasets.coco_reference import coco_reference_metrics
-from datasets.lvis_metrics import evaluate_lvis
-from datasets.lvis_reference import reference_metrics
-from datasets.predictions import read_predictions
+from datasets.annotations.cache import open_annotations
+from datasets.evaluation.evaluator import evaluate_boxes
+from datasets.evaluation.lvis import evaluate_lvis
+from datasets.evaluation.predictions import read_predictions
+from datasets.evaluation.reference import coco_reference_metrics, reference_metrics
+from datasets.evaluation.result import BoxResult
 from util.errors import run_command
 from util.logging import get_logger, setup_logging
 

@@ -19,17 +19,17 @@ import torch
 from PIL import Image
 
 from config import Config, from_official_args
-from datasets.json_file import load_json
-from datasets.pictures import PictureError, PictureFolder
-from datasets.samples import Sample, to_example
-from datasets.transforms import EvalPolicy
+from datasets.annotations.json_errors import load_json
+from datasets.augment.policy import EvalPolicy
+from datasets.images.reader import PictureError, PictureFolder
+from datasets.sample import Sample, to_example
 from engine.checkpoint import evaluated_weights, read_checkpoint
 from engine.device import autocast
 from main import import_official
 from models.richsem import official
 from models.richsem.build import ModelParts, build_model, build_official
+from tools.drawing import LabelledBox, draw_boxes
 from util import distributed
-from util.drawing import LabelledBox, draw_boxes
 from util.errors import UserError
 from util.structures import Detections, PaddedImages
 

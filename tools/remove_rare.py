@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.json_stream import read_entries, write_entries
-from datasets.long_tail import check_category, class_of
+from datasets.annotations.frequency import check_category, class_of
+from datasets.annotations.json_stream import read_entries, write_entries
 from util.errors import UserError, run_command
 from util.files import written_whole
 

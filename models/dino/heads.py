@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from models.dino.decoder import DecoderState
-from models.dino.layers import inverse_sigmoid
+from models.dino.layers import box_head, inverse_sigmoid
 from models.dino.output import LayerOutput
-from models.dino.query_selection import box_head
 
 FOREGROUND_PRIOR = 0.01
 

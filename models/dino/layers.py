@@ -42,3 +42,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(x)))))
+
+
+def box_head(dim: int) -> MLP:
+    """The three-layer box regressor; starts at zero, so that a box starts where its reference is."""
+    head = MLP(dim, dim, 4, depth=3)
+    nn.init.zeros_(head.layers[-1].weight)
+    nn.init.zeros_(head.layers[-1].bias)
+    return head

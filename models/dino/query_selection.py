@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.dino.layers import MLP
+from models.dino.layers import box_head
 from models.dino.output import LayerOutput
 from models.dino.pyramid import Pyramid, cell_centres, in_cells
 
@@ -84,11 +84,3 @@ def proposal_anchors(memory: Pyramid) -> tuple[Tensor, Tensor]:
     usable = ((proposals > 0.01) & (proposals < 0.99)).all(-1) & ~memory.mask
     anchors = torch.log(proposals / (1 - proposals))
     return anchors.masked_fill(~usable[..., None], torch.inf), usable
-
-
-def box_head(dim: int) -> MLP:
-    """The three-layer box regressor; starts at zero, so that a box starts where its reference is."""
-    head = MLP(dim, dim, 4, depth=3)
-    nn.init.zeros_(head.layers[-1].weight)
-    nn.init.zeros_(head.layers[-1].bias)
-    return head

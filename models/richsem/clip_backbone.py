@@ -10,7 +10,7 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from models.dino.backbone import Backbone
-from models.richsem.trunk import STAGES, from_imagenet, stage_maps
+from models.richsem.clip_resnet import STAGES, from_imagenet, stage_maps
 from util.errors import UserError
 
 # The value of `backbone` that asks for it.

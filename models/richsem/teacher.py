@@ -12,8 +12,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from models.richsem.attention_pool import attention_pool
-from models.richsem.trunk import from_imagenet, stage_maps
+from models.richsem.clip_resnet import attention_pool, from_imagenet, stage_maps
 from util.boxes import box_cxcywh_to_xyxy
 from util.errors import UserError
 from util.structures import PaddedImages, Target, places_of_boxes

@@ -14,8 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from util.cache import cache_directory
-from util.files import placed_whole
+from util.files import cache_directory, placed_whole
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ def text_embeddings(
 
     names are used as they stand (LVIS names keep their underscores). unused: columns that are no class; their
     word is encoded bare, as the release does with 'none'. The result is cached in `cache_dir` ('' = the cache
-    folder of `util.cache`) under a key of text weights, prompts and names; a second call encodes nothing.
+    folder of `util.files`) under a key of text weights, prompts and names; a second call encodes nothing.
     """
     folder = Path(cache_dir or cache_directory()).expanduser()
     path = folder / f"text-{cache_key(clip, names, unused)}.safetensors"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from benchmarks.lvis_files import CLASSES, TRAIN, draw_lvis, pictures_by_class, write_lvis
-from datasets.annotation_json import read_annotations
+from datasets.annotations.json_reader import read_annotations
 
 
 def test_a_small_file_reads_as_what_was_drawn(tmp_path):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from datasets.long_tail import frequency_of
+from datasets.annotations.frequency import frequency_of
 from tests.datasets import tiny
 from tools.category_counts import main
 from util.errors import UserError

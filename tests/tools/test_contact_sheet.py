@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.predictions import ROW
+from datasets.evaluation.predictions import ROW
 from tools.contact_sheet import chosen_images, main
 from util.errors import UserError
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.annotation_json import read_annotations
-from datasets.lvis_v1 import lvis_v1_classes
+from datasets.annotations.json_reader import read_annotations
+from datasets.annotations.lvis_v1 import lvis_v1_classes
 from tests.source_files import ROOT
 from tools.create_imagenet_lvis import main
 from util.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.datasets import tiny
-from tests.datasets.test_yolo import write_yolo
+from tests.datasets.annotations.test_yolo import write_yolo
 from tests.fixtures import require_fixture
 from tools.data_doctor import pictures
 from tools.doctor import main

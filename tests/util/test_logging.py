@@ -17,8 +17,8 @@ def test_rank_0_reports_to_console_and_file(tmp_path, capsys):
 
 def test_other_ranks_only_warn_and_write_no_file(tmp_path, capsys):
     setup_logging(2, tmp_path / "log.txt")
-    logging.getLogger("datasets.lvis").info("quiet")
-    logging.getLogger("datasets.lvis").warning("loud")
+    logging.getLogger("datasets.detection").info("quiet")
+    logging.getLogger("datasets.detection").warning("loud")
     setup_logging(0)
     console = capsys.readouterr().out
     assert "quiet" not in console

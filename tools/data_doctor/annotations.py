@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from datasets.classes import plain_name
+from datasets.annotations.categories import plain_name
 from tools.data_doctor.findings import Finding, Severity, found
 from tools.data_doctor.split import RawSplit
 

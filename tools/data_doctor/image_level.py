@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.classes import Category
-from datasets.imagenet_lvis import why_unused
-from datasets.matching import match_categories
-from datasets.store import AnnotationStore
+from datasets.annotations.categories import Category
+from datasets.annotations.category_matching import match_categories
+from datasets.annotations.table import AnnotationStore
+from datasets.image_level import why_unused
 from tools.data_doctor.findings import Finding, Severity, found
 
 

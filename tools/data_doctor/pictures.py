@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from datasets.picture_files import PictureFiles
-from datasets.picture_header import DamagedError, inspect, inspect_file
+from datasets.images.header import DamagedError, inspect, inspect_file
+from datasets.images.reader import PictureFolder
 from tools.data_doctor.findings import Finding, Severity, found
 
 # Waiting for the disk, and Pillow's decoding, leave the interpreter to others.
@@ -38,7 +38,7 @@ class Looked:
     """All pictures of a part of the data. where: its name."""
 
     where: str
-    files: PictureFiles
+    files: PictureFolder
     looks: Sequence[Look]
 
     def findings(self, severity: Severity) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ class Looked:
 
 def look_at_all(
     where: str,
-    files: PictureFiles,
+    files: PictureFolder,
     names: Iterable[str],
     sizes: Iterable[tuple[int, int]],
     decode: bool = False,
@@ -98,7 +98,7 @@ def check_both(train: Looked, val: Looked) -> Iterator[Finding]:
     )
 
 
-def _look(files: PictureFiles, decode: bool, picture: tuple[str, tuple[int, int]]) -> Look:
+def _look(files: PictureFolder, decode: bool, picture: tuple[str, tuple[int, int]]) -> Look:
     name, said = picture
     path = files.root / name
     try:

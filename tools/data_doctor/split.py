@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from datasets.json_file import is_text
-from datasets.json_stream import read_entries
-from datasets.paths import SplitPaths
-from datasets.picture_header import DamagedError, inspect_file
-from datasets.yolo import YoloSplit, in_pixels, open_yolo
-from datasets.yolo_labels import parse_labels
+from datasets.annotations.discovery import SplitPaths
+from datasets.annotations.json_errors import is_text
+from datasets.annotations.json_stream import read_entries
+from datasets.annotations.yolo import YoloSplit, in_pixels, open_yolo, parse_labels
+from datasets.images.header import DamagedError, inspect_file
 
 
 @dataclass

@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from datasets.classes import Category
-from datasets.long_tail import frequency_of
+from datasets.annotations.categories import Category
+from datasets.annotations.frequency import frequency_of
 
 # Told apart by the colour-blind too: blue, orange, red.
 _COLOURS = {"f": "#4477aa", "c": "#ee9944", "r": "#cc3344"}

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from datasets.classes import Category
-from datasets.containers import Container
-from datasets.lvis_v1 import classes_by_wnid, wnid_in
-from datasets.matching import Matches, nearest_class
+from datasets.annotations.categories import Category
+from datasets.annotations.category_matching import Matches, nearest_class
+from datasets.annotations.lvis_v1 import classes_by_wnid, wnid_in
+from datasets.images.class_containers import Container
 from tools.imagenet_lvis.scan import Failure
 from util.files import written_whole
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.json_stream import write_entries
+from datasets.annotations.json_stream import write_entries
 from tools.imagenet_lvis.scan import Task, finished_part
 from util.files import written_whole
 

@@ -9,8 +9,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.containers import Container
-from datasets.picture_header import DamagedError
+from datasets.images.class_containers import Container
+from datasets.images.header import DamagedError
 from util.errors import UserError
 from util.files import written_whole
 

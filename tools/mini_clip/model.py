@@ -11,8 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from models.richsem.attention_pool import attention_pool
-from models.richsem.trunk import stage_maps
+from models.richsem.clip_resnet import attention_pool, stage_maps
 
 STRIDE = 32
 

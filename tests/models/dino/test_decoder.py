@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from models.dino.decoder import Decoder
-from models.dino.layers import inverse_sigmoid
-from models.dino.query_selection import box_head
+from models.dino.layers import box_head, inverse_sigmoid
 from tests.models.tiny import pyramid
 
 DIM, QUERIES = 32, 5

@@ -1,0 +1,176 @@
+"""Class names are the interface: dataset ids become 0..C-1 here, once, and turn back in results."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets.annotations.json_errors import is_text
+from util.errors import UserError, nearest
+from util.logging import get_logger
+
+FREQUENCIES = ("r", "c", "f")
+_INT64 = range(-(2**63), 2**63)
+
+# `num_classes` of the release's configs (largest LVIS v1 id + 1). Configs made from them carry it to other
+# data.
+OFFICIAL_NUM_CLASSES = 1204
+
+
+@dataclass(frozen=True)
+class Category:
+    """One entry of an annotation file's `categories`, as LVIS writes it.
+
+    frequency: 'r', 'c', 'f' or '' where the file does not say.
+    image_count: training pictures that show the class; None where the file does not say.
+    """
+
+    id: int
+    name: str
+    synset: str = ""
+    synonyms: tuple[str, ...] = ()
+    frequency: str = ""
+    image_count: int | None = None
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Category:
+        """From one dict of the JSON. Raises UserError where id or name are missing or of the wrong kind."""
+        if not isinstance(entry, Mapping):
+            raise UserError(f"category {entry!r:.60} is not an object with id and name")
+        identity, name = entry.get("id"), entry.get("name")
+        if not isinstance(identity, int) or isinstance(identity, bool) or identity not in _INT64:
+            raise UserError(f"category {name!r:.60}: its id {identity!r:.60} is not an integer")
+        if not is_text(name):
+            raise UserError(f"category id {identity}: its name {name!r:.60} is not a text")
+        _refuse_other_kinds(entry)
+        frequency = entry.get("frequency") or ""
+        if frequency and frequency not in FREQUENCIES:
+            raise UserError(f"category {name!r}: frequency {frequency!r} is none of r, c, f")
+        return cls(
+            id=identity,
+            name=name,
+            synset=entry.get("synset") or "",
+            synonyms=tuple(entry.get("synonyms") or ()),
+            frequency=frequency,
+            image_count=entry.get("image_count"),
+        )
+
+
+def _refuse_other_kinds(entry: Mapping[str, Any]) -> None:
+    synonyms, count = entry.get("synonyms") or [], entry.get("image_count")
+    wrong = None
+    if not isinstance(entry.get("synset") or "", str):
+        wrong = "synset", "a text"
+    elif not isinstance(synonyms, list | tuple) or not all(isinstance(s, str) for s in synonyms):
+        wrong = "synonyms", "a list of texts"
+    elif count is not None and type(count) is not int:
+        wrong = "image_count", "an integer"
+    if wrong:
+        key, kind = wrong
+        raise UserError(f"category {entry['name']!r}: its {key} {entry[key]!r:.60} is not {kind}")
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a model or dataset in the order of its classifier's columns, C of them.
+
+    names:        index -> name.
+    ids:          index -> category id of the dataset, -1 for a column that has none there.
+    image_counts: index -> pictures of the box-annotated *training* file that show the class.
+    frequencies:  index -> 'r', 'c', 'f' or ''.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    image_counts: tuple[int, ...]
+    frequencies: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def index_of_id(self) -> dict[int, int]:
+        """category id -> index."""
+        return {identity: index for index, identity in enumerate(self.ids) if identity >= 0}
+
+    @classmethod
+    def from_categories(
+        cls,
+        categories: Iterable[Category | Mapping[str, Any]],
+        class_names: Sequence[str] | None = None,
+    ) -> ClassTable:
+        """The table of an annotation file's categories.
+
+        class_names: a checkpoint's list; gives the order, categories are matched to it by name. Without it
+            the order is that of ascending ids.
+        Raises UserError for an empty list, an id or name that occurs twice, and a category that `class_names`
+        lacks. Names that differ only in case, underscores or spaces are warned of.
+        """
+        entries = [c if isinstance(c, Category) else Category.from_json(c) for c in categories]
+        if not entries:
+            raise UserError("the class list is empty: the annotation file has no categories")
+        _refuse_repeats("category id", [c.id for c in entries])
+        _refuse_repeats("class name", [c.name for c in entries])
+        _warn_of_lookalikes([c.name for c in entries])
+        by_name = {c.name: c for c in entries}
+        if class_names is None:
+            names = [c.name for c in sorted(entries, key=lambda c: c.id)]
+        else:
+            names = list(class_names)
+            _refuse_repeats("class name of the checkpoint", names)
+            _refuse_missing(by_name, names)
+        matched = [by_name.get(name) for name in names]
+        return cls(
+            names=tuple(names),
+            ids=tuple(c.id if c else -1 for c in matched),
+            image_counts=tuple((c.image_count or 0) if c else 0 for c in matched),
+            frequencies=tuple(c.frequency if c else "" for c in matched),
+        )
+
+    def check_num_classes(self, num_classes: int) -> None:
+        """Accepts a configured `num_classes` that agrees with the classes, refuses any other.
+
+        Agreeing: 0 (derived), the number of classes, the release's habit of largest id + 1, and the value its
+        LVIS configs carry, whatever the data. Raises UserError otherwise.
+        """
+        largest = max(self.ids) + 1
+        if num_classes in (0, len(self), largest, OFFICIAL_NUM_CLASSES):
+            return
+        raise UserError(
+            f"num_classes={num_classes} contradicts the annotations, which have {len(self)} classes: "
+            f"leave it out, or write {len(self)} (largest id + 1, {largest}, is accepted too)"
+        )
+
+
+def plain_name(name: str) -> str:
+    """A name without case, and with one space for every run of underscores, hyphens and spaces."""
+    return re.sub(r"[\s_-]+", " ", name).strip().lower()
+
+
+def _refuse_repeats(what: str, values: Sequence) -> None:
+    value, count = Counter(values).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{what} {value!r} occurs {count} times; each must occur once")
+
+
+def _refuse_missing(wanted: Mapping[str, Category], names: Sequence[str]) -> None:
+    missing = [c for name, c in wanted.items() if name not in set(names)]
+    if missing:
+        first = missing[0]
+        raise UserError(
+            f"class {first.name!r} (category id {first.id}) of the annotations is not among the "
+            f"{len(names)} classes of the checkpoint ({len(missing)} such).{nearest(first.name, names)}"
+        )
+
+
+def _warn_of_lookalikes(names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(plain_name(name), name)
+        if other != name:
+            get_logger().warning(
+                "class names %r and %r differ only in case, underscores or spaces", other, name
+            )

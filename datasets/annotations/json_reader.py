@@ -1,0 +1,200 @@
+"""Reads LVIS, COCO and image-level JSON into columns. With `annotation_rows`, all that knows their keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.annotations.categories import Category
+from datasets.annotations.json_columns import ID_LISTS, BoxRows, ImageRows, Rows, objects
+from datasets.annotations.json_stream import read_members
+from datasets.annotations.json_window import BLOCK
+from datasets.annotations.table import AnnotationStore, count_pictures
+from datasets.columns import PackedStrings, Ragged, offsets_of
+from util.errors import UserError
+
+
+def read_annotations(path: str | Path) -> AnnotationStore:
+    """Reads an annotation file piece by piece; polygons are skipped.
+
+    File names are `file_name`, else the last two parts of `coco_url` (LVIS v1). A category without
+    `image_count` gets its count here. Boxes of pictures that the file does not list are left out; these,
+    annotation ids that occur twice and pictures that are listed under two ids are counted and reported.
+    Raises UserError naming the file and the id for a file that is missing, half-written or of another format,
+    an empty class list, picture or category ids that occur twice, ids that are no integers, and an annotation
+    of an unknown class.
+    """
+    path = Path(path)
+    store = _from_members(read_members(path, BLOCK), path.name, f"{path}: ")
+    store.report_notices()
+    return store
+
+
+def store_from_content(content: Mapping[str, Any], name: str) -> AnnotationStore:
+    """`read_annotations` for JSON content that is in memory. `name` is used in messages."""
+    store = _from_members(content.items(), name, "")
+    store.report_notices()
+    return store
+
+
+def _from_members(members: Iterable[tuple[str, Any]], name: str, prefix: str) -> AnnotationStore:
+    """prefix: stands before messages about the content; those of `members` name the file themselves."""
+    images, boxes, categories = ImageRows(), BoxRows(), []
+    adders = {"images": images.add, "annotations": boxes.add, "categories": categories.extend}
+    seen = set()
+    for key, value in members:
+        seen.add(key)
+        if key in adders:
+            try:
+                adders[key](objects(key, value))
+            except UserError as error:
+                raise UserError(f"{prefix}{error}") from None
+    try:
+        if not seen.issuperset(("images", "categories")):
+            raise UserError("not an annotation file (needs `images`, `annotations` and `categories`)")
+        return _assemble(images, boxes, _categories(categories), name)
+    except UserError as error:
+        raise UserError(f"{prefix}{error}") from None
+
+
+def _assemble(
+    images: ImageRows, boxes: BoxRows, categories: tuple[Category, ...], name: str
+) -> AnnotationStore:
+    category_ids = np.array([c.id for c in categories], dtype=np.int64)
+    ids = images.column("ids")
+    order = np.argsort(ids, kind="stable")
+    image_ids = ids[order]
+    _refuse_repeated_pictures(image_ids)
+    box_columns, notices = _box_columns(boxes, image_ids, category_ids)
+    if any(c.image_count is None for c in categories):
+        pictures = np.repeat(np.arange(len(ids)), np.diff(box_columns["box_offsets"]))
+        counts = count_pictures(box_columns["category_index"], pictures, len(categories))
+        categories = tuple(
+            replace(c, image_count=int(n)) if c.image_count is None else c
+            for c, n in zip(categories, counts, strict=True)
+        )
+    negatives, not_exhaustive, positives = (
+        _id_lists(images, key, order, image_ids, category_ids) for key in ID_LISTS
+    )
+    return AnnotationStore(
+        name=name,
+        categories=categories,
+        image_ids=image_ids,
+        sizes=images.column("sizes")[order],
+        file_names=PackedStrings.pack([images.file_names[i] for i in order]),
+        negatives=negatives,
+        not_exhaustive=not_exhaustive,
+        positives=positives,
+        federated=images.federated,
+        notices=(*notices, *_repeated_names(images.file_names)),
+        **box_columns,
+    )
+
+
+def _categories(entries: Rows) -> tuple[Category, ...]:
+    if not entries:
+        raise UserError("the class list is empty: `categories` has no entry")
+    categories = sorted((Category.from_json(entry) for entry in entries), key=lambda c: c.id)
+    for before, after in pairwise(categories):
+        if before.id == after.id:
+            raise UserError(f"category id {after.id} is listed twice ({before.name!r} and {after.name!r})")
+    return tuple(categories)
+
+
+def _refuse_repeated_pictures(image_ids: np.ndarray) -> None:
+    values, counts = np.unique(image_ids, return_counts=True)
+    if len(values) < len(image_ids):
+        first = np.argmax(counts > 1)
+        raise UserError(f"picture id {values[first]} is listed {counts[first]} times")
+
+
+def _box_columns(
+    boxes: BoxRows, image_ids: np.ndarray, category_ids: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The box columns of AnnotationStore, grouped by picture, in the file's order within a picture.
+
+    With what is to be reported about them.
+    """
+    owners, classes, identities = (boxes.column(name) for name in ("owners", "classes", "ids"))
+    category_index = np.searchsorted(category_ids, classes).clip(max=len(category_ids) - 1)
+    unknown = np.flatnonzero(category_ids[category_index] != classes)
+    if len(unknown):
+        raise UserError(
+            f"annotation {identities[unknown[0]]} is of category id {classes[unknown[0]]}, which "
+            f"`categories` does not list ({len(unknown)} such annotations; ids run "
+            f"{category_ids[0]}..{category_ids[-1]})"
+        )
+    picture = np.searchsorted(image_ids, owners).clip(max=max(len(image_ids) - 1, 0))
+    listed = image_ids[picture] == owners if len(image_ids) else np.zeros(len(owners), bool)
+    notices = [*_unlisted(listed, identities, owners), *_repeated_annotations(identities)]
+    rows = np.flatnonzero(listed)
+    rows = rows[np.argsort(picture[rows], kind="stable")]
+    boxes_xywh, areas = boxes.column("boxes_xywh")[rows], boxes.column("areas")[rows]
+    columns = {
+        "box_offsets": offsets_of(np.bincount(picture[rows], minlength=len(image_ids))),
+        "boxes_xywh": boxes_xywh,
+        "areas": np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas),
+        "category_index": category_index[rows].astype(np.int32),
+        "annotation_ids": identities[rows],
+        "ignore": boxes.column("ignore")[rows],
+        "crowd": boxes.column("crowd")[rows],
+    }
+    return columns, notices
+
+
+def _unlisted(listed: np.ndarray, identities: np.ndarray, owners: np.ndarray) -> list[str]:
+    if listed.all():
+        return []
+    first = np.flatnonzero(~listed)[0]
+    return [
+        f"{np.count_nonzero(~listed)} annotations belong to pictures that it does not list and are left out "
+        f"(first: annotation {identities[first]} of picture {owners[first]})"
+    ]
+
+
+def _repeated_annotations(identities: np.ndarray) -> list[str]:
+    values, counts = np.unique(identities, return_counts=True)
+    repeated = values[counts > 1]
+    if not len(repeated):
+        return []
+    return [
+        f"{len(repeated)} annotation ids occur more than once (first: {repeated[0]}); all of their boxes are "
+        "used, but the `lvis` package would confuse them"
+    ]
+
+
+def _repeated_names(names: list[str]) -> list[str]:
+    if len(set(names)) == len(names):
+        return []
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    return [
+        f"{len(repeated)} pictures are listed under several ids (first: {repeated[0]}); each entry counts as "
+        "a picture of its own"
+    ]
+
+
+def _id_lists(
+    images: ImageRows, key: str, order: np.ndarray, image_ids: np.ndarray, category_ids: np.ndarray
+) -> Ragged:
+    """Category ids by picture, as indices. Ids of no category are dropped, an error for image-level labels.
+
+    order: the pictures of the file, sorted as in `image_ids`.
+    """
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    rows, values = place[images.column(f"{key}.rows")], images.column(key)
+    index = np.searchsorted(category_ids, values).clip(max=len(category_ids) - 1)
+    known = category_ids[index] == values
+    if key == "pos_category_ids" and not known.all():
+        first = np.flatnonzero(~known)[0]
+        raise UserError(
+            f"picture id {image_ids[rows[first]]}: category id {values[first]} of its `{key}` is not "
+            f"listed in `categories` ({np.count_nonzero(~known)} such)"
+        )
+    return Ragged.from_rows(rows[known], index[known].astype(np.int32), len(order))

@@ -1,0 +1,281 @@
+"""YOLO folders: pictures, a text file of boxes beside each, and the names of the classes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from datasets.annotations.categories import Category
+from datasets.annotations.table import AnnotationStore, count_pictures
+from datasets.columns import PackedStrings, Ragged, offsets_of
+from datasets.images.class_containers import is_picture, pictures_below
+from datasets.images.header import DamagedError, inspect_file
+from util.errors import UserError
+from util.logging import get_logger
+
+YAML_SUFFIXES = (".yaml", ".yml")
+SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation")}
+_NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
+
+
+@dataclass(frozen=True)
+class YoloSplit:
+    """name: for messages.  names: of the classes, by number.  root: what `pictures` are relative to.
+    keypoints: how many values of keypoints follow each box, by the YAML's `kpt_shape`."""
+
+    name: str
+    names: tuple[str, ...]
+    root: Path
+    pictures: tuple[str, ...]
+    keypoints: int = 0
+
+    def label_file(self, picture: str) -> Path:
+        """The text file of a picture: `labels` in place of the last `images` of its path, else beside it."""
+        parts = list(Path(picture).with_suffix(".txt").parts)
+        folders = [i for i, part in enumerate(parts[:-1]) if part == "images"]
+        if folders:
+            parts[folders[-1]] = "labels"
+        return self.root.joinpath(*parts)
+
+
+def find_yolo(path: str | Path) -> Path | None:
+    """The data.yaml of a YOLO folder, or the folder where it has `labels` but no such file; else None.
+
+    path: the folder, or the YAML file itself.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path if path.suffix in YAML_SUFFIXES else None
+    with_names = [p for p in sorted(path.glob("*.y*ml")) if p.suffix in YAML_SUFFIXES and "names" in _yaml(p)]
+    if with_names:
+        return next((p for p in with_names if p.stem == "data"), with_names[0])
+    places = (path / "labels", *(path / s / "labels" for names in SPLIT_NAMES.values() for s in names))
+    return path if any(p.is_dir() for p in places) else None
+
+
+def open_yolo(source: Path, split: str) -> YoloSplit:
+    """Names and pictures of a split, 'train' or 'val'. source: as `find_yolo` gives it.
+
+    Raises UserError for missing names or pictures, and for a YAML file that contradicts itself.
+    """
+    content = _yaml(source) if source.is_file() else {}
+    folder = source.parent if source.is_file() else source
+    root = folder / str(content.get("path") or "")
+    root = root if root.is_dir() else folder
+    names = _names(content, source)
+    key = next((s for s in SPLIT_NAMES[split] if content.get(s)), None)
+    entries = content[key] if key else _split_folder(root, split, source)
+    found: list[str] = []
+    for entry in entries if isinstance(entries, list) else [entries]:
+        found += _listed(_resolved(str(entry), root, source), root)
+    pictures = tuple(dict.fromkeys(sorted(found)))
+    if not pictures:
+        raise UserError(f"{source}: no pictures for {split} in {entries}")
+    if len(pictures) < len(found):
+        get_logger().warning("%s: %d pictures of %s are listed more than once; each is used once",
+                             source, len(found) - len(pictures), split)  # fmt: skip
+    return YoloSplit(f"{source.name} ({split})", names, root, pictures, _keypoints(content, source))
+
+
+def read_yolo(split: YoloSplit) -> AnnotationStore:
+    """The annotations of a split: ids of pictures are 1, 2, ... in order of name, those of classes 0, 1, ...
+
+    Pictures without a label file have no boxes. Damaged pictures are named and left out.
+    Raises UserError for label lines that are wrong, naming the first and counting them.
+    """
+    pictures, sizes, boxes, classes, lengths, faults = [], [], [], [], [], []
+    unlabelled, damaged = 0, []
+    for picture in split.pictures:
+        label_file = split.label_file(picture)
+        found, wrong = parse_labels(label_file, split.names, keypoints=split.keypoints)
+        unlabelled += not label_file.is_file()
+        faults += wrong
+        try:
+            height, width = inspect_file(split.root / picture)
+        except (DamagedError, OSError) as error:
+            damaged.append(f"{picture}: {error}")
+            continue
+        pictures.append(picture)
+        sizes.append((height, width))
+        lengths.append(len(found))
+        classes += [row[0] for row in found]
+        boxes += [in_pixels(row[1:], height, width) for row in found]
+    if faults:
+        raise UserError(f"{faults[0]} ({len(faults)} such lines; tools/doctor.py lists them)")
+    if damaged:
+        get_logger().warning("%s: %d damaged pictures are left out: %s", split.name, len(damaged), damaged[0])
+    if unlabelled:
+        get_logger().info("%s: %d of %d pictures have no label file, and so no boxes",
+                          split.name, unlabelled, len(split.pictures))  # fmt: skip
+    return _store(split, pictures, np.array(sizes, np.int32).reshape(-1, 2), np.array(lengths, np.int64),
+                  np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int32))  # fmt: skip
+
+
+def in_pixels(box: Sequence[float], height: int, width: int) -> tuple[float, ...]:
+    """CXCYWH in 0..1 -> XYWH in pixels."""
+    x, y, w, h = box
+    return (x - w / 2) * width, (y - h / 2) * height, w * width, h * height
+
+
+def _store(
+    split: YoloSplit,
+    pictures: list[str],
+    sizes: np.ndarray,
+    lengths: np.ndarray,
+    boxes_xywh: np.ndarray,
+    classes: np.ndarray,
+) -> AnnotationStore:
+    count = len(pictures)
+    nothing = Ragged(np.zeros(0, np.int32), np.zeros(count + 1, np.int64))
+    counts = count_pictures(classes, np.repeat(np.arange(count), lengths), len(split.names))
+    return AnnotationStore(
+        name=split.name,
+        categories=tuple(
+            Category(i, name, image_count=int(n))
+            for i, (name, n) in enumerate(zip(split.names, counts, strict=True))
+        ),
+        image_ids=np.arange(1, count + 1),
+        sizes=sizes,
+        file_names=PackedStrings.pack(pictures),
+        box_offsets=offsets_of(lengths),
+        boxes_xywh=boxes_xywh,
+        areas=boxes_xywh[:, 2] * boxes_xywh[:, 3],
+        category_index=classes,
+        annotation_ids=np.arange(1, len(classes) + 1),
+        ignore=np.zeros(len(classes), bool),
+        crowd=np.zeros(len(classes), bool),
+        negatives=nothing,
+        not_exhaustive=nothing,
+        positives=nothing,
+        federated=False,
+    )
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())[:200]})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not a text file ({error.reason})") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _names(content: dict[str, Any], source: Path) -> tuple[str, ...]:
+    """Names by class number."""
+    names = content.get("names")
+    if names is None:
+        files = [source / name for name in _NAME_FILES if (source / name).is_file()]
+        if not files:
+            raise UserError(
+                f"{source}: no class names; write them into data.yaml (`names:`) or classes.txt, a line each"
+            )
+        names = [line.strip() for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+    if isinstance(names, dict):
+        if sorted(names) != list(range(len(names))):
+            raise UserError(f"{source}: the numbers of `names` are not 0..{len(names) - 1}, each once")
+        names = [names[i] for i in range(len(names))]
+    if not names:
+        raise UserError(f"{source}: `names` is empty")
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise UserError(f"{source}: the class name {wrong[0]!r} is not a text; put it in quotes")
+    if content.get("nc", len(names)) != len(names):
+        raise UserError(f"{source}: nc is {content['nc']}, but `names` has {len(names)} classes")
+    return tuple(names)
+
+
+def _keypoints(content: dict[str, Any], source: Path) -> int:
+    """Values a box, by `kpt_shape`: [points, values a point]. 0 where there are none."""
+    shape = content.get("kpt_shape", [0, 2])
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)):
+        raise UserError(f"{source}: kpt_shape {shape!r} is not [points, values a point]")
+    return shape[0] * shape[1]
+
+
+def _split_folder(root: Path, split: str, source: Path) -> str:
+    """The picture folder of a split where no YAML file names it."""
+    places = [place for s in SPLIT_NAMES[split] for place in (f"images/{s}", f"{s}/images")]
+    found = next((place for place in places if (root / place).is_dir()), None)
+    if found is None:
+        raise UserError(f"{source}: no pictures for {split}; looked for {', '.join(places)} and in data.yaml")
+    return found
+
+
+def _resolved(entry: str, root: Path, source: Path) -> Path:
+    """A path of the YAML file. Exporters write `../train/images` for what is beside the file."""
+    candidates = [root / entry, source.parent / entry, root / entry.removeprefix("../")]
+    found = next((c for c in candidates if c.exists()), None)
+    if found is None:
+        raise UserError(f"{source}: its {entry!r} is not there; looked for {candidates[0]}")
+    return found
+
+
+def _listed(place: Path, root: Path) -> list[str]:
+    """The pictures of a folder, or those that a text file lists, relative to `root`."""
+    if place.is_dir():
+        inside = Path(os.path.relpath(place, root)).as_posix()
+        return [f"{inside}/{name}" for name in pictures_below(place)]
+    lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
+    return [Path(os.path.relpath(place.parent / line, root)).as_posix() for line in lines if is_picture(line)]
+
+
+# Annotation tools round past the edge; what lies further out is in pixels, not in shares of the picture.
+_FARTHEST = 2.0
+
+Row = tuple[int, float, float, float, float]
+"""(class number, centre x, centre y, width, height), all but the first in 0..1 of the picture."""
+
+
+def parse_labels(path: Path, names: Sequence[str], *, keypoints: int = 0) -> tuple[list[Row], list[str]]:
+    """The boxes of a label file, and what is wrong with it: a message for every line that is.
+
+    A line is `class x y width height`, or `class x1 y1 x2 y2 x3 y3 ...`, an outline, of which the box around
+    it is taken. keypoints: how many values of keypoints follow a box, which are not used; there are no
+    outlines then. No file: no boxes.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return [], []
+    except UnicodeDecodeError as error:
+        return [], [f"{path}: is not a text file ({error.reason})"]
+    rows, faults = [], []
+    for number, line in enumerate(lines, start=1):
+        if not (words := line.split()):
+            continue
+        try:
+            rows.append(_row(words, names, keypoints))
+        except ValueError as error:
+            faults.append(f"{path} line {number}: {error}")
+    return rows, faults
+
+
+def _row(words: list[str], names: Sequence[str], keypoints: int) -> Row:
+    """Raises ValueError saying what is wrong."""
+    if keypoints and len(words) == 5 + keypoints:
+        words = words[:5]
+    elif keypoints and len(words) != 5:
+        raise ValueError(f"{len(words)} values, not {5 + keypoints} (a box and its keypoints, by kpt_shape)")
+    outline = len(words) >= 7 and len(words) % 2 == 1
+    if len(words) != 5 and not outline:
+        raise ValueError(f"{len(words)} values, not 5 (class x y width height) or an outline of 3 points")
+    try:
+        label, values = float(words[0]), [float(word) for word in words[1:]]
+    except ValueError:
+        raise ValueError(f"{' '.join(words)[:60]!r} are not all numbers") from None
+    if not label.is_integer() or not 0 <= label < len(names):
+        raise ValueError(f"class {words[0]}, but there are {len(names)} classes (0..{len(names) - 1})")
+    if not all(math.isfinite(v) and abs(v) <= _FARTHEST for v in values):
+        raise ValueError(f"{' '.join(words[1:])[:60]} are not shares of the picture, 0..1; are they pixels?")
+    if outline:
+        x, y = values[0::2], values[1::2]
+        left, top, right, bottom = min(x), min(y), max(x), max(y)
+        values = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+    return (int(label), *values)

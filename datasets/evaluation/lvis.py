@@ -1,0 +1,83 @@
+"""The 13 box metrics of LVIS, equal to the `lvis` package's, and Fixed AP."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datasets.annotations.categories import FREQUENCIES
+from datasets.annotations.table import AnnotationStore
+from datasets.evaluation.candidates import Chunk, in_chunks
+from datasets.evaluation.ground_truth import lvis_truth
+from datasets.evaluation.grouping import first_of_each_group, positions, rank_in_run
+from datasets.evaluation.matching import match
+from datasets.evaluation.precision_recall import ClassScores, class_scores, mean_or_minus_one
+from datasets.evaluation.predictions import Predictions
+from datasets.evaluation.result import BoxResult, class_results
+from util.logging import get_logger
+
+MAX_DETECTIONS = 300
+FIXED_AP_DETECTIONS = 10_000
+AP_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
+METRICS = (*AP_METRICS, *(f"AR{size}@{MAX_DETECTIONS}" for size in ("", "s", "m", "l")))
+FIXED_METRICS = tuple(f"Fixed{name}" for name in AP_METRICS)
+LVIS = f"LVIS box AP (federated, the best {MAX_DETECTIONS} detections of a picture)"
+FIXED = f"Fixed AP (federated, the best {FIXED_AP_DETECTIONS} detections of a class over all pictures)"
+
+
+def evaluate_lvis(
+    annotations: AnnotationStore, predictions: Predictions, *, fixed_ap: bool = False
+) -> BoxResult:
+    """The metrics of LVIS on boxes, by the rules of the `lvis` package.
+
+    Federated: a class is judged on pictures where it is annotated or listed as absent. Where the annotations
+    name no negatives at all (COCO), every class is judged on every picture.
+    fixed_ap: also Fixed AP (Dave et al. 2021): the same without a cap per picture; instead, the best 10,000
+        detections of each class over all pictures. It means something where predictions hold more than 300 a
+        picture.
+    Raises UserError for predictions of unknown pictures and scores that are no finite numbers.
+    """
+    categories = annotations.categories
+    in_class = _best_of_each_class(annotations, predictions) if fixed_ap else None
+
+    def limits(chunk: Chunk) -> np.ndarray:
+        in_picture = rank_in_run(chunk.picture) < MAX_DETECTIONS
+        return np.stack((in_picture,) if in_class is None else (in_picture, in_class[chunk.rows]))
+
+    chunks = in_chunks(annotations, predictions, sizeless="are left out")
+    matches = match(lvis_truth(annotations), chunks, len(categories), limits, needs_size=True)
+    scores = class_scores(matches.within(0))
+    frequencies = np.array([c.frequency for c in categories], dtype=str)
+    metrics = dict(zip(METRICS, (*average_precisions(scores, frequencies), *_recalls(scores)), strict=True))
+    classes = class_results(categories, matches.within(0), scores)
+    if fixed_ap:
+        fixed = class_scores(matches.within(1))
+        metrics |= zip(FIXED_METRICS, average_precisions(fixed, frequencies), strict=True)
+        classes = class_results(categories, matches.within(0), scores, fixed)
+    return BoxResult((LVIS, FIXED) if fixed_ap else (LVIS,), metrics, classes)
+
+
+def average_precisions(scores: ClassScores, frequencies: np.ndarray) -> list[float]:
+    """Those of AP_METRICS, 0..1, -1 where no box counts. frequencies: 'r', 'c', 'f' or '' of each class."""
+    every = scores.precision
+    return [
+        mean_or_minus_one(every[0]),
+        mean_or_minus_one(every[0, 0]),
+        mean_or_minus_one(every[0, 5]),
+        *(mean_or_minus_one(every[area]) for area in (1, 2, 3)),
+        *(mean_or_minus_one(every[0][:, frequencies == f]) for f in FREQUENCIES),
+    ]
+
+
+def _recalls(scores: ClassScores) -> list[float]:
+    return [mean_or_minus_one(of_area) for of_area in scores.recall]
+
+
+def _best_of_each_class(annotations: AnnotationStore, predictions: Predictions) -> np.ndarray:
+    """(M,) bool."""
+    category = positions(annotations.category_ids, predictions.category_ids)
+    count = len(annotations.categories)
+    few = np.count_nonzero(np.bincount(category[category >= 0], minlength=count) < FIXED_AP_DETECTIONS)
+    get_logger().info(
+        "Fixed AP: %d of %d classes have fewer than %d detections", few, count, FIXED_AP_DETECTIONS
+    )
+    return first_of_each_group(category, predictions.scores, count, FIXED_AP_DETECTIONS)

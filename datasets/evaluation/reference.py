@@ -1,0 +1,82 @@
+"""The `lvis` package on today's NumPy, as the reference.
+
+lvis 0.5.3 uses `np.float`, gone since NumPy 1.24, and importing it configures the root logger. Here its
+evaluation module alone sees a NumPy that still has `float`; nothing is changed for anybody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from datasets.evaluation.coco import METRICS
+from util.errors import UserError
+
+
+class _OldNumPy(ModuleType):
+    """NumPy with the one alias that lvis needs."""
+
+    float = float
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+def reference_metrics(annotations_path: str, results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The 13 box metrics by the `lvis` package, 0..1, named as it names them.
+
+    results: dicts with image_id, category_id, bbox (xywh) and score; not modified.
+    Raises UserError where lvis is not installed.
+    """
+    lvis = lvis_package()
+    truth = lvis.LVIS(str(annotations_path))
+    evaluation = lvis.LVISEval(truth, lvis.LVISResults(truth, copy.deepcopy(list(results))), "bbox")
+    evaluation.run()
+    return {name: float(value) for name, value in evaluation.get_results().items()}
+
+
+def lvis_package() -> ModuleType:
+    """The package, with its evaluation module working. Raises UserError where it is not installed."""
+    root = logging.getLogger()
+    # logging.basicConfig does nothing where the root logger has a handler.
+    guard = logging.NullHandler()
+    level = root.level
+    root.addHandler(guard)
+    try:
+        lvis = importlib.import_module("lvis")
+        evaluation = importlib.import_module("lvis.eval")
+    except ImportError as error:
+        raise UserError(f"the reference needs the lvis package: {error}") from None
+    finally:
+        root.removeHandler(guard)
+        root.setLevel(level)
+    evaluation.np = _OldNumPy("numpy")
+    for name in ("lvis.lvis", "lvis.results", "lvis.eval"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return lvis
+
+
+def coco_reference_metrics(annotations_path: str, results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """COCO's 12 box metrics by `pycocotools`, 0..1.
+
+    results: at least one dict with image_id, category_id, bbox (xywh) and score; not modified.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    # It prints what it does.
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations_path))
+        evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(list(results))), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(METRICS, evaluation.stats.tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""File names -> pixels: folders, tars, zips."""

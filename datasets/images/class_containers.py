@@ -1,0 +1,190 @@
+"""What holds the pictures of one class: a folder, a tar of its own, or a folder inside one big tar."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os.path import commonpath
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets.images.archive import opened
+from datasets.images.header import inspect, inspect_file
+from datasets.images.tar_index import TarIndex, open_tar
+from util.errors import UserError
+from util.logging import get_logger
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+# Folders that hold a split of the classes, not a class.
+_SPLITS = {"train", "val", "valid", "validation", "test"}
+_TAR, _ZIP = ".tar", ".zip"
+
+
+class File(NamedTuple):
+    """name: relative to the folder of the classes.  place: path below its folder, or row in its tar."""
+
+    name: str
+    place: str | int
+
+
+@dataclass(frozen=True)
+class Container:
+    """The pictures of one class.
+
+    name:   of the class folder, or of the tar without its suffix.
+    path:   the folder or tar.
+    inside: the folder within a big tar, ending in '/'; '' for a folder, and where the tar is the class's own.
+    outer:  the part of `inside` that is no part of a picture's name.
+    """
+
+    name: str
+    path: Path
+    inside: str = ""
+    outer: str = ""
+
+    def open(self) -> OpenContainer:
+        """Raises UserError for a tar that cannot be read."""
+        return OpenContainer(self, open_tar(self.path) if self.path.is_file() else None)
+
+
+@dataclass(frozen=True)
+class OpenContainer:
+    """A container whose pictures can be listed and looked at. tar: its index, None for a folder."""
+
+    container: Container
+    tar: TarIndex | None
+
+    def files(self) -> list[File]:
+        """The pictures in order of name, as PictureFolder finds them."""
+        container, tar = self.container, self.tar
+        if tar is None:
+            return [File(f"{container.name}/{file}", file) for file in pictures_below(container.path)]
+        members = [(tar.names[row], int(row)) for row in tar.below(container.inside)]
+        members = [(name, row) for name, row in members if is_picture(name)]
+        if container.inside:
+            return sorted(File(name.removeprefix(container.outer), row) for name, row in members)
+        own = f"{container.name}/"
+        return sorted(File(own + name.removeprefix(own), row) for name, row in members)
+
+    def inspect(self, file: File, decode: bool = False) -> tuple[int, int]:
+        """(height, width) of one of its files. Raises DamagedError, and OSError where it cannot be read."""
+        if self.tar is None:
+            return inspect_file(self.container.path / file.place, decode)
+        start, size = int(self.tar.offsets[file.place]), int(self.tar.sizes[file.place])
+        tar = opened(self.tar.path, self.tar.stamp)
+        return inspect(lambda offset, count: tar.read(start + offset, count), size, decode)
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file's name ends as a picture's does. Hidden files, such as macOS's `._*`, are none."""
+    name = path.rsplit("/", 1)[-1]
+    return name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
+
+
+def pictures_below(folder: str | Path) -> list[str]:
+    """The pictures in a folder at any depth, relative to it, in order of name. Links are followed.
+
+    Raises UserError for a folder that cannot be read.
+    """
+    try:
+        return sorted(_pictures_below(folder, "", frozenset()))
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+
+
+def _pictures_below(folder: str | Path, inside: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    status = os.stat(folder)
+    here = status.st_dev, status.st_ino
+    if here in above:  # a link to what it lies in
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _pictures_below(entry.path, f"{inside}{entry.name}/", above | {here})
+            elif is_picture(entry.name):
+                yield inside + entry.name
+
+
+def class_root(folder: str | Path) -> Path | None:
+    """Where the classes lie in `folder`: in `images/` or `images.tar`, in `train/` where there are only
+    splits, or in itself. None where it holds neither folders nor tars; a tar is its own root."""
+    folder = Path(folder)
+    if folder.is_file():
+        return folder if folder.suffix == _TAR else None
+    names = set(_class_entries(folder)) if folder.is_dir() else set()
+    if "images" in names:
+        return class_root(folder / "images")
+    if f"images{_TAR}" in names:
+        return folder / f"images{_TAR}"
+    if "train" in names and names <= _SPLITS:
+        return folder / "train"
+    return folder if names else None
+
+
+def find_containers(root: str | Path) -> list[Container]:
+    """The containers in a `class_root`, in order of name. A folder wins over a tar of its name, which is
+    warned of, as are zips.
+
+    Raises UserError for a tar that cannot be read or holds tars.
+    """
+    root = Path(root)
+    if root.is_file():
+        return _containers_in_tar(root)
+    found: dict[str, Container] = {}
+    unused = []
+    for entry in _class_entries(root):
+        name = entry if (root / entry).is_dir() else entry.removesuffix(_TAR)
+        if name in found:
+            unused.append(entry)
+        else:
+            found[name] = Container(name, root / entry)
+    _warn(root, "tars are not used: there is a folder of the same name", unused)
+    zips = sorted(p.name for p in root.iterdir() if p.suffix == _ZIP and p.stem not in found)
+    _warn(root, "zips are not used: unpack them, or make tars of them", zips)
+    return [found[name] for name in sorted(found)]
+
+
+def _class_entries(folder: Path) -> list[str]:
+    """Names of the folders in `folder`, then of the tars, without hidden ones and what archivers leave."""
+    with os.scandir(folder) as entries:
+        entries = [e for e in entries if not e.name.startswith((".", "__MACOSX"))]
+        folders = sorted(e.name for e in entries if e.is_dir())
+        return folders + sorted(e.name for e in entries if e.name.endswith(_TAR) and e.is_file())
+
+
+def _warn(root: Path, what: str, names: list[str]) -> None:
+    if names:
+        get_logger().warning("%s: %d %s (first: %s)", root, len(names), what, names[0])
+
+
+def _containers_in_tar(path: Path) -> list[Container]:
+    """The class folders of one big tar: the outermost ones that not all pictures share."""
+    index = open_tar(path)
+    folders, tars = Counter(), []
+    for row in range(len(index)):
+        name = index.names[row]
+        if is_picture(name):
+            folders[name.rpartition("/")[0]] += 1
+        elif name.endswith(_TAR):
+            tars.append(name)
+    if tars and not folders:
+        raise UserError(
+            f"{path}: holds {len(tars)} tars (first: {tars[0]}); unpack it once: tar -xf {path.name}"
+        )
+    loose = folders.pop("", 0)
+    shared = commonpath(folders) if folders else ""
+    outer = f"{shared}/" if shared else ""
+    beside = folders[shared]
+    inner = {folder.removeprefix(outer).split("/")[0] for folder in folders if folder != shared}
+    if beside and len(inner) > 1 and beside < folders.total() - beside:
+        loose += folders.pop(shared)  # pictures beside the classes
+    elif beside:  # a single class
+        outer = outer.removesuffix(f"{shared.rpartition('/')[2]}/")
+    if loose:
+        get_logger().warning("%s: %d pictures lie in no class folder and are left out", path, loose)
+    names = sorted({folder.removeprefix(outer).split("/")[0] for folder in folders})
+    # What stands in front of the class is a part of the name, but for the tar's own name.
+    hidden = outer if outer == f"{path.stem}/" else ""
+    return [Container(name, path, f"{outer}{name}/", hidden) for name in names]

@@ -1,0 +1,78 @@
+"""Where the members of a zip lie: its own central directory as columns, read without a shared position."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from datasets.columns import PackedStrings
+from datasets.images.archive import MemberTable, Stamp, opened
+from util.errors import UserError
+
+_LOCAL_HEADER = 30
+_STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+_ENCRYPTED = 0x1
+
+
+class ZipIndex(MemberTable):
+    """The files of a zip, stored or deflated.
+
+    path: of the zip.  names: of the members, in the zip's order.
+    columns: (len, 5) int64: where the member's own header begins, its bytes in the file, its bytes unpacked,
+        how it is compressed, its checksum.
+    """
+
+    def __init__(self, path: Path, stamp: Stamp, names: PackedStrings, columns: np.ndarray) -> None:
+        super().__init__(names)
+        self.path = path
+        self.stamp = stamp
+        self.columns = columns
+
+    def read(self, row: int) -> bytes:
+        """The content of a member.
+
+        Raises OSError for a damaged member, UserError where the zip was changed since it was opened.
+        """
+        offset, packed, size, method, checksum = (int(v) for v in self.columns[row])
+        file = opened(self.path, self.stamp)
+        header = file.read(offset, _LOCAL_HEADER)
+        # The lengths of name and extra field differ from those of the central directory.
+        skipped = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        data = file.read(offset + _LOCAL_HEADER + skipped, packed)
+        if method == _DEFLATED:
+            try:
+                data = zlib.decompress(data, wbits=-15, bufsize=max(size, 1))
+            except zlib.error as error:
+                raise OSError(f"does not unpack: {error}") from None
+        if zlib.crc32(data) != checksum:
+            raise OSError("checksum does not fit")
+        return data
+
+    def __reduce__(self):
+        return open_zip, (self.path,)
+
+
+def open_zip(path: str | Path) -> ZipIndex:
+    """The members of a zip. Of those with the same name the last one counts.
+
+    Raises UserError for a file that is missing, cannot be read, is cut off or no zip, is encrypted, or is
+    compressed by other means than deflate.
+    """
+    path = Path(path).absolute()
+    try:
+        stamp = Stamp.of(path)
+        with zipfile.ZipFile(path) as file:
+            entries = {e.filename.removeprefix("./"): e for e in file.infolist() if not e.is_dir()}
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: is no zip, or ends early ({error})") from None
+    for name, entry in entries.items():
+        if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (_STORED, _DEFLATED):
+            reason = "encrypted" if entry.flag_bits & _ENCRYPTED else "not compressed by deflate"
+            raise UserError(f"{path}: {name} is {reason}; unpack the file and pack it again")
+    rows = [(e.header_offset, e.compress_size, e.file_size, e.compress_type, e.CRC) for e in entries.values()]
+    return ZipIndex(path, stamp, PackedStrings.pack(list(entries)), np.array(rows, np.int64).reshape(-1, 5))

@@ -1,0 +1,1 @@
+"""The order of images, and the mix of the two streams."""

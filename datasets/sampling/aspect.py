@@ -1,0 +1,66 @@
+"""Batches of pictures of similar aspect: less padding, the same pictures in an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from datasets.sample import Draw
+from datasets.sampling.samplers import ShardedSampler
+
+# Batches are put together from so many batches' worth of the order: enough to find pictures alike, few enough
+# for the order to stay random.
+WINDOW = 64
+
+
+class AspectGroupedSampler(ShardedSampler):
+    """Another sampler's order, rearranged so that batches hold pictures of similar aspect.
+
+    Within each stretch of WINDOW batches (over all ranks) the pictures are sorted by aspect and cut into
+    batches, which come in random order. Every draw keeps the position, and so the random numbers, that it
+    had. What would have been left out at the end of the order still is. The result depends on the number of
+    pictures in a batch over all ranks, not on how many ranks share them.
+
+    sampler:    whose order it is, with its seed, rank and world size.
+    aspects:    (I,) height / width of each picture.
+    batch_size: pictures of a batch and rank.
+    """
+
+    salt = 2058
+
+    def __init__(self, sampler: ShardedSampler, aspects: np.ndarray, batch_size: int) -> None:
+        shard = {"seed": sampler.seed, "rank": sampler.rank, "world_size": sampler.world_size}
+        super().__init__(sampler.length, **shard)
+        self.sampler = sampler
+        self.aspects = np.asarray(aspects)
+        self.batch = batch_size * sampler.world_size
+
+    def order(self, epoch: int) -> np.ndarray:
+        order = self.sampler.order(epoch)
+        return order[self._places(order, epoch)]
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = self.sampler.order(self.epoch)
+        places = self._places(order, self.epoch)
+        for place in places[self.rank : len(self) * self.world_size : self.world_size].tolist():
+            yield Draw(int(order[place]), self.epoch, place)
+
+    def _places(self, order: np.ndarray, epoch: int) -> np.ndarray:
+        """(length,) int64: the place in `order` of each draw, batch after batch."""
+        rng = self._rng(epoch)
+        aspects = self.aspects[order]
+        whole = len(order) // self.batch * self.batch
+        batches = []
+        for start in range(0, whole, WINDOW * self.batch):
+            end = min(start + WINDOW * self.batch, whole)
+            places = start + np.argsort(aspects[start:end], kind="stable")
+            batches.append(rng.permutation(places.reshape(-1, self.batch)).reshape(-1))
+        return np.concatenate([*batches, np.arange(whole, len(order))])
+
+
+def aspects_of(sizes: np.ndarray) -> np.ndarray:
+    """(I, 2) (height, width) -> (I,) height / width, 1 where the size is not known."""
+    height, width = np.asarray(sizes, dtype=np.float64).T
+    known = (height > 0) & (width > 0)
+    return np.where(known, height, 1) / np.where(known, width, 1)

@@ -1,0 +1,202 @@
+"""YOLO folders read by path alone: the same boxes as the LVIS file that they were made from."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from config.schema import Config
+from datasets.annotations.discovery import open_detection
+from datasets.annotations.json_reader import store_from_content
+from datasets.annotations.yolo import parse_labels
+from datasets.build import RunSettings, build_datasets
+from tests.datasets import tiny
+from util.errors import UserError
+
+NAMES = [name for name, _, _ in tiny.CLASSES]
+NUMBERS = {identity: i for i, (_, identity, _) in enumerate(tiny.CLASSES)}
+CONFIG = Config(
+    data_aug_scales=(48,),
+    data_aug_max_size=64,
+    data_aug_scales2_resize=(50,),
+    data_aug_scales2_crop=(30, 40),
+    rfs_repeat_sh=0.3,
+    batch_size=2,
+    use_imagenet=False,
+)
+
+
+def write_yolo(root, layout="images/{split}", names="names: " + str(NAMES)):
+    """The splits of `tiny` as YOLO has them; the last picture of each split has no label file."""
+    for split, count in (("train", 6), ("val", 3)):
+        content, drawn = tiny.detection_content(count, split)
+        folder = root / layout.format(split=split)
+        labels = root / layout.format(split=split).replace("images", "labels")
+        labels.mkdir(parents=True)
+        for image, boxes in zip(content["images"], drawn.values(), strict=True):
+            tiny.draw(folder / f"{image['id']:03d}.png", (60, 80), boxes)
+            lines = [
+                f"{NUMBERS[c]} {(x + w / 2) / 80} {(y + h / 2) / 60} {w / 80} {h / 60}"
+                for (x, y, w, h), c in boxes
+            ]
+            (labels / f"{image['id']:03d}.txt").write_text("\n".join(lines) + "\n")
+        (labels / f"{count:03d}.txt").unlink()
+    places = "\n".join(f"{split}: {layout.format(split=split)}" for split in ("train", "val"))
+    (root / "data.yaml").write_text(f"{names}\n{places}\n")
+    return root
+
+
+def test_boxes_are_those_of_the_lvis_file(tmp_path):
+    write_yolo(tmp_path)
+    store, _ = open_detection(tmp_path, "train")
+    content, _ = tiny.detection_content(6, "train")
+    last = content["images"][-1]["id"]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != last]
+    expected = store_from_content(content, "tiny")
+    np.testing.assert_allclose(store.boxes_xywh, expected.boxes_xywh, atol=1e-9)
+    np.testing.assert_allclose(store.areas, expected.areas, atol=1e-9)
+    for column in ("sizes", "box_offsets", "category_index", "image_ids"):
+        assert np.array_equal(getattr(store, column), getattr(expected, column)), column
+    assert [c.name for c in store.categories] == NAMES
+    assert [c.image_count for c in store.categories] == [5, 2, 0]
+    assert not store.federated and store.file_names[0] == "images/train/001.png"
+
+
+@pytest.mark.parametrize("layout", ["images/{split}", "{split}/images"])
+@pytest.mark.parametrize("with_yaml", [True, False])
+def test_a_path_is_enough_to_train_and_evaluate(tmp_path, layout, with_yaml):
+    write_yolo(tmp_path, layout)
+    if not with_yaml:
+        (tmp_path / "data.yaml").unlink()
+        (tmp_path / "classes.txt").write_text("\n".join(NAMES) + "\n")
+    parts = build_datasets(CONFIG, RunSettings(str(tmp_path)))
+    assert parts.classes.names == tuple(NAMES) and len(parts.val_loader) == 3
+    shown = [t for _, targets in parts.train_loader for t in targets]
+    assert shown and all(0 <= label < 3 for t in shown for label in t.labels.tolist())
+
+
+def test_what_exporters_write(tmp_path, caplog):
+    """Roboflow's `valid`, its paths that start one folder too high; numbered names; a list of files."""
+    write_yolo(tmp_path, "{split}/images", "names:\n" + "".join(f"  {i}: {n}\n" for i, n in enumerate(NAMES)))
+    text = (tmp_path / "data.yaml").read_text()
+    (tmp_path / "data.yaml").write_text(text.replace("train: ", "train: ../").replace("val: ", "valid: ../"))
+    assert len(open_detection(tmp_path / "data.yaml", "val")[0]) == 3
+    (tmp_path / "some.txt").write_text(
+        "./train/images/002.png\n./train/images/001.png\ntrain/images/002.png\n"
+    )
+    (tmp_path / "data.yaml").write_text(f"names: {NAMES}\nnc: 3\ntrain: some.txt\nval: val/images\n")
+    store, _ = open_detection(tmp_path, "train")
+    assert [store.file_names[i] for i in range(len(store))] == [
+        "train/images/001.png",
+        "train/images/002.png",
+    ]
+    assert np.diff(store.box_offsets).tolist() == [1, 2]
+    assert "1 pictures of train are listed more than once" in caplog.text
+
+
+def test_an_outline_becomes_the_box_around_it(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("1 0.1 0.2 0.5 0.2 0.5 0.8 0.3 0.9\n\n0 0.5 0.5 0.2 0.1\n")
+    rows, faults = parse_labels(path, NAMES)
+    assert not faults
+    np.testing.assert_allclose(rows, [(1, 0.3, 0.55, 0.4, 0.7), (0, 0.5, 0.5, 0.2, 0.1)])
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 2), (17, 3)])
+def test_keypoints_behind_a_box_are_no_outline(tmp_path, shape):
+    write_yolo(tmp_path)
+    expected = open_detection(tmp_path, "train")[0].boxes_xywh
+    for path in (tmp_path / "labels").rglob("*.txt"):
+        points = " 0.1" * (shape[0] * shape[1])
+        path.write_text("".join(f"{line}{points}\n" for line in path.read_text().splitlines() if line))
+    text = (tmp_path / "data.yaml").read_text()
+    (tmp_path / "data.yaml").write_text(f"{text}kpt_shape: {list(shape)}\n")
+    np.testing.assert_array_equal(open_detection(tmp_path, "train")[0].boxes_xywh, expected)
+    path.write_text("0 0.5 0.5 0.1 0.1 0.1\n")
+    with pytest.raises(UserError, match=rf"6 values, not {5 + shape[0] * shape[1]} .*kpt_shape"):
+        open_detection(tmp_path, path.parent.name)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.5 0.5 0.1", r"4 values, not 5"),
+        ("0 0.5 0.5 0.1 0.1 0.9", r"6 values, not 5"),
+        ("3 0.5 0.5 0.1 0.1", r"class 3, but there are 3 classes \(0\.\.2\)"),
+        ("-1 0.5 0.5 0.1 0.1", r"class -1"),
+        ("0.5 0.5 0.5 0.1 0.1", r"class 0\.5"),
+        ("inf 0.5 0.5 0.1 0.1", r"class inf"),
+        ("nan 0.5 0.5 0.1 0.1", r"class nan"),
+        ("red 0.5 0.5 0.1 0.1", r"are not all numbers"),
+        ("0 40 30 12 nan", r"are they pixels\?"),
+        ("0 0.5 0.5 inf 0.1", r"are not shares"),
+    ],
+)
+def test_a_wrong_line_is_named_with_its_file_and_number(tmp_path, line, message):
+    write_yolo(tmp_path)
+    path = tmp_path / "labels/train/002.txt"
+    path.write_text(f"{path.read_text()}{line}\n{line}\n")
+    with pytest.raises(
+        UserError, match=rf"labels/train/002\.txt line 3: .*{message}.*2 such lines"
+    ) as caught:
+        open_detection(tmp_path, "train")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("train: images/train", r"no class names; write them into data\.yaml"),
+        ("names: []\ntrain: images/train", "`names` is empty"),
+        (f"names: {NAMES}\nnc: 4\ntrain: images/train", "nc is 4, but `names` has 3"),
+        ("names: [yes, no]\ntrain: images/train", "class name True is not a text; put it in quotes"),
+        ("names: {0: a, 2: b}\ntrain: images/train", r"numbers of `names` are not 0\.\.1"),
+        (f"names: {NAMES}\ntrain: pictures/train", r"its 'pictures/train' is not there; looked for"),
+        (f"names: {NAMES}\ntrain: labels/train", "no pictures for train in labels/train"),
+        ("names: [a, b\ntrain: x", "is not valid YAML"),
+        (f"names: {NAMES}\nkpt_shape: 17\ntrain: images/train", "kpt_shape 17 is not"),
+    ],
+)
+def test_what_is_wrong_with_the_yaml_is_named(tmp_path, yaml, message):
+    write_yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text(yaml)
+    with pytest.raises(UserError, match=message) as caught:
+        open_detection(tmp_path, "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_names_or_splits_it_says_what_to_write(tmp_path):
+    write_yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    with pytest.raises(UserError, match=r"no class names; write them into data\.yaml .* or classes\.txt"):
+        open_detection(tmp_path, "train")
+    (tmp_path / "classes.txt").write_text("\n".join(NAMES))
+    (tmp_path / "images" / "val").rename(tmp_path / "images" / "unseen")
+    with pytest.raises(UserError, match=r"no pictures for val; looked for images/val, val/images, "):
+        open_detection(tmp_path, "val")
+
+
+def test_class_names_that_differ_only_in_spelling_are_warned_of(tmp_path, caplog):
+    write_yolo(tmp_path, names="names: [red_square, Red Square, blue_square]")
+    build_datasets(CONFIG, RunSettings(str(tmp_path)))
+    assert "'red_square' and 'Red Square' differ only in case" in caplog.text
+    text = (tmp_path / "data.yaml").read_text()
+    (tmp_path / "data.yaml").write_text(text.replace("Red Square", "red_square"))
+    with pytest.raises(UserError, match="class name 'red_square' occurs 2 times"):
+        build_datasets(CONFIG, RunSettings(str(tmp_path)))
+
+
+def test_damaged_pictures_are_left_out_and_named(tmp_path, caplog):
+    write_yolo(tmp_path)
+    (tmp_path / "images/train/003.png").write_bytes(b"no picture")
+    store, _ = open_detection(tmp_path, "train")
+    assert len(store) == 5 and store.file_names[2] == "images/train/004.png"
+    assert "1 damaged pictures are left out: images/train/003.png: does not decode" in caplog.text
+
+
+def test_both_streams_from_plain_folders(tmp_path):
+    write_yolo(tmp_path / "yolo")
+    tiny.draw(tmp_path / "TREE" / "Blue Square" / "a.png", (40, 50), [])
+    config = replace(CONFIG, use_imagenet=True, mosaic_size=64, imagenet_path=str(tmp_path / "TREE"))
+    parts = build_datasets(config, RunSettings(str(tmp_path / "yolo")))
+    assert parts.image_level_set.labels.tolist() == [2]

@@ -1,0 +1,137 @@
+"""Our evaluators against the `lvis` package, its recorded numbers, and pycocotools."""
+
+import json
+
+import numpy as np
+import pytest
+
+from datasets.annotations.json_reader import read_annotations, store_from_content
+from datasets.evaluation import candidates as contenders
+from datasets.evaluation import matching as box_matching
+from datasets.evaluation.coco import METRICS as COCO_METRICS
+from datasets.evaluation.coco import evaluate_coco
+from datasets.evaluation.lvis import METRICS, evaluate_lvis
+from datasets.evaluation.predictions import Predictions, read_predictions
+from datasets.evaluation.reference import coco_reference_metrics, reference_metrics
+from tests.datasets.evaluation.box_cases import coco_case, lvis_case
+from tests.fixtures import require_fixture
+
+
+@pytest.mark.parametrize("case", ["lvis_val_100", "indoor"])
+def test_reproduces_recorded_numbers(case):
+    expected = json.loads(require_fixture("data/lvis_eval/expected.json").read_text())[case]
+    annotations = read_annotations(require_fixture(f"data/lvis_eval/{expected['annotations']}"))
+    predictions = read_predictions(require_fixture(f"data/lvis_eval/{expected['predictions']}"))
+    metrics = evaluate_lvis(annotations, predictions).metrics
+    assert tuple(metrics) == METRICS == tuple(expected["metrics"])
+    for name, value in expected["metrics"].items():
+        assert metrics[name] == pytest.approx(value, abs=1e-12), name
+
+
+def compare(seed, path, case, reference, evaluate) -> bool:
+    """Whether any box was found in this case; its metrics are equal."""
+    content, results = case(seed)
+    if not results or not content["annotations"]:
+        return False
+    path.write_text(json.dumps(content))
+    expected = reference(str(path), results)
+    metrics = evaluate(read_annotations(path), Predictions.from_results(results)).metrics
+    for name, value in expected.items():
+        assert metrics[name] == pytest.approx(value, abs=1e-12), (seed, name)
+    return expected["AP"] > 0
+
+
+# lvis itself calls the deprecated Logger.warn.
+@pytest.mark.filterwarnings("ignore:The 'warn' method:DeprecationWarning")
+@pytest.mark.parametrize("block", range(8))
+def test_equals_the_lvis_package_on_random_cases(block, tmp_path):
+    seeds = range(block * 20, block * 20 + 20)
+    found = [compare(s, tmp_path / "a.json", lvis_case, reference_metrics, evaluate_lvis) for s in seeds]
+    assert sum(found) > 5, "the cases are too empty to show anything"
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_equals_pycocotools_on_random_cases(block, tmp_path):
+    seeds = range(block * 20, block * 20 + 20)
+    found = [compare(s, tmp_path / "a.json", coco_case, coco_reference_metrics, evaluate_coco) for s in seeds]
+    assert sum(found) > 5, "the cases are too empty to show anything"
+
+
+def test_small_chunks_change_nothing(monkeypatch):
+    """Real sizes take many chunks of pictures and pairs; here they are made small instead."""
+    cases = [(evaluate_lvis, lvis_case(s)) for s in range(10)] + [
+        (evaluate_coco, coco_case(s)) for s in range(10)
+    ]
+
+    def metrics():
+        found = []
+        for evaluate, (content, results) in cases:
+            predictions = Predictions.from_results(results)
+            found.append(evaluate(store_from_content(content, "a.json"), predictions).metrics)
+        return found
+
+    whole = metrics()
+    monkeypatch.setattr(contenders, "_AT_ONCE", 25)
+    monkeypatch.setattr(box_matching, "_PAIRS_AT_ONCE", 7)
+    assert metrics() == whole
+
+
+def fixed_ap_reference(path, content, results, limit):
+    """As the authors of Fixed AP compute it: the best of each class, sorted, then lvis without a cap."""
+    from datasets.evaluation.reference import lvis_package
+
+    lvis = lvis_package()
+    path.write_text(json.dumps(content))
+    best = []
+    for category in content["categories"]:
+        of_class = [r for r in results if r["category_id"] == category["id"]]
+        best += sorted(of_class, key=lambda r: r["score"], reverse=True)[:limit]
+    truth = lvis.LVIS(str(path))
+    evaluation = lvis.LVISEval(truth, lvis.LVISResults(truth, best, max_dets=-1), "bbox")
+    evaluation.run()
+    return {f"Fixed{k}": float(v) for k, v in evaluation.get_results().items() if k.startswith("AP")}
+
+
+@pytest.mark.filterwarnings("ignore:The 'warn' method:DeprecationWarning")
+@pytest.mark.parametrize("limit", [1, 15, 10_000])
+def test_fixed_ap_keeps_the_best_of_a_class_instead_of_a_picture(limit, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.evaluation.lvis.FIXED_AP_DETECTIONS", limit)
+    different = 0
+    for seed in range(15):
+        content, results = lvis_case(seed)
+        known = {c["id"] for c in content["categories"]}
+        if not any(r["category_id"] in known for r in results):
+            continue
+        annotations, predictions = store_from_content(content, "a.json"), Predictions.from_results(results)
+        metrics = evaluate_lvis(annotations, predictions, fixed_ap=True).metrics
+        expected = fixed_ap_reference(tmp_path / "a.json", content, results, limit)
+        assert {k: v for k, v in metrics.items() if k in expected} == pytest.approx(expected, abs=1e-12), seed
+        plain = evaluate_lvis(annotations, predictions).metrics
+        assert {k: metrics[k] for k in METRICS} == plain, "the others stay as they were"
+        different += metrics["FixedAP"] != metrics["AP"]
+    assert different, "no case shows the difference"
+
+
+def test_every_class_has_its_own_numbers():
+    content, results = lvis_case(3)
+    annotations, predictions = store_from_content(content, "a.json"), Predictions.from_results(results)
+    result = evaluate_lvis(annotations, predictions)
+    known = [c.ap for c in result.classes if c.ap is not None]
+    assert np.mean(known) == pytest.approx(result.metrics["AP"], abs=1e-12)
+    for frequency in "rcf":
+        of_group = [c.ap for c in result.classes if c.frequency == frequency and c.ap is not None]
+        assert (np.mean(of_group) if of_group else -1) == pytest.approx(result.metrics[f"AP{frequency}"])
+    assert [c.name for c in result.classes] == [c["name"] for c in content["categories"]]
+    counted = [a for a in content["annotations"] if a["area"] > 0 and not a.get("ignore")]
+    assert sum(c.boxes for c in result.classes) == len(counted)
+
+
+def test_coco_metrics_are_named_for_what_they_are_and_frequencies_follow():
+    content, results = coco_case(4)
+    result = evaluate_coco(store_from_content(content, "a.json"), Predictions.from_results(results))
+    assert tuple(result.metrics) == (*COCO_METRICS, "APr", "APc", "APf")
+    for category in content["categories"]:
+        del category["frequency"]
+    plain = evaluate_coco(store_from_content(content, "a.json"), Predictions.from_results(results)).metrics
+    assert tuple(plain) == COCO_METRICS and plain["AP"] == result.metrics["AP"]
+    assert "COCO" in result.protocols[0]

@@ -1,0 +1,89 @@
+import pytest
+
+from datasets.sample import Draw
+from datasets.sampling.mixing import MAIN, ONE_TO_ONE, SUB, MixedBatchSampler, Streams, Turns
+from datasets.sampling.samplers import ShuffledSampler
+
+
+def batches(
+    rank=0, world_size=1, batch_size=2, epoch=0, turns=ONE_TO_ONE, sub=7, pictures=20, sub_batch_size=3
+):
+    main = ShuffledSampler(pictures, seed=1, rank=rank, world_size=world_size)
+    sampler = MixedBatchSampler(main, batch_size, sub=sub, sub_batch_size=sub_batch_size, turns=turns)
+    sampler.set_epoch(epoch)
+    drawn = list(sampler)
+    assert len(drawn) == len(sampler)
+    return drawn
+
+
+def streams(drawn):
+    kinds = [{d.stream for d in batch} for batch in drawn]
+    assert all(len(kind) == 1 for kind in kinds), "a batch is purely one or the other"
+    return [kind.pop() for kind in kinds]
+
+
+def test_streams_alternate_and_an_epoch_is_one_pass_over_the_first():
+    drawn = batches()
+    assert streams(drawn) == [MAIN, SUB] * 10
+    assert sorted(d.index for b in drawn if b[0].stream == MAIN for d in b) == list(range(20))
+    assert {len(b) for b in drawn if b[0].stream == SUB} == {3}
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        (Turns(2, 1), [0, 0, 1] * 5),
+        (Turns(1, 3), [0, 1, 1, 1] * 10),
+        (Turns(3, 2), [0, 0, 0, 1, 1] * 3 + [0]),
+    ],
+)
+def test_other_weights(turns, expected):
+    assert streams(batches(turns=turns)) == expected
+
+
+def test_without_the_second_stream():
+    assert streams(batches(sub=0)) == [MAIN] * 10
+
+
+def test_the_incomplete_last_batch_is_left_out_everywhere():
+    assert len(batches(pictures=21, batch_size=4)) == 2 * 5
+    assert [len(batches(rank, 4, pictures=21)) for rank in range(4)] == [2 * 2] * 4
+
+
+def test_image_level_pictures_come_once_before_any_again_over_epochs_and_ranks():
+    drawn = [batch for epoch in range(7) for batch in batches(epoch=epoch, batch_size=4)]
+    single = [d.index for batch in drawn for d in batch if d.stream == SUB]
+    assert len(single) == 7 * 5 * 3
+    for start in range(0, len(single), 7):
+        assert sorted(single[start : start + 7]) == list(range(7))
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_global_batches_are_the_same_on_one_and_four_ranks(epoch):
+    single = batches(batch_size=4, sub_batch_size=4, epoch=epoch)
+    ranks = [batches(r, 4, batch_size=1, sub_batch_size=1, epoch=epoch) for r in range(4)]
+    assert [[d for b in step for d in b] for step in zip(*ranks, strict=True)] == single
+
+
+@pytest.mark.parametrize("offset", [0, 1, 6, 7, 20])
+def test_an_epoch_goes_on_from_any_batch(offset):
+    main = ShuffledSampler(20, seed=1)
+    sampler = MixedBatchSampler(main, 2, sub=7, sub_batch_size=3)
+    sampler.set_epoch(2, offset)
+    assert list(sampler) == batches(epoch=2)[offset:] and len(sampler) == 20
+    sampler.set_epoch(3)
+    assert list(sampler) == batches(epoch=3)
+    with pytest.raises(ValueError, match="batch 21 of an epoch of 20"):
+        sampler.set_epoch(2, 21)
+
+
+def test_streams_dispatch_by_draw():
+    class Echo:
+        def __init__(self, name):
+            self.name = name
+
+        def __getitem__(self, draw):
+            return self.name, draw.index
+
+    both = Streams([Echo("main"), Echo("sub")])
+    assert both[Draw(3)] == ("main", 3) and both[Draw(4, stream=SUB)] == ("sub", 4)

@@ -1,0 +1,76 @@
+"""tools/evaluate_predictions.py as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datasets.evaluation.lvis import METRICS
+from tests.datasets.evaluation.box_cases import coco_case, lvis_case
+from tools import evaluate_predictions
+from util.errors import UserError
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_predictions.py"
+
+
+def evaluate(*arguments):
+    """As `run`, in this process."""
+    return evaluate_predictions.main(list(map(str, arguments)))
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.fixture
+def files(tmp_path):
+    content, results = lvis_case(3)
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    return "--annotations", tmp_path / "a.json", "--predictions", tmp_path / "p.json"
+
+
+def test_prints_and_writes_the_13_metrics(files, tmp_path):
+    done = run(*files, "--json", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert tuple(written) == METRICS
+    printed = [line.split() for line in done.stdout.splitlines()]
+    assert {name: float(value) for name, value in printed[-13:]} == written
+
+
+@pytest.mark.filterwarnings("ignore:The 'warn' method:DeprecationWarning")
+def test_the_reference_agrees(files, tmp_path):
+    for option, name in ((), "ours"), (("--reference",), "theirs"):
+        assert evaluate(*files, *option, "--json", tmp_path / name) == 0
+    ours, theirs = (json.loads((tmp_path / n).read_text()) for n in ("ours", "theirs"))
+    assert ours == pytest.approx(theirs, abs=1e-12)
+
+
+def test_exhaustive_annotations_get_coco_metrics_and_every_class(tmp_path):
+    content, results = coco_case(4)
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    files = "--annotations", tmp_path / "a.json", "--predictions", tmp_path / "p.json"
+    assert evaluate(*files, "--json", tmp_path / "ours", "--result", tmp_path / "result.json") == 0
+    assert evaluate(*files, "--reference", "--json", tmp_path / "theirs") == 0
+    ours, theirs = (json.loads((tmp_path / n).read_text()) for n in ("ours", "theirs"))
+    assert {k: ours[k] for k in theirs} == pytest.approx(theirs, abs=1e-12)
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["metrics"] == ours
+    assert [c["name"] for c in written["classes"]] == [c["name"] for c in content["categories"]]
+    assert "COCO box AP" in written["protocols"][0]
+    with pytest.raises(UserError, match="leave fixed_ap out"):
+        evaluate(*files, "--fixed_ap")
+    assert evaluate(*files, "--fixed_ap", "--protocol", "lvis", "--json", tmp_path / "fixed") == 0
+    assert "FixedAPr" in json.loads((tmp_path / "fixed").read_text())
+
+
+def test_a_mistake_is_one_line_and_status_2(files, tmp_path):
+    files[3].write_text('[{"image_id": 1')
+    done = run(*files)
+    assert done.returncode == 2
+    assert done.stderr.strip().count("\n") == 0 and "p.json: ends early" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
