@@ -8,7 +8,7 @@ common in detectors. Each runs in a process of its own, on one generated file (1
     annotations/cold    nothing is kept yet: read, kept, mapped
     annotations/warm    a later start, and every column read once
     annotations/worker  how much a forked DataLoader worker's own memory (pages that no other process shares)
-                        grows while it copies the annotations of every picture once
+                        grows while it copies the annotations of every image once
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from datasets.annotations.table import AnnotationStore
 
 BASELINE = "lvis+dicts"
 CASES = ("annotations/cold", "annotations/warm", "annotations/worker")
-_PICTURES_PER_BATCH = 1000
+_IMAGES_PER_BATCH = 1000
 
 
 def import_both() -> None:
@@ -57,7 +57,7 @@ def import_both() -> None:
 
 
 def load_lvis(path: Path) -> list[dict[str, Any]]:
-    """A dict for each picture, its boxes and polygons as dicts in it."""
+    """A dict for each image, its boxes and polygons as dicts in it."""
     from lvis import LVIS
 
     api = LVIS(str(path))
@@ -99,8 +99,8 @@ def read_store(path: Path) -> int:
     return len(store.areas)
 
 
-class DictPictures(Dataset):
-    """Copies a picture's dict, as dataset code does before it changes something in it."""
+class DictImages(Dataset):
+    """Copies an image's dict, as dataset code does before it changes something in it."""
 
     def __init__(self, records: list[dict[str, Any]]) -> None:
         self.records = records
@@ -108,12 +108,12 @@ class DictPictures(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, picture: int) -> int:
-        return len(copy.deepcopy(self.records[picture])["annotations"])
+    def __getitem__(self, image: int) -> int:
+        return len(copy.deepcopy(self.records[image])["annotations"])
 
 
-class StorePictures(Dataset):
-    """Copies a picture's rows."""
+class StoreImages(Dataset):
+    """Copies an image's rows."""
 
     def __init__(self, store: AnnotationStore) -> None:
         self.store = store
@@ -121,28 +121,28 @@ class StorePictures(Dataset):
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, picture: int) -> int:
-        store, rows = self.store, self.store.rows(picture)
+    def __getitem__(self, image: int) -> int:
+        store, rows = self.store, self.store.rows(image)
         columns = (store.boxes_xywh, store.areas, store.category_index, store.annotation_ids, store.crowd)
         lists = (store.negatives, store.not_exhaustive, store.positives)
-        copies = [column[rows].copy() for column in columns] + [ragged[picture].copy() for ragged in lists]
-        assert store.file_names[picture] and store.size(picture)
+        copies = [column[rows].copy() for column in columns] + [ragged[image].copy() for ragged in lists]
+        assert store.file_names[image] and store.size(image)
         return len(copies[0])
 
 
 class Watched(Dataset):
-    """Pictures in batches; an item is (boxes, own memory of the worker in bytes after it)."""
+    """Images in batches; an item is (boxes, own memory of the worker in bytes after it)."""
 
-    def __init__(self, pictures: Dataset) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Dataset) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return -(-len(self.pictures) // _PICTURES_PER_BATCH)
+        return -(-len(self.images) // _IMAGES_PER_BATCH)
 
     def __getitem__(self, batch: int) -> tuple[int, int]:
-        first = batch * _PICTURES_PER_BATCH
-        last = min(first + _PICTURES_PER_BATCH, len(self.pictures))
-        return sum(self.pictures[i] for i in range(first, last)), private_bytes()
+        first = batch * _IMAGES_PER_BATCH
+        last = min(first + _IMAGES_PER_BATCH, len(self.images))
+        return sum(self.images[i] for i in range(first, last)), private_bytes()
 
 
 class Growth(NamedTuple):
@@ -163,11 +163,11 @@ class Idle(Dataset):
 
 
 def worker_growth(path: Path, ours: bool) -> Growth:
-    """Loads the annotations, forks one worker and lets it pass over all pictures."""
-    pictures = StorePictures(open_annotations(path)) if ours else DictPictures(load_lvis(path))
+    """Loads the annotations, forks one worker and lets it pass over all images."""
+    images = StoreImages(open_annotations(path)) if ours else DictImages(load_lvis(path))
     loading = {"batch_size": None, "num_workers": 1, "multiprocessing_context": "fork"}
     before = next(iter(DataLoader(Idle(), **loading)))
-    seen = list(DataLoader(Watched(pictures), **loading))
+    seen = list(DataLoader(Watched(images), **loading))
     return Growth(sum(boxes for boxes, _ in seen), max(memory for _, memory in seen) - before)
 
 
@@ -215,7 +215,7 @@ def _bytes(measured: list[Measured]) -> float:
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Generates the file, measures, reports."""
     parser = argument_parser(__doc__, device=ONLY_REPORTED, threads=False)
-    parser.add_argument("--pictures", type=int, default=TRAIN.pictures, help="default: LVIS train's")
+    parser.add_argument("--images", type=int, default=TRAIN.images, help="default: LVIS train's")
     parser.add_argument("--boxes", type=int, default=TRAIN.boxes)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made; needs 1.5 GB")
@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     cases = [case for case in CASES if wanted(case, args.only)]
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = Path(folder) / "lvis_v1_train.json"
-        write_lvis(path, args.pictures, args.boxes)
+        write_lvis(path, args.images, args.boxes)
         os.environ["RICHSEM_CACHE"] = str(Path(folder) / "cache")
         # What was written just now would be hashed at each start.
         time.sleep(3)
@@ -233,7 +233,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         if CASES[2] in cases:
             rows.append(measure_worker(path, args.boxes))
         size = path.stat().st_size
-    notes = {"pictures": args.pictures, "boxes": args.boxes, "json_bytes": size, "repeats": args.repeats}
+    notes = {"images": args.images, "boxes": args.boxes, "json_bytes": size, "repeats": args.repeats}
     packages = ("numpy", "lvis", "safetensors")
     return report(rows, device=args.device, packages=packages, json_path=args.json, notes=notes)
 

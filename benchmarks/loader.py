@@ -2,8 +2,8 @@
 
     python benchmarks/loader.py [--json OUT] [--only PATTERN] [--quick]
 
-One process and one thread: the time of one picture is what one core needs for it (a mosaic counts as one
-picture, it is made of four). Both sides read, decode, augment, normalise and pad the same pictures with the
+One process and one thread: the time of one image is what one core needs for it (a mosaic counts as one
+image, it is made of four). Both sides read, decode, augment, normalise and pad the same images with the
 same random numbers. Before anything is timed their tensors are compared, with scaled decoding off: the worst
 difference in grey levels is printed, and more than 1 a resize is a failure.
 """
@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks import pictures, pil_pipeline
+from benchmarks import images as images
+from benchmarks import pil_pipeline
 from benchmarks.protocol import ONLY_REPORTED, TIME, Row, argument_parser, interleaved, report, wanted
 from config.schema import Config
 from datasets.annotations.categories import ClassTable
@@ -34,7 +35,7 @@ from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import TrainPolicy
 from datasets.detection import LvisDetection
 from datasets.image_level import ImageLevel
-from datasets.images.reader import PictureFolder
+from datasets.images.reader import ImageFolder
 from datasets.images.tar_index import open_tar
 from datasets.loader import Collate
 from datasets.sample import Draw
@@ -50,17 +51,17 @@ ROUNDING = 1e-3
 class Scale:
     """How much is measured.
 
-    pictures: files of each kind.  batches: of each case.  large: (height, width) of the large pictures.
+    images: files of each kind.  batches: of each case.  large: (height, width) of the large images.
     members:  of the tar whose members are listed.
     """
 
-    pictures: int = 40
+    images: int = 40
     batches: int = 60
     large: tuple[int, int] = (1536, 2048)
     members: int = 100_000
 
 
-QUICK = Scale(pictures=4, batches=4, large=(960, 1280), members=500)
+QUICK = Scale(images=4, batches=4, large=(960, 1280), members=500)
 
 
 def policy() -> TrainPolicy:
@@ -75,28 +76,28 @@ def policy() -> TrainPolicy:
 
 
 def detection(root: Path, number: int, size: tuple[int, int]) -> LvisDetection:
-    """A generated set of `number` pictures of (height, width) below `root`."""
-    store = read_annotations(pictures.write_detection(root, number, *size))
+    """A generated set of `number` images of (height, width) below `root`."""
+    store = read_annotations(images.write_detection(root, number, *size))
     classes = ClassTable.from_categories(store.categories)
-    return LvisDetection(store, PictureFolder(root), classes, policy())
+    return LvisDetection(store, ImageFolder(root), classes, policy())
 
 
 def image_level(root: Path, number: int) -> ImageLevel:
-    """Mosaics of generated 500x375 pictures."""
-    pictures.write_image_level(root, number, 375, 500)
+    """Mosaics of generated 500x375 images."""
+    images.write_image_level(root, number, 375, 500)
     store = read_class_folders(root)
     classes = ClassTable.from_categories(store.categories)
-    return ImageLevel(store, PictureFolder(root), classes, store.categories, policy(), mosaic=Mosaic())
+    return ImageLevel(store, ImageFolder(root), classes, store.categories, policy(), mosaic=Mosaic())
 
 
 def from_tar(data: LvisDetection, root: Path) -> LvisDetection:
-    """The same set, its pictures in `root`/train2017.tar."""
+    """The same set, its images in `root`/train2017.tar."""
     root.mkdir()
     with tarfile.open(root / "train2017.tar", "w") as tar:
-        tar.add(data.pictures.root / "train2017", "train2017")
+        tar.add(data.images.root / "train2017", "train2017")
     same = copy(data)
-    same.pictures = PictureFolder(root)
-    same.pictures.open_archives()
+    same.images = ImageFolder(root)
+    same.images.open_archives()
     return same
 
 
@@ -108,7 +109,7 @@ def drafted(data: LvisDetection) -> LvisDetection:
 
 
 def draws(data: LvisDetection | ImageLevel) -> Iterator[list[Draw]]:
-    """Batches without end: the pictures in turn, each time with other random numbers."""
+    """Batches without end: the images in turn, each time with other random numbers."""
     for start in count(0, BATCH):
         yield [Draw(place % len(data), position=place) for place in range(start, start + BATCH)]
 
@@ -145,7 +146,7 @@ def differences(data: LvisDetection | ImageLevel, batches: int) -> tuple[float, 
 def timed(
     case: str, data: LvisDetection | ImageLevel, against: LvisDetection | ImageLevel, batches: int
 ) -> Row:
-    """One row, per picture: our pipeline on `data`, PIL's on `against`."""
+    """One row, per image: our pipeline on `data`, PIL's on `against`."""
     ours, theirs = draws(data), draws(against)
     runs: dict[str, Callable[[], Any]] = {
         "ours": lambda: our_batch(data, next(ours)),
@@ -174,7 +175,7 @@ def listing(path: Path, repeats: int) -> Row:
 def compared(case: str, data: LvisDetection | ImageLevel, resizes: int, batches: int) -> dict[str, str]:
     """The difference in words. Raises SystemExit where it is more than one grey level a resize."""
     worst, beyond = differences(data, batches)
-    line = f"at most {worst:.3f}, more than 1 in {beyond:.1e} of all values, over {batches * BATCH} pictures"
+    line = f"at most {worst:.3f}, more than 1 in {beyond:.1e} of all values, over {batches * BATCH} images"
     print(f"{case}: grey levels between ours and PIL's: {line}", flush=True)
     if worst > resizes + ROUNDING:
         raise SystemExit(f"{case}: differs by more than {resizes} grey levels")
@@ -197,24 +198,24 @@ def main(arguments: list[str] | None = None) -> int:
 def measured(root: Path, scale: Scale, only: list[str]) -> tuple[list[Row], dict[str, Any]]:
     """Rows of the wanted cases, and what is to be said about them."""
     rows: list[Row] = []
-    notes: dict[str, Any] = {"pictures": f"JPEG of quality {pictures.QUALITY}, {scale.pictures} of each kind"}
+    notes: dict[str, Any] = {"images": f"JPEG of quality {images.QUALITY}, {scale.images} of each kind"}
     name = "loader/640x480"
-    usual = detection(root / "usual", scale.pictures, (480, 640))
+    usual = detection(root / "usual", scale.images, (480, 640))
     cases = {name: usual, f"{name}/draft": drafted(usual), f"{name}/tar": from_tar(usual, root / "tar")}
     if any(wanted(case, only) for case in cases):
         notes |= compared(name, usual, 2, scale.batches)
         rows += [timed(c, data, usual, scale.batches) for c, data in cases.items() if wanted(c, only)]
     name = f"loader/{scale.large[1]}x{scale.large[0]}"
     if any(wanted(case, only) for case in (name, f"{name}/draft")):
-        large = detection(root / "large", scale.pictures // 4, scale.large)
+        large = detection(root / "large", scale.images // 4, scale.large)
         for case, data in ((name, large), (f"{name}/draft", drafted(large))):
             rows += [timed(case, data, large, scale.batches // 2)] if wanted(case, only) else []
     if wanted("loader/mosaic", only):
-        mosaics = image_level(root / "mosaic", scale.pictures)
+        mosaics = image_level(root / "mosaic", scale.images)
         notes |= compared("loader/mosaic", mosaics, 3, scale.batches // 4)
         rows.append(timed("loader/mosaic", mosaics, mosaics, scale.batches // 2))
     if wanted("loader/tar_index", only):
-        pictures.write_tar(root / "members.tar", scale.members, 2000)
+        images.write_tar(root / "members.tar", scale.members, 2000)
         notes["tar_index"] = f"{scale.members} members"
         rows.append(listing(root / "members.tar", 3))
     return rows, notes

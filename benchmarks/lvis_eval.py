@@ -42,7 +42,7 @@ from datasets.evaluation.lvis import evaluate_lvis
 from datasets.evaluation.predictions import Predictions
 from datasets.evaluation.reference import lvis_package
 
-PER_PICTURE = 300
+PER_IMAGE = 300
 LVIS, FASTER = "lvis", "faster-coco-eval"
 
 # What `prepare` has read in this process, for the work that is measured.
@@ -93,7 +93,7 @@ def faster() -> dict[str, float]:
 
     truth, results = _READ
     evaluation = COCOeval_faster(truth, truth.loadRes(results), "bbox", lvis_style=True, print_function=len)
-    evaluation.params.maxDets = [PER_PICTURE]
+    evaluation.params.maxDets = [PER_IMAGE]
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
@@ -109,11 +109,11 @@ def measure(evaluator: Evaluator, files: tuple[Path, Path]) -> Measured:
     return in_own_process(evaluator.evaluate, prepare=partial(evaluator.prepare, *files))
 
 
-def generate(folder: Path, pictures: int, per_picture: int = PER_PICTURE) -> tuple[Path, Path, int]:
-    """Annotations of so many pictures, predictions, and how many of them."""
-    annotations, predictions = folder / f"{pictures}.json", folder / f"{pictures}x{per_picture}.npy"
-    write_lvis(annotations, pictures, round(VAL.boxes * pictures / VAL.pictures), polygons=False)
-    rows = draw_predictions(read_annotations(annotations), per_picture)
+def generate(folder: Path, images: int, per_image: int = PER_IMAGE) -> tuple[Path, Path, int]:
+    """Annotations of so many images, predictions, and how many of them."""
+    annotations, predictions = folder / f"{images}.json", folder / f"{images}x{per_image}.npy"
+    write_lvis(annotations, images, round(VAL.boxes * images / VAL.images), polygons=False)
+    rows = draw_predictions(read_annotations(annotations), per_image)
     np.save(predictions, rows)
     return annotations, predictions, len(rows)
 
@@ -155,7 +155,7 @@ def compared(
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argument_parser(__doc__, device=ONLY_REPORTED)
-    parser.add_argument("--quick", action="store_true", help="few pictures, once: does it run at all")
+    parser.add_argument("--quick", action="store_true", help="few images, once: does it run at all")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each (default: 3)")
     options = parser.parse_args(arguments)
     if options.threads:
@@ -165,16 +165,16 @@ def main(arguments: list[str] | None = None) -> int:
         baselines.append(FASTER)
     else:
         print(f"{FASTER} is not installed: no row for it", flush=True)
-    small, large = (30, 60) if options.quick else (2_000, VAL.pictures)
-    cases = {f"evaluate/{count}x{PER_PICTURE}": count for count in (small, large)}
+    small, large = (30, 60) if options.quick else (2_000, VAL.images)
+    cases = {f"evaluate/{count}x{PER_IMAGE}": count for count in (small, large)}
     rows: list[Row] = []
     notes: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for case, pictures in cases.items():
+        for case, images in cases.items():
             if wanted(case, options.only):
-                *files, count = generate(Path(folder), pictures)
+                *files, count = generate(Path(folder), images)
                 notes[f"predictions, {case}"] = count
-                against = baselines if pictures == small else []
+                against = baselines if images == small else []
                 repeats = 1 if options.quick else options.repeats
                 rows += compared(case, tuple(files), against, repeats, notes)
     packages = ("numpy", "lvis", "pycocotools", FASTER)

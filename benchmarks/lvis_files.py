@@ -1,6 +1,6 @@
 """Annotation files of LVIS's size and shape, drawn at random: for benchmarks and tests.
 
-Like LVIS v1: 1,203 classes with its long tail, most pictures with few classes and some with many boxes of
+Like LVIS v1: 1,203 classes with its long tail, most images with few classes and some with many boxes of
 one, verified absent and not exhaustively annotated classes, polygons of some fifty corners. The same
 arguments give the same file.
 """
@@ -16,18 +16,18 @@ from typing import NamedTuple, TextIO
 import numpy as np
 
 CLASSES = 1203
-# Training pictures that show the 1st, 101st, 201st, ... most frequent class of LVIS v1.
-_PICTURES_OF_EVERY_100TH = (1977, 1609, 595, 221, 103, 61, 38, 25, 14, 9, 5, 2, 1)
-_NEGATIVES_PER_PICTURE = 9
+# Training images that show the 1st, 101st, 201st, ... most frequent class of LVIS v1.
+_IMAGES_OF_EVERY_100TH = (1977, 1609, 595, 221, 103, 61, 38, 25, 14, 9, 5, 2, 1)
+_NEGATIVES_PER_IMAGE = 9
 _NOT_EXHAUSTIVE_SHARE = 0.08
 _POLYGONS = 512
 _CHUNK = 20_000
 
 
 class Size(NamedTuple):
-    """Pictures and boxes of a split."""
+    """Images and boxes of a split."""
 
-    pictures: int
+    images: int
     boxes: int
 
 
@@ -37,19 +37,19 @@ VAL = Size(19_809, 244_707)
 
 @dataclass(frozen=True)
 class LvisColumns:
-    """I pictures, N boxes in the file's order, K classes.
+    """I images, N boxes in the file's order, K classes.
 
     image_ids: (I,).  heights, widths: (I,).
-    picture: (N,) index into the pictures.  category: (N,) id 1..K.
-    boxes_xywh: (N, 4) pixels, two decimals, inside the picture.  areas: (N,) of the masks.
+    image: (N,) index into the images.  category: (N,) id 1..K.
+    boxes_xywh: (N, 4) pixels, two decimals, inside the image.  areas: (N,) of the masks.
     image_counts, instance_counts: (K,) of class id 1..K.
-    negatives, not_exhaustive: category ids by picture.
+    negatives, not_exhaustive: category ids by image.
     """
 
     image_ids: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
-    picture: np.ndarray
+    image: np.ndarray
     category: np.ndarray
     boxes_xywh: np.ndarray
     areas: np.ndarray
@@ -61,7 +61,7 @@ class LvisColumns:
 
 def write_lvis(
     path: Path,
-    pictures: int = TRAIN.pictures,
+    images: int = TRAIN.images,
     boxes: int = TRAIN.boxes,
     *,
     classes: int = CLASSES,
@@ -69,7 +69,7 @@ def write_lvis(
     polygons: bool = True,
 ) -> LvisColumns:
     """Writes an LVIS v1 file (1.1 GB at full size with polygons) and returns what is in it."""
-    columns = draw_lvis(pictures, boxes, classes=classes, seed=seed)
+    columns = draw_lvis(images, boxes, classes=classes, seed=seed)
     shapes = _polygon_texts(np.random.default_rng([seed, 1])) if polygons else ["[]"]
     with path.open("w", encoding="utf-8") as file:
         file.write('{"info": {"description": "drawn at random, in the form of LVIS v1"}, "annotations": [')
@@ -82,27 +82,27 @@ def write_lvis(
     return columns
 
 
-def draw_lvis(pictures: int, boxes: int, *, classes: int = CLASSES, seed: int = 0) -> LvisColumns:
+def draw_lvis(images: int, boxes: int, *, classes: int = CLASSES, seed: int = 0) -> LvisColumns:
     """What `write_lvis` writes, without the file."""
     rng = np.random.default_rng(seed)
-    wanted = rng.permutation(pictures_by_class(pictures, classes))
-    shown = np.concatenate([rng.choice(pictures, n, replace=False) for n in wanted])
+    wanted = rng.permutation(images_by_class(images, classes))
+    shown = np.concatenate([rng.choice(images, n, replace=False) for n in wanted])
     category = np.repeat(np.arange(1, classes + 1), wanted)
     keep = np.sort(rng.permutation(len(shown))[:boxes])
     shown, category = shown[keep], category[keep]
     heavy = rng.exponential(size=len(shown)) ** 3
     copies = 1 + rng.multinomial(boxes - len(shown), heavy / heavy.sum())
     order = rng.permutation(np.repeat(np.arange(len(shown)), copies))
-    upright = rng.random(pictures) < 0.25
+    upright = rng.random(images) < 0.25
     heights, widths = np.where(upright, 640, 480), np.where(upright, 480, 640)
     boxes_xywh = _boxes(rng, heights[shown[order]], widths[shown[order]])
     areas = boxes_xywh[:, 2] * boxes_xywh[:, 3] * rng.uniform(0.4, 0.95, len(order))
-    absent, not_exhaustive = _lists(rng, shown, category, pictures, classes)
+    absent, not_exhaustive = _lists(rng, shown, category, images, classes)
     return LvisColumns(
-        image_ids=np.sort(rng.choice(6 * pictures, pictures, replace=False) + 1),
+        image_ids=np.sort(rng.choice(6 * images, images, replace=False) + 1),
         heights=heights,
         widths=widths,
-        picture=shown[order],
+        image=shown[order],
         category=category[order],
         boxes_xywh=boxes_xywh,
         areas=np.round(areas, 2),
@@ -113,16 +113,16 @@ def draw_lvis(pictures: int, boxes: int, *, classes: int = CLASSES, seed: int = 
     )
 
 
-def pictures_by_class(pictures: int, classes: int) -> np.ndarray:
-    """(classes,) how many pictures show each class, most frequent first: LVIS's curve, scaled."""
-    anchors = np.log(_PICTURES_OF_EVERY_100TH)
+def images_by_class(images: int, classes: int) -> np.ndarray:
+    """(classes,) how many images show each class, most frequent first: LVIS's curve, scaled."""
+    anchors = np.log(_IMAGES_OF_EVERY_100TH)
     ranks = np.linspace(0, len(anchors) - 1, classes)
-    counts = np.exp(np.interp(ranks, np.arange(len(anchors)), anchors)) * pictures / TRAIN.pictures
-    return np.clip(np.round(counts), 1, pictures).astype(np.int64)
+    counts = np.exp(np.interp(ranks, np.arange(len(anchors)), anchors)) * images / TRAIN.images
+    return np.clip(np.round(counts), 1, images).astype(np.int64)
 
 
 def _boxes(rng: np.random.Generator, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """(N, 4) xywh with two decimals: many small, some that fill the picture."""
+    """(N, 4) xywh with two decimals: many small, some that fill the image."""
     limits = np.stack([widths, heights], 1)
     sides = limits * np.exp(
         rng.uniform(np.log(0.01), 0, (len(heights), 1)) + rng.normal(0, 0.3, limits.shape)
@@ -133,18 +133,18 @@ def _boxes(rng: np.random.Generator, heights: np.ndarray, widths: np.ndarray) ->
 
 
 def _lists(
-    rng: np.random.Generator, shown: np.ndarray, category: np.ndarray, pictures: int, classes: int
+    rng: np.random.Generator, shown: np.ndarray, category: np.ndarray, images: int, classes: int
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Category ids by picture: verified absent, and shown but not exhaustively annotated."""
+    """Category ids by image: verified absent, and shown but not exhaustively annotated."""
     partly = rng.random(len(shown)) < _NOT_EXHAUSTIVE_SHARE
-    not_exhaustive: list[list[int]] = [[] for _ in range(pictures)]
-    for picture, identity in zip(shown[partly].tolist(), category[partly].tolist(), strict=True):
-        not_exhaustive[picture].append(identity)
-    drawn = np.unique(rng.integers(pictures * classes, size=pictures * min(_NEGATIVES_PER_PICTURE, classes)))
+    not_exhaustive: list[list[int]] = [[] for _ in range(images)]
+    for image, identity in zip(shown[partly].tolist(), category[partly].tolist(), strict=True):
+        not_exhaustive[image].append(identity)
+    drawn = np.unique(rng.integers(images * classes, size=images * min(_NEGATIVES_PER_IMAGE, classes)))
     drawn = np.setdiff1d(drawn, shown * classes + category - 1, assume_unique=True)
-    absent: list[list[int]] = [[] for _ in range(pictures)]
-    for picture, identity in zip((drawn // classes).tolist(), (drawn % classes + 1).tolist(), strict=True):
-        absent[picture].append(identity)
+    absent: list[list[int]] = [[] for _ in range(images)]
+    for image, identity in zip((drawn // classes).tolist(), (drawn % classes + 1).tolist(), strict=True):
+        absent[image].append(identity)
     return absent, not_exhaustive
 
 
@@ -172,7 +172,7 @@ def _write_joined(file: TextIO, texts: Iterator[str]) -> None:
 def _annotation_texts(columns: LvisColumns, polygons: list[str]) -> Iterator[str]:
     rows = zip(
         columns.areas.tolist(),
-        columns.image_ids[columns.picture].tolist(),
+        columns.image_ids[columns.image].tolist(),
         columns.boxes_xywh.tolist(),
         columns.category.tolist(),
         strict=True,
@@ -185,18 +185,18 @@ def _annotation_texts(columns: LvisColumns, polygons: list[str]) -> Iterator[str
 
 
 def _image_texts(columns: LvisColumns) -> Iterator[str]:
-    for picture, identity in enumerate(columns.image_ids.tolist()):
+    for index, identity in enumerate(columns.image_ids.tolist()):
         name = f"{identity:012d}.jpg"
         image = {
             "date_captured": "2013-11-15 02:41:42",
-            "neg_category_ids": columns.negatives[picture],
+            "neg_category_ids": columns.negatives[index],
             "id": identity,
             "license": 1,
-            "height": int(columns.heights[picture]),
-            "width": int(columns.widths[picture]),
+            "height": int(columns.heights[index]),
+            "width": int(columns.widths[index]),
             "flickr_url": f"http://farm5.staticflickr.com/4050/{identity}_z.jpg",
             "coco_url": f"http://images.cocodataset.org/train2017/{name}",
-            "not_exhaustive_category_ids": columns.not_exhaustive[picture],
+            "not_exhaustive_category_ids": columns.not_exhaustive[index],
         }
         yield json.dumps(image)
 
@@ -210,9 +210,9 @@ def _categories(columns: LvisColumns) -> list[dict]:
             "synset": f"thing.n.{number + 1:04d}",
             "synonyms": [f"thing_{number + 1:04d}", f"object_{number + 1:04d}"],
             "def": "something that was drawn at random",
-            "frequency": "r" if pictures <= 10 else "c" if pictures <= 100 else "f",
-            "image_count": pictures,
+            "frequency": "r" if images <= 10 else "c" if images <= 100 else "f",
+            "image_count": images,
             "instance_count": boxes,
         }
-        for number, (pictures, boxes) in enumerate(counts)
+        for number, (images, boxes) in enumerate(counts)
     ]

@@ -11,33 +11,33 @@ from datasets.evaluation.predictions import ROW
 # Of an annotated box: how often it is found (duplicates included), and how far off.
 _FINDS = 1.6
 _JITTER = 0.1
-# False detections: this share is of classes that are judged on the picture, the rest of any class.
+# False detections: this share is of classes that are judged on the image, the rest of any class.
 _JUDGED_SHARE = 0.3
 
 
-def draw_predictions(store: AnnotationStore, per_picture: int, seed: int = 0) -> np.ndarray:
-    """(I * per_picture,) of ROW, in order of picture, best first.
+def draw_predictions(store: AnnotationStore, per_image: int, seed: int = 0) -> np.ndarray:
+    """(I * per_image,) of ROW, in order of image, best first.
 
     Annotated boxes are found with jitter, scored by how close they are; the places that are left go to false
     ones with low scores. Scores are float32, coarse enough that some are equal.
     """
-    rng = np.random.default_rng([seed, len(store), per_picture])
+    rng = np.random.default_rng([seed, len(store), per_image])
     true = np.repeat(np.arange(len(store.areas)), rng.poisson(_FINDS, len(store.areas)))
-    picture = store.picture_of_box[true]
-    true = true[rank_in_run(picture) < per_picture]
-    picture = store.picture_of_box[true]
+    image = store.image_of_box[true]
+    true = true[rank_in_run(image) < per_image]
+    image = store.image_of_box[true]
     amount = _JITTER * rng.exponential(size=len(true))
     boxes = store.boxes_xywh[true] * np.exp(amount[:, None] * rng.normal(size=(len(true), 4)))
     scores = rng.beta(4, 3, len(true)) * np.exp(-2 * amount)
-    rest = per_picture - np.bincount(picture, minlength=len(store))
-    false_picture, false_class, false_boxes = _false(rng, store, rest)
-    picture = np.concatenate((picture, false_picture))
+    rest = per_image - np.bincount(image, minlength=len(store))
+    false_image, false_class, false_boxes = _false(rng, store, rest)
+    image = np.concatenate((image, false_image))
     category = np.concatenate((store.category_index[true], false_class))
     scores = np.round(np.concatenate((scores, rng.beta(1, 12, len(false_class)))), 5)
     boxes = np.concatenate((boxes, false_boxes))
-    order = np.lexsort((-scores, picture))
+    order = np.lexsort((-scores, image))
     rows = np.empty(len(order), dtype=ROW)
-    rows["image_id"] = store.image_ids[picture[order]]
+    rows["image_id"] = store.image_ids[image[order]]
     rows["category_id"] = store.category_ids[category[order]]
     rows["score"] = scores[order]
     rows["box_xyxy"] = np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1)[order]
@@ -47,17 +47,17 @@ def draw_predictions(store: AnnotationStore, per_picture: int, seed: int = 0) ->
 def _false(
     rng: np.random.Generator, store: AnnotationStore, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(picture, category, box xywh) of `counts` false detections of each picture."""
-    picture = np.repeat(np.arange(len(store)), counts)
-    # Classes by picture that are judged there: of its boxes, and known to be absent.
-    owner = np.concatenate((store.picture_of_box, store.negatives.row_of_value))
+    """(image, category, box xywh) of `counts` false detections of each image."""
+    image = np.repeat(np.arange(len(store)), counts)
+    # Classes by image that are judged there: of its boxes, and known to be absent.
+    owner = np.concatenate((store.image_of_box, store.negatives.row_of_value))
     judged = np.concatenate((store.category_index, store.negatives.values))[np.argsort(owner, kind="stable")]
     lengths = np.bincount(owner, minlength=len(store))
     first = np.cumsum(lengths) - lengths
-    own = first[picture] + (rng.random(len(picture)) * lengths[picture]).astype(np.int64)
+    own = first[image] + (rng.random(len(image)) * lengths[image]).astype(np.int64)
     shown = np.bincount(store.category_index, minlength=len(store.categories)) + 1
-    category = rng.choice(len(shown), len(picture), p=shown / shown.sum())
-    use_own = (rng.random(len(picture)) < _JUDGED_SHARE) & (lengths[picture] > 0)
+    category = rng.choice(len(shown), len(image), p=shown / shown.sum())
+    use_own = (rng.random(len(image)) < _JUDGED_SHARE) & (lengths[image] > 0)
     category[use_own] = judged[own[use_own]]
-    sides = np.exp(rng.normal(3.8, 0.9, (len(picture), 2)))
-    return picture, category, np.concatenate((rng.random((len(picture), 2)) * 400, sides), 1)
+    sides = np.exp(rng.normal(3.8, 0.9, (len(image), 2)))
+    return image, category, np.concatenate((rng.random((len(image), 2)) * 400, sides), 1)

@@ -175,7 +175,7 @@ def errors(case: Case, attends: dict[str, Attend], device: str) -> dict[str, lis
 
 def main() -> int:
     parser = argument_parser(__doc__)
-    parser.add_argument("--batch", type=int, help="pictures a call; default: 1 on the CPU, 2 on a GPU")
+    parser.add_argument("--batch", type=int, help="images a call; default: 1 on the CPU, 2 on a GPU")
     parser.add_argument("--repeats", type=int, help="turns; default: 5 for the large CPU cases, else 30")
     options = parser.parse_args()
     device, batch = options.device, options.batch or {"cpu": 1, "cuda": 2}[options.device]

@@ -1,4 +1,4 @@
-"""The conventional pipeline that the loader is compared with: pictures are PIL's until they become tensors.
+"""The conventional pipeline that the loader is compared with: images are PIL's until they become tensors.
 
 It follows the same plans (the same random numbers), one operation after the other as most detection code
 does: decode, flip, resize, crop, resize, to tensor, normalise, pad.
@@ -26,7 +26,7 @@ from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 @dataclass
 class Labelled:
-    """A PIL picture, its (N, 4) XYXY boxes in pixels, and (N,) labels."""
+    """A PIL image, its (N, 4) XYXY boxes in pixels, and (N,) labels."""
 
     image: Image.Image
     boxes: Tensor
@@ -74,7 +74,7 @@ def detection_sample(data: LvisDetection, draw: Draw) -> Labelled:
     """What `data[draw]` reads and augments, by PIL."""
     rng = draw.generator(data.seed)
     rows = data.boxes.of(draw.index)
-    image = opened(data.pictures.root / data.annotations.file_names[draw.index])
+    image = opened(data.images.root / data.annotations.file_names[draw.index])
     boxes, labels = (torch.from_numpy(v[rows].copy()) for v in (data.boxes.boxes_xyxy, data.boxes.labels))
     plan = data.policy.plan((image.height, image.width), rng)
     return apply(plan, Labelled(image, boxes, labels))
@@ -101,7 +101,7 @@ def mosaic_sample(data: ImageLevel, draw: Draw) -> Labelled:
 
 
 def _image_level(data: ImageLevel, index: int, rng: np.random.Generator) -> Labelled:
-    image = opened(data.pictures.root / data.annotations.file_names[data.used[index]])
+    image = opened(data.images.root / data.annotations.file_names[data.used[index]])
     box = torch.tensor([[0.0, 0.0, image.width, image.height]])
     plan = data.policy.plan((image.height, image.width), rng)
     return apply(plan, Labelled(image, box, torch.tensor([data.labels[index]])))

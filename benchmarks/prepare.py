@@ -1,13 +1,13 @@
 """Preparing image-level data of ImageNet-LVIS's shape: 997 tars of small JPEGs.
 
-    python benchmarks/prepare.py [--pictures 100000] [--json OUT]
+    python benchmarks/prepare.py [--images 100000] [--json OUT]
 
 Cases, for which there is no baseline:
 `prepare/first`: the JSON from the tars, whose headers are walked and indexed on the way. Memory is the sum
 over the command's processes, looked at twenty times a second.
 `prepare/resumed`: the same in two runs, the first ended by SIGKILL when half of the classes were finished.
 Classes that were done twice are counted and must be none.
-`prepare/read`: --reads pictures read and decoded in random order straight from the tars.
+`prepare/read`: --reads images read and decoded in random order straight from the tars.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from benchmarks.protocol import MEMORY, TIME, Row, argument_parser, report, want
 from datasets.annotations.discovery import IMAGE_LEVEL_JSON
 from datasets.annotations.json_reader import read_annotations
 from datasets.annotations.lvis_v1 import classes_by_wnid
-from datasets.images.reader import PictureFolder
+from datasets.images.reader import ImageFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 64
@@ -40,17 +40,17 @@ SIDE = 64
 
 def main() -> None:
     parser = argument_parser(__doc__, device=None, threads=False)
-    parser.add_argument("--pictures", type=int, default=100_000)
-    parser.add_argument("--reads", type=int, default=20_000, help="pictures that are read back from the tars")
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--reads", type=int, default=20_000, help="images that are read back from the tars")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--folder", type=Path, help="where the tars are made (default: a temporary folder)")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="prepare-", dir=args.folder))
     try:
         started = time.perf_counter()
-        size = write_tars(folder / "images", args.pictures)
+        size = write_tars(folder / "images", args.images)
         notes = {
-            "pictures": args.pictures,
+            "images": args.images,
             "tars": len(classes_by_wnid()),
             "bytes": size,
             "workers": args.workers,
@@ -70,9 +70,9 @@ def measure(folder: Path, args: argparse.Namespace, notes: dict) -> list[Row]:
             clean(folder)
             seconds, peak = run(folder, args.workers, notes)
             count = len(json.loads((folder / IMAGE_LEVEL_JSON).read_text())["images"])
-            if count != args.pictures:
-                raise RuntimeError(f"{case}: {count} pictures instead of {args.pictures}")
-            notes[f"{case} pictures a second"] = round(args.pictures / seconds)
+            if count != args.images:
+                raise RuntimeError(f"{case}: {count} images instead of {args.images}")
+            notes[f"{case} images a second"] = round(args.images / seconds)
             rows.append(Row(case, "none", TIME, seconds, None))
             if peak:
                 rows.append(Row(case, "none", MEMORY, peak, None))
@@ -83,7 +83,7 @@ def measure(folder: Path, args: argparse.Namespace, notes: dict) -> list[Row]:
     return rows
 
 
-def write_tars(folder: Path, pictures: int) -> int:
+def write_tars(folder: Path, images: int) -> int:
     """A tar for each of the 997 classes, with numbered JPEGs of noise; returns their bytes."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def write_tars(folder: Path, pictures: int) -> int:
     wnids = sorted(classes_by_wnid())
     for number, wnid in enumerate(wnids):
         with tarfile.open(folder / f"{wnid}.tar", "w") as tar:
-            for i in range(number, pictures, len(wnids)):
+            for i in range(number, images, len(wnids)):
                 entry = tarfile.TarInfo(f"{wnid}_{i}.JPEG")
                 data = jpegs[i % len(jpegs)]
                 entry.size = len(data)
@@ -158,7 +158,7 @@ def resumed(folder: Path, workers: int, notes: dict) -> tuple[float, int]:
     first = start(folder, workers)
     while len(list(parts.glob("n*.json"))) < half:
         if first.poll() is not None:
-            raise RuntimeError("it was finished before it could be killed: use more --pictures")
+            raise RuntimeError("it was finished before it could be killed: use more --images")
         time.sleep(0.01)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
@@ -182,19 +182,19 @@ def resumed(folder: Path, workers: int, notes: dict) -> tuple[float, int]:
 
 
 def read_back(folder: Path, reads: int, notes: dict) -> float:
-    """Seconds of reading that many pictures in random order from the tars, as training does."""
+    """Seconds of reading that many images in random order from the tars, as training does."""
     annotations = read_annotations(folder / IMAGE_LEVEL_JSON)
-    pictures = PictureFolder(folder / "images")
+    images = ImageFolder(folder / "images")
     order = np.random.default_rng(0).permutation(len(annotations))[:reads]
     started = time.perf_counter()
-    pictures.open_archives()
+    images.open_archives()
     notes["opening the tars, seconds"] = round(time.perf_counter() - started, 3)
     started = time.perf_counter()
     for i in order.tolist():
-        if pictures.read(annotations.file_names[i]).shape[-2:] != (SIDE, SIDE):
+        if images.read(annotations.file_names[i]).shape[-2:] != (SIDE, SIDE):
             raise RuntimeError(f"{annotations.file_names[i]} is not what was written")
     seconds = time.perf_counter() - started
-    notes["prepare/read pictures a second"] = round(len(order) / seconds)
+    notes["prepare/read images a second"] = round(len(order) / seconds)
     return seconds
 
 

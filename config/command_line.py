@@ -121,7 +121,7 @@ def report(error: BaseException) -> int:
 def _add_what(group) -> None:
     group.add_argument("--eval", action="store_true", help="evaluate and print the LVIS metrics")
     group.add_argument(
-        "--test", action="store_true", help="write predictions as JSON; the pictures need no annotations"
+        "--test", action="store_true", help="write predictions as JSON; the images need no annotations"
     )
     group.add_argument("--debug", action="store_true", help="stop each epoch and evaluation after 15 batches")
     group.add_argument("--output_dir", default="", help="folder of the run; a new one for a new run")
@@ -143,7 +143,7 @@ def _add_data(group) -> None:
         help="kind of data (default: lvis, or the checkpoint's)",
     )
     group.add_argument("--data_path", default="", help="folder of the data (default: the checkpoint's)")
-    group.add_argument("--fix_size", action="store_true", help="all pictures at the largest configured size")
+    group.add_argument("--fix_size", action="store_true", help="all images at the largest configured size")
     group.add_argument("--num_workers", type=int, help="loader processes per rank (default: up to 10)")
 
 

@@ -88,9 +88,9 @@ def _check_data(c: Config) -> None:
         c.use_rfs and c.use_cas,
         "use_rfs=True and use_cas=True are two samplers for one stream: set one of them to False",
     )
-    _refuse(not c.data_aug_scales, "data_aug_scales=[] leaves no picture size: name at least one")
+    _refuse(not c.data_aug_scales, "data_aug_scales=[] leaves no image size: name at least one")
     _refuse(
-        not c.data_aug_scales2_resize, "data_aug_scales2_resize=[] leaves no picture size: name at least one"
+        not c.data_aug_scales2_resize, "data_aug_scales2_resize=[] leaves no image size: name at least one"
     )
     low, high = c.data_aug_scales2_crop
     _refuse(low > high, f"data_aug_scales2_crop={[low, high]} must be [smallest, largest]: swap the two")

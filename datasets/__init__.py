@@ -1,2 +1,2 @@
-"""Annotations, pictures, augmentation, sampling, mixing and LVIS evaluation. Imports only itself and
+"""Annotations, images, augmentation, sampling, mixing and LVIS evaluation. Imports only itself and
 `util`."""

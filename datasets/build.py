@@ -38,7 +38,7 @@ class RunSettings:
     seed:         fixes every order and every augmentation.
     rank, world_size: of this process.
     num_workers:  reading processes per loader; results do not depend on it.
-    fix_size:     every picture gets one size (`--fix_size`).
+    fix_size:     every image gets one size (`--fix_size`).
     pin_memory:   for training on a GPU.
     """
 
@@ -57,7 +57,7 @@ class DataParts:
     """Everything a run needs of the data.
 
     classes:         the columns of the model; counts and frequencies of the box-annotated training file.
-    val_loader:      each validation picture once over all ranks.
+    val_loader:      each validation image once over all ranks.
     val_annotations: for the evaluator.
     val_set:         dataset behind `val_loader`.
     train_loader, train_set, image_level_set: None where they are not asked for.
@@ -83,17 +83,17 @@ def build_datasets(
     class_names: a checkpoint's class list, which gives the order of the columns.
     Raises UserError for whatever the user can mend.
     """
-    val_annotations, val_pictures = open_detection(settings.data_path, "val", settings.dataset_file)
+    val_annotations, val_images = open_detection(settings.data_path, "val", settings.dataset_file)
     train_annotations = None
     if train:
-        train_annotations, train_pictures = open_detection(settings.data_path, "train", settings.dataset_file)
+        train_annotations, train_images = open_detection(settings.data_path, "train", settings.dataset_file)
         _check_same_classes(train_annotations, val_annotations)
     categories = (val_annotations if train_annotations is None else train_annotations).categories
     classes = ClassTable.from_categories(categories, class_names)
     classes.check_num_classes(config.num_classes)
     val_set = LvisDetection(
         val_annotations,
-        val_pictures,
+        val_images,
         classes,
         _eval_policy(config, settings),
         seed=settings.seed,
@@ -110,7 +110,7 @@ def build_datasets(
         return DataParts(**parts)
     train_set = LvisDetection(
         train_annotations,
-        train_pictures,
+        train_images,
         classes,
         _train_policy(config, settings),
         seed=settings.seed,
@@ -154,13 +154,13 @@ def _eval_policy(config: Any, settings: RunSettings) -> EvalPolicy:
 def _image_level(
     config: Any, settings: RunSettings, classes: ClassTable, detection: AnnotationStore
 ) -> ImageLevel:
-    annotations, pictures = open_image_level(settings.data_path, config.imagenet_path)
+    annotations, images = open_image_level(settings.data_path, config.imagenet_path)
     mosaic = None
     if config.imagenet_use_mosaic:
         mosaic = Mosaic(config.mosaic_size, tuple(config.mosaic_centre), config.mosaic_fill)
     return ImageLevel(
         annotations,
-        pictures,
+        images,
         classes,
         detection.categories,
         _train_policy(config, settings),
@@ -172,14 +172,14 @@ def _image_level(
 
 def _sampler(config: Any, settings: RunSettings, train_set: LvisDetection) -> ShardedSampler:
     shard = {"seed": settings.seed, "rank": settings.rank, "world_size": settings.world_size}
-    boxes, pictures = train_set.boxes, len(train_set)
+    boxes, images = train_set.boxes, len(train_set)
     if config.use_cas:
-        return ClassAwareSampler(boxes.picture_of_box, boxes.labels, pictures, **shard)
+        return ClassAwareSampler(boxes.image_of_box, boxes.labels, images, **shard)
     if config.use_rfs:
         classes = int(boxes.labels.max()) + 1
-        factors = repeat_factors(boxes.picture_of_box, boxes.labels, pictures, classes, config.rfs_repeat_sh)
+        factors = repeat_factors(boxes.image_of_box, boxes.labels, images, classes, config.rfs_repeat_sh)
         return RepeatFactorSampler(factors, **shard)
-    return ShuffledSampler(pictures, **shard)
+    return ShuffledSampler(images, **shard)
 
 
 def _train_loader(
@@ -199,7 +199,7 @@ def _train_loader(
     if not len(batches):
         needed = config.batch_size * settings.world_size
         raise UserError(
-            f"an epoch has {sampler.length} pictures, fewer than one batch of {needed} over all processes: "
+            f"an epoch has {sampler.length} images, fewer than one batch of {needed} over all processes: "
             "lower batch_size"
         )
     get_logger().info(

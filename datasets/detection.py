@@ -1,4 +1,4 @@
-"""Pictures with annotated boxes: LVIS v1, and COCO through the same columns."""
+"""Images with annotated boxes: LVIS v1, and COCO through the same columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.table import AnnotationStore
 from datasets.augment.policy import Policy
 from datasets.columns import offsets_of
-from datasets.images.reader import DamagedPictures, PictureError, PictureFolder, first_readable
+from datasets.images.reader import DamagedImages, ImageError, ImageFolder, first_readable
 from datasets.sample import MIN_SIDE, Draw, Sample, to_example
 from util.errors import UserError
 from util.logging import get_logger
@@ -20,15 +20,15 @@ from util.structures import Target
 class UsableBoxes:
     """The boxes of a store that can be learned from, in columns.
 
-    Clipped to their pictures; left out are boxes without size, crowds, and classes that the table lacks or
+    Clipped to their images; left out are boxes without size, crowds, and classes that the table lacks or
     that `rare` leaves out. What was clipped or dropped is counted and reported once.
 
     offsets: (I + 1,) int64.  boxes_xyxy: (M, 4) float32 pixels.  labels: (M,) int64 class index.
     """
 
     def __init__(self, annotations: AnnotationStore, classes: ClassTable, rare: bool = True) -> None:
-        picture = annotations.picture_of_box
-        sizes = annotations.sizes[picture].astype(np.float64)
+        image = annotations.image_of_box
+        sizes = annotations.sizes[image].astype(np.float64)
         # A size that the file does not say cannot clip.
         limits = np.where(sizes > 0, sizes, np.inf)[:, [1, 0, 1, 0]]
         corners = annotations.boxes_xywh.copy()
@@ -42,35 +42,35 @@ class UsableBoxes:
         if not rare:
             is_rare = np.array([c.frequency == "r" for c in annotations.categories])
             keep &= ~is_rare[annotations.category_index]
-        _report(annotations, outside, "reach outside their picture and are clipped")
-        _report(annotations, ~sized, "have no size inside their picture and are left out")
-        self.offsets = offsets_of(np.bincount(picture[keep], minlength=len(annotations)))
+        _report(annotations, outside, "reach outside their image and are clipped")
+        _report(annotations, ~sized, "have no size inside their image and are left out")
+        self.offsets = offsets_of(np.bincount(image[keep], minlength=len(annotations)))
         self.boxes_xyxy = clipped[keep].astype(np.float32)
         self.labels = labels[keep]
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def of(self, picture: int) -> slice:
-        """The rows of one picture."""
-        return slice(int(self.offsets[picture]), int(self.offsets[picture + 1]))
+    def of(self, image: int) -> slice:
+        """The rows of one image."""
+        return slice(int(self.offsets[image]), int(self.offsets[image + 1]))
 
     @property
-    def picture_of_box(self) -> np.ndarray:
+    def image_of_box(self) -> np.ndarray:
         """(M,) int64."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
 
 class LvisDetection(Dataset):
-    """Pictures with boxes.
+    """Images with boxes.
 
     annotations: the store.
-    pictures:    where they are read from.
+    images:    where they are read from.
     classes:     the columns of the model; boxes of classes it lacks are left out.
     policy:      augmentation or evaluation resize.
     seed:        of the run; with a Draw it fixes every random number.
     rare:        False leaves out boxes of rare classes (open-vocabulary LVIS).
-    strict:      True for evaluation: a damaged picture is an error. Otherwise it is named, counted, and
+    strict:      True for evaluation: a damaged image is an error. Otherwise it is named, counted, and
                  another one is drawn in its place.
     draft:       JPEGs are decoded at the scale that their first resize needs.
     """
@@ -78,7 +78,7 @@ class LvisDetection(Dataset):
     def __init__(
         self,
         annotations: AnnotationStore,
-        pictures: PictureFolder,
+        images: ImageFolder,
         classes: ClassTable,
         policy: Policy,
         *,
@@ -88,47 +88,47 @@ class LvisDetection(Dataset):
         draft: bool = False,
     ) -> None:
         self.annotations = annotations
-        self.pictures = pictures
+        self.images = images
         self.boxes = UsableBoxes(annotations, classes, rare)
         self.policy = policy
         self.seed = seed
         self.strict = strict
         self.draft = draft
-        self.damaged = DamagedPictures(len(annotations))
+        self.damaged = DamagedImages(len(annotations))
 
     def __len__(self) -> int:
         return len(self.annotations)
 
     def __getitem__(self, draw: Draw | int) -> tuple[Tensor, Target]:
-        """The picture (3, H, W) uint8 and its Target.
+        """The image (3, H, W) uint8 and its Target.
 
-        Raises UserError for a damaged picture where `strict`.
+        Raises UserError for a damaged image where `strict`.
         """
         draw = draw if isinstance(draw, Draw) else Draw(int(draw))
         rng = draw.generator(self.seed)
-        picture, (sample, original_size) = self._readable(draw.index, rng)
-        return to_example(sample, self.annotations.image_ids[picture], original_size)
+        image, (sample, original_size) = self._readable(draw.index, rng)
+        return to_example(sample, self.annotations.image_ids[image], original_size)
 
     def damaged_names(self) -> list[str]:
-        """File names of the pictures met so far that could not be used."""
-        return [self.annotations.file_names[i] for i in self.damaged.pictures()]
+        """File names of the images met so far that could not be used."""
+        return [self.annotations.file_names[i] for i in self.damaged.images()]
 
-    def _readable(self, picture: int, rng: np.random.Generator) -> tuple[int, tuple[Sample, tuple[int, int]]]:
-        """The picture, or the one in its place, and what `augmented` makes of it."""
+    def _readable(self, image: int, rng: np.random.Generator) -> tuple[int, tuple[Sample, tuple[int, int]]]:
+        """The image, or the one in its place, and what `augmented` makes of it."""
         if not self.strict:
-            return first_readable(lambda i: self.augmented(i, rng), picture, len(self), rng, self.damaged)
+            return first_readable(lambda i: self.augmented(i, rng), image, len(self), rng, self.damaged)
         try:
-            return picture, self.augmented(picture, rng)
-        except PictureError as error:
+            return image, self.augmented(image, rng)
+        except ImageError as error:
             raise UserError(str(error)) from None
 
-    def augmented(self, picture: int, rng: np.random.Generator) -> tuple[Sample, tuple[int, int]]:
-        """Picture 0..I-1 after the policy, and its (height, width) in the file. Raises PictureError."""
-        name, size = self.annotations.file_names[picture], self.annotations.size(picture)
-        encoded = self.pictures.open(name, size)
+    def augmented(self, index: int, rng: np.random.Generator) -> tuple[Sample, tuple[int, int]]:
+        """Image 0..I-1 after the policy, and its (height, width) in the file. Raises ImageError."""
+        name, size = self.annotations.file_names[index], self.annotations.size(index)
+        encoded = self.images.open(name, size)
         plan = self.policy.plan(encoded.size, rng)
         image = encoded.decode(plan.first_size if self.draft else None)
-        rows = self.boxes.of(picture)
+        rows = self.boxes.of(index)
         # Copies: torch must not alias memory that may be read-only.
         boxes, labels = self.boxes.boxes_xyxy[rows].copy(), self.boxes.labels[rows].copy()
         return plan(Sample.make(image, boxes, labels, encoded.size)), encoded.size

@@ -1,4 +1,4 @@
-"""Pictures with a label and no boxes (ImageNet-LVIS): the whole picture is one coarse box."""
+"""Images with a label and no boxes (ImageNet-LVIS): the whole image is one coarse box."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from datasets.annotations.categories import Category, ClassTable
 from datasets.annotations.category_matching import Matches, match_categories, nearest_class
 from datasets.annotations.table import AnnotationStore
 from datasets.augment.mosaic import Mosaic
-from datasets.augment.policy import Policy, whole_picture_box
-from datasets.images.reader import DamagedPictures, PictureFolder, first_readable
+from datasets.augment.policy import Policy, whole_image_box
+from datasets.images.reader import DamagedImages, ImageFolder, first_readable
 from datasets.sample import Draw, Sample, to_example
 from util.errors import UserError
 from util.logging import get_logger
@@ -23,25 +23,25 @@ MOST_NAMED = 20
 
 
 class ImageLevel(Dataset):
-    """Image-level pictures, each with one label, alone or in mosaics of four.
+    """Image-level images, each with one label, alone or in mosaics of four.
 
     annotations: the store of `imagenet_lvis_image_info.json`; the first of `pos_category_ids` is the label.
-    pictures:    where they are read from.
+    images:    where they are read from.
     classes:     the columns of the model.
     categories:  of the box-annotated file. The image-level file's own categories are matched to them by name,
                  synset or synonym, so their ids need not agree.
-    policy:      the augmentation of each picture, before the mosaic.
-    mosaic:      None shows pictures alone.
+    policy:      the augmentation of each image, before the mosaic.
+    mosaic:      None shows images alone.
     seed:        of the run.
     draft:       JPEGs are decoded at the scale that their first resize needs.
 
-    Pictures without a label, or of a class that matches nothing, are left out, counted and reported.
+    Images without a label, or of a class that matches nothing, are left out, counted and reported.
     """
 
     def __init__(
         self,
         annotations: AnnotationStore,
-        pictures: PictureFolder,
+        images: ImageFolder,
         classes: ClassTable,
         categories: tuple[Category, ...],
         policy: Policy,
@@ -51,25 +51,25 @@ class ImageLevel(Dataset):
         draft: bool = False,
     ) -> None:
         self.annotations = annotations
-        self.pictures = pictures
+        self.images = images
         self.policy = policy
         self.mosaic = mosaic
         self.seed = seed
         self.draft = draft
-        labels = _picture_labels(annotations, classes, categories)
+        labels = _image_labels(annotations, classes, categories)
         self.used = np.flatnonzero(labels >= 0)
         self.labels = labels[self.used]
         if not len(self.used):
             raise UserError(
-                f"{annotations.name}: none of its {len(annotations)} pictures has a class of the model"
+                f"{annotations.name}: none of its {len(annotations)} images has a class of the model"
             )
-        self.damaged = DamagedPictures(len(self.used))
+        self.damaged = DamagedImages(len(self.used))
 
     def __len__(self) -> int:
         return len(self.used)
 
     def __getitem__(self, draw: Draw | int) -> tuple[Tensor, Target]:
-        """The picture or mosaic (3, H, W) uint8 and its Target with `image_level` set."""
+        """The image or mosaic (3, H, W) uint8 and its Target with `image_level` set."""
         draw = draw if isinstance(draw, Draw) else Draw(int(draw))
         rng = draw.generator(self.seed)
         index, sample = self._readable(draw.index, rng)
@@ -80,26 +80,26 @@ class ImageLevel(Dataset):
         return to_example(sample, image_id, sample.size, image_level=True)
 
     def damaged_names(self) -> list[str]:
-        """File names of the pictures met so far that could not be used."""
-        return [self.annotations.file_names[self.used[i]] for i in self.damaged.pictures()]
+        """File names of the images met so far that could not be used."""
+        return [self.annotations.file_names[self.used[i]] for i in self.damaged.images()]
 
     def _readable(self, index: int, rng: np.random.Generator) -> tuple[int, Sample]:
-        """The picture, or the one in its place, and what `augmented` makes of it."""
+        """The image, or the one in its place, and what `augmented` makes of it."""
         return first_readable(lambda i: self.augmented(i, rng), index, len(self), rng, self.damaged)
 
     def augmented(self, index: int, rng: np.random.Generator) -> Sample:
-        """Picture 0..len-1 after the policy, with its coarse box. Raises PictureError."""
-        encoded = self.pictures.open(self.annotations.file_names[self.used[index]])
+        """Image 0..len-1 after the policy, with its coarse box. Raises ImageError."""
+        encoded = self.images.open(self.annotations.file_names[self.used[index]])
         plan = self.policy.plan(encoded.size, rng)
         image = encoded.decode(plan.first_size if self.draft else None)
-        box = whole_picture_box(encoded.size)
+        box = whole_image_box(encoded.size)
         return plan(Sample.make(image, box, torch.tensor([self.labels[index]]), encoded.size))
 
 
-def _picture_labels(
+def _image_labels(
     annotations: AnnotationStore, classes: ClassTable, categories: tuple[Category, ...]
 ) -> np.ndarray:
-    """(I,) int64 class index of each picture, -1 for those that cannot be used; these are reported."""
+    """(I,) int64 class index of each image, -1 for those that cannot be used; these are reported."""
     index_of_name = {name: index for index, name in enumerate(classes.names)}
     index_of_id = {c.id: index_of_name.get(c.name, -1) for c in categories}
     matches = match_categories(annotations.categories, categories)
@@ -109,12 +109,12 @@ def _picture_labels(
     labels = np.full(len(annotations), -1, dtype=np.int64)
     labels[labelled] = lookup[first]
     if unlabelled := np.count_nonzero(~labelled):
-        get_logger().warning("%s: %d pictures have no label and are left out", annotations.name, unlabelled)
+        get_logger().warning("%s: %d images have no label and are left out", annotations.name, unlabelled)
     unused = np.unique(first[lookup[first] < 0])
     if len(unused):
         named = [why_unused(annotations.categories[i], matches, categories) for i in unused[:MOST_NAMED]]
         get_logger().warning(
-            "%s: %d pictures of %d classes match no detection class and are left out: %s%s",
+            "%s: %d images of %d classes match no detection class and are left out: %s%s",
             annotations.name, np.count_nonzero(lookup[first] < 0), len(unused), "; ".join(named),
             "; ..." if len(unused) > MOST_NAMED else "",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A torch DataLoader that knows its epoch, its true length and the pictures it could not use."""
+"""A torch DataLoader that knows its epoch, its true length and the images it could not use."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Batch = tuple[PaddedImages, tuple[Target, ...]]
 
 
 class ShardBatchSampler:
-    """Consecutive batches of this rank's share of 0..length-1: position r, r + W ... Each picture once, no
+    """Consecutive batches of this rank's share of 0..length-1: position r, r + W ... Each image once, no
     padding.
 
-    Ranks may differ by one picture, so nothing may wait for another rank within the loop.
+    Ranks may differ by one image, so nothing may wait for another rank within the loop.
     """
 
     def __init__(self, length: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
@@ -38,7 +38,7 @@ class ShardBatchSampler:
 class Loader:
     """Batches of (PaddedImages, tuple of Target).
 
-    dataset:       gives (picture, Target) for what `batch_sampler` lists.
+    dataset:       gives (image, Target) for what `batch_sampler` lists.
     batch_sampler: MixedBatchSampler for training, ShardBatchSampler for evaluation.
     workers:       processes that read ahead, 0 for none. The batches do not depend on it.
     """
@@ -85,14 +85,14 @@ class Loader:
             raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
 
     def damaged(self) -> list[str]:
-        """Names of the pictures met so far, in any worker of this rank, that could not be used."""
+        """Names of the images met so far, in any worker of this rank, that could not be used."""
         sets = self.dataset.datasets if isinstance(self.dataset, Streams) else (self.dataset,)
         return [name for part in sets for name in part.damaged_names()]
 
 
 @dataclass(frozen=True)
 class Collate:
-    """[(picture (3, h, w), Target), ...] -> (PaddedImages, targets). A class, so that spawned workers can
+    """[(image (3, h, w), Target), ...] -> (PaddedImages, targets). A class, so that spawned workers can
     have it.
 
     size_divisor: batches are padded to a height and width that this divides.
@@ -101,5 +101,5 @@ class Collate:
     size_divisor: int = 1
 
     def __call__(self, batch: Sequence[tuple[Tensor, Target]]) -> tuple[PaddedImages, tuple[Target, ...]]:
-        pictures, targets = zip(*batch, strict=True)
-        return PaddedImages.from_list(pictures, self.size_divisor), targets
+        images, targets = zip(*batch, strict=True)
+        return PaddedImages.from_list(images, self.size_divisor), targets

@@ -1,4 +1,4 @@
-"""What travels inside the data pipeline: the draw of a sampler and a picture with its boxes."""
+"""What travels inside the data pipeline: the draw of a sampler and an image with its boxes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MIN_AREA = 1.0
 
 
 class Draw(NamedTuple):
-    """One element of a sampler's order: which picture, and where in the run.
+    """One element of a sampler's order: which image, and where in the run.
 
     (epoch, position) names the draw in the order over all ranks, so the random numbers made from it depend
     neither on the number of ranks nor on that of the workers.
 
-    index: picture of the dataset.  epoch: pass of the sampler.  position: place in that pass.
+    index: image of the dataset.  epoch: pass of the sampler.  position: place in that pass.
     stream: which dataset of a mixed loader.
     """
 
@@ -40,10 +40,10 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and its boxes.
+    """An image and its boxes.
 
     image:  (3, H, W) uint8 RGB. Until the first resize it may be smaller than `size` (see `decode`).
-    boxes:  (N, 4) float32 tv_tensor, XYXY pixels of a picture of `size`.
+    boxes:  (N, 4) float32 tv_tensor, XYXY pixels of an image of `size`.
     labels: (N,) int64 class index.
     """
 
@@ -76,7 +76,7 @@ class Sample:
         return cls(tv_tensors.Image(image), boxes, torch.as_tensor(labels, dtype=torch.int64))
 
     def sanitised(self) -> Sample:
-        """Boxes clipped to the picture; those that end without size are left out, with their labels."""
+        """Boxes clipped to the image; those that end without size are left out, with their labels."""
         # As torchvision's clamp_bounding_boxes and sanitize_bounding_boxes, in a tenth of their calls.
         height, width = self.size
         boxes = self.boxes.as_subclass(Tensor).clamp(min=0)
@@ -89,7 +89,7 @@ class Sample:
 def to_example(
     sample: Sample, image_id: int, original_size: tuple[int, int], image_level: bool = False
 ) -> tuple[Tensor, Target]:
-    """The picture (3, H, W) uint8 and its Target. Boxes are sanitised here."""
+    """The image (3, H, W) uint8 and its Target. Boxes are sanitised here."""
     sample = sample.sanitised()
     height, width = sample.size
     scale = torch.tensor([width, height, width, height], dtype=torch.float32)

@@ -3,7 +3,7 @@
 Keys of a checkpoint: `format`, `model` (state dict, text embeddings among its buffers), `class_names`,
 `config` (plain dict), `run` (flags that evaluation and the order of the data need, the seed among them),
 `note`, `epoch` (epochs finished), `best_ap`, `optimizer`, `scheduler`, `ema`, `scaler`, `rng` (one entry per
-rank). The order of pictures is a function of seed and epoch, so a sampler has no state.
+rank). The order of images is a function of seed and epoch, so a sampler has no state.
 """
 
 import os

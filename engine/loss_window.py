@@ -60,7 +60,7 @@ class LossWindow:
         """Called on every rank at the same step.
 
         Raises UserError, the same on every rank, when a loss was not finite: it names the first
-        iteration, that rank's pictures and the losses.
+        iteration, that rank's images and the losses.
         """
         steps, self._steps = self._steps, []
         numbers = torch.cat([s.values for s in steps]).tolist() if steps else []
@@ -89,8 +89,8 @@ def _raise_first(epoch: int, failures: list) -> None:
     rank, (iteration, image_ids, bad) = min(found, key=lambda f: (f[1][0], f[1][2] == ["grad_norm"], f[0]))
     where = f" on rank {rank}" if len(failures) > 1 else ""
     names = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
-    pictures = ", ".join(str(i) for i in image_ids)
+    images = ", ".join(str(i) for i in image_ids)
     raise UserError(
         f"training stopped: not finite in epoch {epoch}, iteration {iteration}{where}: {names} "
-        f"(pictures {pictures}); look at those pictures, or lower lr, or set amp_dtype='bfloat16'"
+        f"(images {images}); look at those images, or lower lr, or set amp_dtype='bfloat16'"
     )

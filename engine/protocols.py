@@ -35,7 +35,7 @@ class Teacher(Protocol):
 
 
 class Postprocess(Protocol):
-    """original_sizes: (height, width) of each picture's file, in pixels."""
+    """original_sizes: (height, width) of each image's file, in pixels."""
 
     def __call__(self, output: Any, original_sizes: list[tuple[int, int]]) -> list[Detections]: ...
 
@@ -50,11 +50,11 @@ class Loader(Protocol):
     def set_epoch(self, epoch: int) -> None: ...
 
     def damaged(self) -> list[str]:
-        """Pictures met so far, on this rank, that could not be used."""
+        """Images met so far, on this rank, that could not be used."""
 
 
 class Evaluator(Protocol):
-    """Collects detections of each rank's own pictures; `finish` is called on every rank.
+    """Collects detections of each rank's own images; `finish` is called on every rank.
 
     `finish` returns the metrics in 0..1 (-1 where undefined) on rank 0 and None elsewhere.
     """

@@ -69,7 +69,7 @@ class Schedule:
 
     def __init__(self, optimizer: Optimizer, factor: Factor, steps_per_epoch: int) -> None:
         if steps_per_epoch < 1:
-            raise UserError("the training set gives not one batch: fewer pictures than batch_size x ranks")
+            raise UserError("the training set gives not one batch: fewer images than batch_size x ranks")
         self.optimizer = optimizer
         self.factor = factor
         self.steps_per_epoch = steps_per_epoch

@@ -79,7 +79,7 @@ def _close_epoch(state: TrainingState, settings: TrainSettings) -> None:
 def _report_damaged(loader: Loader) -> None:
     names = sorted({name for part in distributed.all_gather_object(loader.damaged()) for name in part})
     if names and distributed.is_main():
-        _log.warning("%d damaged pictures were replaced by others so far, e.g. %s", len(names), names[0])
+        _log.warning("%d damaged images were replaced by others so far, e.g. %s", len(names), names[0])
 
 
 def _validate(

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to a trained, evaluated long-tailed detector: data, teacher, training, evaluation, pictures.
+# From a fresh clone to a trained, evaluated long-tailed detector: data, teacher, training, evaluation, images.
 #
 #   bash scripts/quickstart.sh [FOLDER]                     default: runs/quickstart; what is done is not done again
 #   TRAIN_TEACHER=1 bash scripts/quickstart.sh [FOLDER]     also trains the teacher, else a kept one is used
@@ -17,18 +17,18 @@ python=.venv/bin/python
 # Waiting threads sleep: on few cores spinning ones only take time from each other.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 
-step "data: drawn pictures in LVIS's and ImageNet-LVIS's formats"
+step "data: drawn images in LVIS's and ImageNet-LVIS's formats"
 if [ ! -f "$data/imagenet-lvis/imagenet_lvis_image_info.json" ]; then
     $python tools/make_mini_lvis.py --output "$data"
 fi
 
-step "teacher: a small CLIP, from the image-level pictures alone"
+step "teacher: a small CLIP, from the image-level images alone"
 if [ "${TRAIN_TEACHER:-0}" = 1 ]; then
     if [ ! -f "$teacher/mini_clip.safetensors" ]; then
-        $python tools/train_mini_clip.py --pictures "$data/imagenet-lvis" --output "$teacher" --steps 1600
+        $python tools/train_mini_clip.py --images "$data/imagenet-lvis" --output "$teacher" --steps 1600
     fi
 else
-    # Made by the command above from these very pictures, and kept to save its nine minutes.
+    # Made by the command above from these very images, and kept to save its nine minutes.
     teacher=config/quickstart
     echo "$teacher/mini_clip.safetensors; TRAIN_TEACHER=1 trains it anew"
 fi
@@ -44,7 +44,7 @@ else
         clip_model="$teacher/mini_clip.json" clip_pretrained="$teacher/mini_clip.safetensors"
 fi
 
-step "pictures"
+step "images"
 $python tools/plot_curves.py "$run" --output "$out/curves.png"
 
 step "evaluation of $run/checkpoint.pth"
@@ -54,4 +54,4 @@ $python tools/contact_sheet.py --annotations "$data/lvis_v1/annotations/lvis_v1_
 
 step "done"
 tail -n 14 "$out/metrics.txt"
-echo "pictures: $out/contact_sheet.png (truth and detections), $out/curves.png (loss and AP)"
+echo "images: $out/contact_sheet.png (truth and detections), $out/curves.png (loss and AP)"

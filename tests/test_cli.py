@@ -211,7 +211,7 @@ def test_predictions_and_metrics_are_kept_where_asked(trained, tmp_path):
     assert {p["category_id"] for p in predictions} <= {1, 2, 5}
 
 
-def test_predictions_need_only_a_list_of_pictures(trained, data, tmp_path, capsys):
+def test_predictions_need_only_a_list_of_images(trained, data, tmp_path, capsys):
     folder = write_all(tmp_path / "data")
     path = folder / "lvis_v1" / "annotations" / "lvis_v1_val.json"
     listed = json.loads(path.read_text())

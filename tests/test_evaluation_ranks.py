@@ -18,8 +18,8 @@ from tests.processes import run_on_ranks
 from tests.test_cli import TINY
 from util import distributed
 
-# Five pictures: one rank has three, the other two.
-PICTURES = 5
+# Five images: one rank has three, the other two.
+IMAGES = 5
 
 
 def evaluate_random_model(folder: str, data: str, options: list[str]) -> None:
@@ -40,7 +40,7 @@ def evaluate_random_model(folder: str, data: str, options: list[str]) -> None:
 
 
 def test_two_ranks_evaluate_as_one(tmp_path):
-    data = write_all(tmp_path / "data", val=PICTURES)
+    data = write_all(tmp_path / "data", val=IMAGES)
     files = {}
     for ranks in (1, 2):
         folder = tmp_path / str(ranks)
@@ -50,4 +50,4 @@ def test_two_ranks_evaluate_as_one(tmp_path):
     assert set(files[1]) == {"predictions.npy", "metrics.json", "result.json"}
     assert "FixedAP" in json.loads(files[1]["metrics.json"])
     # Ten queries and three classes; `num_select` alone would keep 20.
-    assert len(np.load(tmp_path / "1" / "eval" / "predictions.npy")) == PICTURES * 30
+    assert len(np.load(tmp_path / "1" / "eval" / "predictions.npy")) == IMAGES * 30

@@ -47,7 +47,7 @@ def make_model(config):
 
 
 def make_batches() -> list[list[tuple[torch.Tensor, Target]]]:
-    """Pictures of one size; the two halves of a batch have equal largest box counts."""
+    """Images of one size; the two halves of a batch have equal largest box counts."""
     generator = torch.Generator().manual_seed(1)
     batches = []
     for _ in range(STEPS):
@@ -55,8 +55,8 @@ def make_batches() -> list[list[tuple[torch.Tensor, Target]]]:
         for i, count in enumerate((3, 1, 2, 3)):
             boxes = torch.rand((count, 4), generator=generator) * 0.3 + 0.25
             labels = torch.randint(CLASSES, (count,), generator=generator)
-            picture = torch.randn((3, 64, 64), generator=generator)
-            batch.append((picture, Target(boxes, labels, i, (64, 64), (64, 64))))
+            image = torch.randn((3, 64, 64), generator=generator)
+            batch.append((image, Target(boxes, labels, i, (64, 64), (64, 64))))
         batches.append(batch)
     return batches
 
@@ -75,7 +75,7 @@ def train_steps(values: dict) -> tuple[list[float], dict[str, torch.Tensor]]:
     losses = []
     for number, batch in enumerate(make_batches()):
         share = batch[rank * BATCH // ranks : (rank + 1) * BATCH // ranks]
-        images = PaddedImages.from_list([picture for picture, _ in share])
+        images = PaddedImages.from_list([image for image, _ in share])
         named = stepper(number, (images, tuple(target for _, target in share)))
         losses.append(float(distributed.all_reduce_mean(named["total"])))
     return losses, copy.deepcopy(model.state_dict())

@@ -1,9 +1,9 @@
-"""Counts pictures and boxes of every class of an annotation file, and says how frequent each is.
+"""Counts images and boxes of every class of an annotation file, and says how frequent each is.
 
     python tools/category_counts.py lvis_v1_train.json
 
 writes lvis_v1_train_cat_info.json: the file's categories with image_count, instance_count and frequency. A
-frequency that is there stays, unless --new-frequency is given. LVIS's cuts: r up to 10 pictures, c up to 100.
+frequency that is there stays, unless --new-frequency is given. LVIS's cuts: r up to 10 images, c up to 100.
 The file is read entry by entry.
 
     python tools/category_counts.py train.json --update train.json val.json
@@ -43,7 +43,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=(RARE, COMMON),
         metavar=("RARE", "COMMON"),
-        help="most training pictures of a rare and of a common class (default: LVIS's 10 100)",
+        help="most training images of a rare and of a common class (default: LVIS's 10 100)",
     )
     parser.add_argument("--new-frequency", action="store_true", help="replace frequencies that are there")
     parser.add_argument("--update", type=Path, nargs="+", default=[], help="files to put the counts into")
@@ -60,7 +60,7 @@ def count_file(path: Path, cuts: tuple[int, int], new_frequency: bool) -> list[d
         if entry.key == "categories" and entry.listed:
             categories.append(check_category(entry.value, path))
         elif entry.key == "images" and entry.listed and isinstance(entry.value, dict):
-            counts.list_picture(entry.value)
+            counts.list_image(entry.value)
         elif entry.key == "annotations" and entry.listed:
             class_of(entry.value, path)
             counts.add(entry.value)
@@ -70,7 +70,7 @@ def count_file(path: Path, cuts: tuple[int, int], new_frequency: bool) -> list[d
     if unknown := sorted(set(boxes) - {c["id"] for c in categories}):
         raise UserError(f"{path}: {boxes[unknown[0]]} annotations are of unknown class {unknown[0]}")
     if unlisted := boxes.total() - counts.boxes.total():
-        print(f"{path}: {unlisted} annotations belong to pictures that it does not list and are not counted")
+        print(f"{path}: {unlisted} annotations belong to images that it does not list and are not counted")
     return counted(categories, counts, cuts, new_frequency=new_frequency)
 
 
@@ -101,11 +101,11 @@ def main(arguments: list[str] | None = None) -> int:
         for path in args.update:
             write_entries(stack.enter_context(written_whole(path)), updated(path, by_name))
     groups = Counter(c["frequency"] for c in categories)
-    pictures = sorted(c["image_count"] for c in categories)
+    images = sorted(c["image_count"] for c in categories)
     print(f"classes: {len(categories)} ({', '.join(f'{groups[g]} {g}' for g in 'rcf')})")
-    print(f"without boxes: {pictures.count(0)}")
+    print(f"without boxes: {images.count(0)}")
     print(f"boxes: {sum(c['instance_count'] for c in categories)}")
-    print(f"pictures a class: {pictures[0]} to {pictures[-1]}, median {pictures[len(pictures) // 2]}")
+    print(f"images a class: {images[0]} to {images[-1]}, median {images[len(images) // 2]}")
     for path in (output, *args.update):
         print(path)
     return 0

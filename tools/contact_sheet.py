@@ -1,10 +1,10 @@
-"""A sheet of validation pictures: what is there on the left of each pair, what was found on the right.
+"""A sheet of validation images: what is there on the left of each pair, what was found on the right.
 
 python tools/contact_sheet.py --annotations DATA/lvis_v1/annotations/lvis_v1_val.json \\
     --predictions RUN/eval/predictions.npy --output sheet.png
 
-Predictions are LVIS results (JSON) or a run's predictions.npy. Pictures are found by the last two parts of
-`coco_url` below `--pictures`, which is the folder above the one of the annotations unless given.
+Predictions are LVIS results (JSON) or a run's predictions.npy. Images are found by the last two parts of
+`coco_url` below `--images`, which is the folder above the one of the annotations unless given.
 """
 
 import argparse
@@ -35,23 +35,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--predictions", type=Path, required=True, help="LVIS results JSON, or predictions.npy"
     )
-    parser.add_argument("--pictures", type=Path, help="folder that holds train2017 and val2017")
+    parser.add_argument("--images", type=Path, help="folder that holds train2017 and val2017")
     parser.add_argument("--output", type=Path, required=True, help="PNG to write")
-    parser.add_argument("--count", type=int, default=12, help="pictures on the sheet")
+    parser.add_argument("--count", type=int, default=12, help="images on the sheet")
     parser.add_argument("--columns", type=int, default=3, help="pairs in a row")
-    parser.add_argument("--side", type=int, default=320, help="short side of a picture on the sheet, pixels")
+    parser.add_argument("--side", type=int, default=320, help="short side of an image on the sheet, pixels")
     parser.add_argument("--score", type=float, default=0.3, help="least score of a detection that is drawn")
     return parser.parse_args(arguments)
 
 
-def picture_path(root: Path, image: dict) -> Path:
+def image_path(root: Path, image: dict) -> Path:
     """The file of an LVIS image entry below `root`."""
     name = image.get("file_name") or "/".join(image["coco_url"].split("/")[-2:])
     return root / name
 
 
 def chosen_images(content: dict, count: int) -> list[dict]:
-    """`count` annotated pictures, evenly spread over the file; half of them show a rare class."""
+    """`count` annotated images, evenly spread over the file; half of them show a rare class."""
     rare = {c["id"] for c in content["categories"] if c.get("frequency") == "r"}
     classes: dict[int, set[int]] = {}
     for annotation in content["annotations"]:
@@ -70,7 +70,7 @@ def chosen_images(content: dict, count: int) -> list[dict]:
 
 
 def truth_boxes(content: dict, image_id: int, names: dict[int, str]) -> list[LabelledBox]:
-    """Ground truth of one picture."""
+    """Ground truth of one image."""
     boxes = [a for a in content["annotations"] if a["image_id"] == image_id]
     return [LabelledBox(_corners(a["bbox"]), names[a["category_id"]]) for a in boxes]
 
@@ -78,7 +78,7 @@ def truth_boxes(content: dict, image_id: int, names: dict[int, str]) -> list[Lab
 def found_boxes(
     predictions: Predictions, image_id: int, names: dict[int, str], least_score: float
 ) -> list[LabelledBox]:
-    """Detections of one picture from `least_score` on, best first."""
+    """Detections of one image from `least_score` on, best first."""
     rows = np.flatnonzero((predictions.image_ids == image_id) & (predictions.scores >= least_score))
     rows = rows[np.argsort(-predictions.scores[rows], kind="stable")][:_MOST_BOXES]
     return [
@@ -96,9 +96,9 @@ def _corners(box_xywh: Sequence[float]) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
-def pair(picture: Image.Image, truth: list[LabelledBox], found: list[LabelledBox], side: int) -> Image.Image:
+def pair(image: Image.Image, truth: list[LabelledBox], found: list[LabelledBox], side: int) -> Image.Image:
     """Ground truth and detections side by side."""
-    halves = [_shrunk(draw_boxes(picture, boxes, least_side=side), side) for boxes in (truth, found)]
+    halves = [_shrunk(draw_boxes(image, boxes, least_side=side), side) for boxes in (truth, found)]
     width, height = halves[0].size
     both = Image.new("RGB", (2 * width + 2, height), "white")
     both.paste(halves[0], (0, 0))
@@ -106,11 +106,11 @@ def pair(picture: Image.Image, truth: list[LabelledBox], found: list[LabelledBox
     return both
 
 
-def _shrunk(picture: Image.Image, side: int) -> Image.Image:
-    scale = side / min(picture.size)
+def _shrunk(image: Image.Image, side: int) -> Image.Image:
+    scale = side / min(image.size)
     if scale >= 1:
-        return picture
-    return picture.resize([round(v * scale) for v in picture.size], Image.Resampling.LANCZOS)
+        return image
+    return image.resize([round(v * scale) for v in image.size], Image.Resampling.LANCZOS)
 
 
 def sheet(pairs: Sequence[Image.Image], columns: int, caption: str) -> Image.Image:
@@ -120,8 +120,8 @@ def sheet(pairs: Sequence[Image.Image], columns: int, caption: str) -> Image.Ima
     rows = -(-len(pairs) // columns)
     page = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP + _CAPTION), "white")
     ImageDraw.Draw(page).text((_GAP, 3), caption, fill="black", font=ImageFont.load_default(14))
-    for i, picture in enumerate(pairs):
-        page.paste(picture, (_GAP + i % columns * width, _CAPTION + _GAP // 2 + i // columns * height))
+    for i, image in enumerate(pairs):
+        page.paste(image, (_GAP + i % columns * width, _CAPTION + _GAP // 2 + i // columns * height))
     return page
 
 
@@ -131,24 +131,24 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("--count, --columns and --side must be at least 1.")
     content = load_json(args.annotations)
     predictions = read_predictions(args.predictions)
-    root = args.pictures or args.annotations.resolve().parent.parent
+    root = args.images or args.annotations.resolve().parent.parent
     names = {c["id"]: c["name"] for c in content["categories"]}
     pairs = []
     for image in chosen_images(content, args.count):
-        path = picture_path(root, image)
+        path = image_path(root, image)
         try:
             with Image.open(path) as file:
-                picture = file.convert("RGB")
+                pixels = file.convert("RGB")
         except (OSError, SyntaxError) as error:
-            raise UserError(f"{path}: not readable as a picture ({error}).") from error
+            raise UserError(f"{path}: not readable as a pixels ({error}).") from error
         found = found_boxes(predictions, image["id"], names, args.score)
-        pairs.append(pair(picture, truth_boxes(content, image["id"], names), found, args.side))
+        pairs.append(pair(pixels, truth_boxes(content, image["id"], names), found, args.side))
     if not pairs:
-        raise UserError(f"{args.annotations}: no picture has an annotation.")
+        raise UserError(f"{args.annotations}: no pixels has an annotation.")
     caption = f"left: ground truth.  right: detections with a score from {args.score:g} on."
     args.output.parent.mkdir(parents=True, exist_ok=True)
     sheet(pairs, args.columns, caption).save(args.output)
-    print(f"{args.output}: {len(pairs)} pictures")
+    print(f"{args.output}: {len(pairs)} images")
 
 
 if __name__ == "__main__":

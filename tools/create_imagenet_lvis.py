@@ -1,13 +1,13 @@
-"""Makes imagenet_lvis_image_info.json from ImageNet's pictures of LVIS classes.
+"""Makes imagenet_lvis_image_info.json from ImageNet's images of LVIS classes.
 
     python tools/create_imagenet_lvis.py DATA/imagenet-lvis/images
 
 IMAGES is a folder with a folder or a tar per class, named by WordNet id (n02682922, n02682922.tar) or by
 class name; or one tar that holds such folders. Nothing is unpacked: training reads from the tars. Sizes are
-read from the headers; --verify decodes every picture.
+read from the headers; --verify decodes every image.
 
 A class that is finished is kept in a hidden folder beside the JSON until all are: run the same command again
-after an interruption, and only the others are done. Missing and damaged pictures are left out and named in
+after an interruption, and only the others are done. Missing and damaged images are left out and named in
 imagenet_lvis_image_info_report.txt. The result does not depend on the number of processes.
 """
 
@@ -50,7 +50,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--annotations", type=Path, help="LVIS file with the classes (default: LVIS v1's, which are known)"
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--verify", action="store_true", help="decode every picture, to find any damage")
+    parser.add_argument("--verify", action="store_true", help="decode every image, to find any damage")
     args = parser.parse_args(arguments)
     if args.workers < 1:
         parser.error("--workers must be at least 1")
@@ -95,18 +95,18 @@ def run(tasks: Sequence[Task], workers: int) -> None:
     waiting = [task for task in tasks if read_part(task) is None]
     if len(waiting) < len(tasks):
         print(f"{len(tasks) - len(waiting)} of {len(tasks)} classes were finished before")
-    pictures = failures = 0
+    images = failures = 0
     with tqdm(total=len(tasks), initial=len(tasks) - len(waiting), unit="class", disable=None) as bar:
         for found, failed in scan_all(waiting, workers):
-            pictures, failures = pictures + found, failures + failed
-            bar.set_postfix(pictures=pictures, failures=failures, refresh=False)
+            images, failures = images + found, failures + failed
+            bar.set_postfix(images=images, failures=failures, refresh=False)
             bar.update()
 
 
 def make_tasks(
     containers: Sequence[Container], target_of: Mapping[int, int], output: Path, verify: bool
 ) -> list[tuple[int, Task]]:
-    """(category id, task), in the order of the pictures: by category id, then by name of the container."""
+    """(category id, task), in the order of the images: by category id, then by name of the container."""
     # Hidden, so that it is no class folder where the JSON lies among them.
     parts = output.with_name(f".{output.name}.parts")
     ordered = sorted((category, i) for i, category in target_of.items())
@@ -130,9 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
     counts, failures, empty = Counter(), [], []
     for category, task in tasks:
         part = finished_part(task)
-        counts[category] += len(part.pictures)
+        counts[category] += len(part.images)
         failures += part.failures
-        if not part.pictures and not part.failures:
+        if not part.images and not part.failures:
             empty.append(task.container.name)
     coverage = Coverage(categories, counts, failures, containers, matches, empty)
     report = output.with_name(f"{output.stem}_report.txt")
@@ -140,9 +140,9 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(coverage.summary()))
     kept = tasks[0][1].part.parent
     if not counts.total():
-        # A folder does not change when its pictures are written over: what was found must not stay.
+        # A folder does not change when its images are written over: what was found must not stay.
         shutil.rmtree(kept)
-        raise UserError(f"{root}: no picture in its {len(tasks)} classes can be used; see {report}")
+        raise UserError(f"{root}: no image in its {len(tasks)} classes can be used; see {report}")
     write_json(output, raw, tasks, counts)
     shutil.rmtree(kept)
     print(f"{output}\n{report}\n{how_to_train(root, output)}\n{time.perf_counter() - started:.1f} s")

@@ -3,7 +3,7 @@
     python tools/doctor.py DATA
 
 DATA and --imagenet-path are what main.py gets as --data_path and imagenet_path: LVIS, COCO, YOLO, and a JSON
-or folders of classes for the image-level pictures. Reads the annotations and the head of every picture
+or folders of classes for the image-level images. Reads the annotations and the head of every image
 (--decode: all of it); draws the classes by frequency as a PNG. Each finding comes with its remedy.
 
 Exit status: 0 nothing is wrong, 1 warnings (training goes on, with less data), 2 errors (training or
@@ -23,15 +23,15 @@ from datasets.annotations.categories import Category
 from datasets.annotations.discovery import (
     detection_paths,
     image_level_paths,
+    image_root,
     open_detection,
     open_image_level,
-    picture_root,
 )
-from datasets.images.reader import PictureFolder
+from datasets.images.reader import ImageFolder
 from tools.data_doctor.annotations import check_annotations, check_classes_of_both
 from tools.data_doctor.findings import Finding, Severity, overheard
 from tools.data_doctor.image_level import check_image_level, count_image_level
-from tools.data_doctor.pictures import Looked, check_both, look_at_all
+from tools.data_doctor.images import Looked, check_both, look_at_all
 from tools.data_doctor.split import RawSplit, read_split
 from tools.data_doctor.tail import plot_tail
 from util.errors import UserError, run_command
@@ -46,7 +46,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="as --data_path of main.py")
     parser.add_argument("--imagenet-path", default="", help="as imagenet_path (default: beside DATA)")
     parser.add_argument("--dataset-file", default="lvis", choices=("lvis", "lvis_openvocab", "coco"))
-    parser.add_argument("--decode", action="store_true", help="decode every picture, to find any damage")
+    parser.add_argument("--decode", action="store_true", help="decode every image, to find any damage")
     parser.add_argument("--plot", type=Path, default=Path("tail.png"), help="PNG (default: tail.png)")
     parser.add_argument("--json", type=Path, help="also write all findings, with every example, to this file")
     return parser.parse_args(arguments)
@@ -60,7 +60,7 @@ class Examination:
     findings: list[Finding] = field(default_factory=list)
 
     def split(self, name: str) -> tuple[RawSplit | None, Looked | None]:
-        """Examines 'train' or 'val': its annotations and its pictures."""
+        """Examines 'train' or 'val': its annotations and its images."""
         args, before = self.args, len(self.findings)
         raw = yolo = looked = None
         with overheard(name, self.findings):
@@ -70,7 +70,7 @@ class Examination:
             return None, None
         self.findings += check_annotations(raw)
         with overheard(name, self.findings):
-            files = PictureFolder(yolo.root if yolo else picture_root(paths, raw))
+            files = ImageFolder(yolo.root if yolo else image_root(paths, raw))
             files.open_archives()
             looked = look_at_all(name, files, raw.file_names, raw.sizes, args.decode)
         if looked is not None:
@@ -82,7 +82,7 @@ class Examination:
         return raw, looked
 
     def image_level(self, categories: tuple[Category, ...]) -> tuple[Counter, Looked | None]:
-        """Examines the image-level pictures. Their number by category id, and what was seen of them."""
+        """Examines the image-level images. Their number by category id, and what was seen of them."""
         args, counts, looked = self.args, None, None
         try:
             image_level_paths(args.data, args.imagenet_path)
@@ -100,7 +100,7 @@ class Examination:
             return Counter(), None
         self.findings += check_image_level(counts, categories)
         self.findings += looked.findings(Severity.WARNING)
-        return counts.pictures, looked
+        return counts.images, looked
 
     def plot(self, categories: tuple[Category, ...], boxed: Counter, labelled: Counter) -> None:
         """Draws the histogram; that it cannot be written is a finding like others."""
@@ -123,7 +123,7 @@ def examine(args: argparse.Namespace) -> list[Finding]:
         categories = tuple(Category.from_json(c) for c in train.categories) if train else ()
     if categories:
         labelled, level_seen = examination.image_level(categories)
-        examination.plot(categories, train.pictures_by_class(), labelled)
+        examination.plot(categories, train.images_by_class(), labelled)
         pairs = [(seen, val_seen) for seen in (train_seen, level_seen) if seen and val_seen]
         for seen, against in pairs:
             examination.findings += check_both(seen, against)

@@ -1,4 +1,4 @@
-"""Draws boxes with names and scores on pictures."""
+"""Draws boxes with names and scores on images."""
 
 import colorsys
 import zlib
@@ -13,7 +13,7 @@ Rectangle = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class LabelledBox:
-    """box_xyxy in pixels of the picture; score in 0..1, or None for ground truth."""
+    """box_xyxy in pixels of the image; score in 0..1, or None for ground truth."""
 
     box_xyxy: tuple[float, float, float, float]
     name: str
@@ -25,30 +25,30 @@ class LabelledBox:
 
 
 def class_colour(name: str) -> tuple[int, int, int]:
-    """A bright RGB colour that is the same for a name in every picture and every run."""
+    """A bright RGB colour that is the same for a name in every image and every run."""
     number = zlib.crc32(name.encode())
     hue, light = (number % 997) / 997, 0.52 + 0.16 * ((number // 997) % 3) / 2
     return tuple(round(255 * v) for v in colorsys.hls_to_rgb(hue, light, 0.9))
 
 
-def enlarged(picture: Image.Image, least_side: int) -> tuple[Image.Image, int]:
-    """The picture, enlarged by a whole number so that its short side has `least_side` pixels; that number."""
-    factor = max(1, -(-least_side // min(picture.size)))
-    size = (picture.width * factor, picture.height * factor)
-    return (picture if factor == 1 else picture.resize(size, Image.Resampling.BICUBIC)), factor
+def enlarged(image: Image.Image, least_side: int) -> tuple[Image.Image, int]:
+    """The image, enlarged by a whole number so that its short side has `least_side` pixels; that number."""
+    factor = max(1, -(-least_side // min(image.size)))
+    size = (image.width * factor, image.height * factor)
+    return (image if factor == 1 else image.resize(size, Image.Resampling.BICUBIC)), factor
 
 
 def draw_boxes(
-    picture: Image.Image, boxes: Sequence[LabelledBox], least_side: int = 0, text_size: int | None = None
+    image: Image.Image, boxes: Sequence[LabelledBox], least_side: int = 0, text_size: int | None = None
 ) -> Image.Image:
-    """A copy of `picture` as RGB with the boxes on it, the first ones on top.
+    """A copy of `image` as RGB with the boxes on it, the first ones on top.
 
-    Names stand above their box, or inside it or below it where there is no room, and never leave the picture.
+    Names stand above their box, or inside it or below it where there is no room, and never leave the image.
 
-    least_side: pictures with a shorter side are enlarged by a whole number first, so that names can be read.
+    least_side: images with a shorter side are enlarged by a whole number first, so that names can be read.
     text_size: pixels; None for one that suits the size.
     """
-    canvas, factor = enlarged(picture.convert("RGB"), least_side)
+    canvas, factor = enlarged(image.convert("RGB"), least_side)
     canvas = canvas.copy() if factor == 1 else canvas
     draw = ImageDraw.Draw(canvas)
     side = min(canvas.size)
@@ -80,7 +80,7 @@ def _clipped(box: Sequence[float], factor: float, size: tuple[int, int]) -> Rect
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, font, width: int) -> tuple[str, tuple[int, int]]:
-    """The text, cut where it is wider than the picture, and the size of its label."""
+    """The text, cut where it is wider than the image, and the size of its label."""
     while len(text) > 1 and draw.textlength(text, font=font) > width:
         text = text[:-1]
     ascent, descent = font.getmetrics()

@@ -3,7 +3,7 @@
     python tools/evaluate_predictions.py --annotations lvis_v1_val.json --predictions results.json [--json
     OUT]
 
-The 13 metrics of LVIS, named as the lvis package names them; COCO's 12 where no picture has
+The 13 metrics of LVIS, named as the lvis package names them; COCO's 12 where no image has
 `neg_category_ids`, that is, where every class is annotated everywhere. Values are in 0..1 in full precision;
 -1: no box of that kind.
 
@@ -42,7 +42,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--fixed_ap",
         action="store_true",
-        help="also Fixed AP: the best 10,000 detections of a class, however many a picture has",
+        help="also Fixed AP: the best 10,000 detections of a class, however many an image has",
     )
     parser.add_argument(
         "--protocol", choices=("auto", "lvis"), default="auto", help="lvis: LVIS's metrics for any file"

@@ -65,7 +65,7 @@ def steps(device: str, work: Path, *, small: bool) -> list[Step]:
     benchmark += ["--json", str(work / "benchmark.json")]
     if small:
         benchmark += ["--only", "mini_decoder/local/forward", "--repeats", "2"]
-    pictures = ["--train", "16", "--val", "4"] if small else ["--train", "400", "--val", "40"]
+    images = ["--train", "16", "--val", "4"] if small else ["--train", "400", "--val", "40"]
     teacher = ROOT / "config/quickstart/mini_clip"
     training = [python, "main.py", "-c", "config/quickstart/richsem_mini.py", "--device", device]
     training += ["--data_path", str(work / "data"), "--output_dir", str(work / "run"), "--num_workers", "2"]
@@ -75,7 +75,7 @@ def steps(device: str, work: Path, *, small: bool) -> list[Step]:
         Step("build", [python, "-m", "models.dino.ops"], 180, required),
         Step("tests", [*pytest, "-m", kind, *(quick if small else ["tests"])], 120, required),
         Step("benchmark", benchmark, 150, required),
-        Step("data", [python, "tools/make_mini_lvis.py", "--output", str(work / "data"), *pictures], 60),
+        Step("data", [python, "tools/make_mini_lvis.py", "--output", str(work / "data"), *images], 60),
         Step("training", training, 90, required),
         *sanitizer_steps(device, [*pytest, "-m", "gpu", "tests/models/dino/ops/test_gpu.py"], required),
     ]

@@ -1,4 +1,4 @@
-"""Draws a small long-tailed dataset in LVIS v1's format, and image-level pictures in Detic's.
+"""Draws a small long-tailed dataset in LVIS v1's format, and image-level images in Detic's.
 
 python tools/make_mini_lvis.py --output DATA
 
@@ -28,22 +28,22 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder to make, or an empty one")
     parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--train", type=int, default=default.train, help="training pictures")
-    parser.add_argument("--val", type=int, default=default.val, help="validation pictures")
+    parser.add_argument("--train", type=int, default=default.train, help="training images")
+    parser.add_argument("--val", type=int, default=default.val, help="validation images")
     parser.add_argument(
         "--image-level",
         type=int,
         default=default.image_level,
-        help="image-level pictures per class, on average",
+        help="image-level images per class, on average",
     )
-    parser.add_argument("--side", type=int, default=default.side, help="width and height of boxed pictures")
+    parser.add_argument("--side", type=int, default=default.side, help="width and height of boxed images")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     return parser.parse_args(arguments)
 
 
 @contextmanager
 def drawing_pool(workers: int) -> Iterator[Callable]:
-    """A `map` over `workers` processes. Pictures do not depend on one another, so the bytes stay the same."""
+    """A `map` over `workers` processes. Images do not depend on one another, so the bytes stay the same."""
     if workers == 1:
         yield map
         return

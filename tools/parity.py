@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def load_synth(path: Path):
-    """The module that makes the weights and pictures."""
+    """The module that makes the weights and images."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; name the synth.py of the cases with --synth")
     spec = importlib.util.spec_from_file_location("parity_synth", path)
@@ -156,14 +156,14 @@ def text_width(model: dict[str, Tensor]) -> int:
 
 
 def batch(case: dict, synth, dtype: torch.dtype) -> tuple[PaddedImages, list[Target]]:
-    """The case's pictures, normalised and padded, and their ground truth."""
+    """The case's tensors, normalised and padded, and their ground truth."""
     mean = torch.tensor(IMAGENET_MEAN, dtype=dtype).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, dtype=dtype).view(3, 1, 1)
-    pictures = [
+    tensors = [
         (synth.synth_image(case["image_seed"] + i, h, w).to(dtype) - mean) / std
         for i, (h, w) in enumerate(case["sizes"])
     ]
-    images = PaddedImages.from_list(pictures)
+    images = PaddedImages.from_list(tensors)
     targets = [
         Target(torch.tensor(boxes, dtype=dtype).view(-1, 4), torch.tensor(labels).long(), i, size, size)
         for i, (boxes, labels, size) in enumerate(

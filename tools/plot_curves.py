@@ -79,7 +79,7 @@ def plot_metrics(axes: Axes, epochs: Sequence[Mapping]) -> None:
 
 
 def _defined(value: float | None) -> bool:
-    # LVIS's evaluator gives -1 where no picture has such a box.
+    # LVIS's evaluator gives -1 where no image has such a box.
     return value is not None and value >= 0
 
 

@@ -1,8 +1,8 @@
-"""Detects on any pictures: draws the boxes, and writes names, scores and boxes as JSON.
+"""Detects on any images: draws the boxes, and writes names, scores and boxes as JSON.
 
-python tools/predict.py CKPT PICTURE|FOLDER... [--output DIR] [--score 0.3]
+python tools/predict.py CKPT IMAGE|FOLDER... [--output DIR] [--score 0.3]
 
-writes DIR/NAME.png for every picture and DIR/predictions.json. A checkpoint of this project needs nothing
+writes DIR/NAME.png for every image and DIR/predictions.json. A checkpoint of this project needs nothing
 else; an official one does not hold its class names, so it needs `--annotations`, an LVIS file.
 """
 
@@ -21,7 +21,7 @@ from PIL import Image
 from config import Config, from_official_args
 from datasets.annotations.json_errors import load_json
 from datasets.augment.policy import EvalPolicy
-from datasets.images.reader import PictureError, PictureFolder
+from datasets.images.reader import ImageError, ImageFolder
 from datasets.sample import Sample, to_example
 from engine.checkpoint import evaluated_weights, read_checkpoint
 from engine.device import autocast
@@ -39,7 +39,7 @@ _DRAWN_SIDE = 480
 
 @dataclass(frozen=True)
 class Detector:
-    """A trained model with what it needs to look at a picture file."""
+    """A trained model with what it needs to look at an image file."""
 
     parts: ModelParts
     class_names: tuple[str, ...]
@@ -48,10 +48,10 @@ class Detector:
     device: torch.device
 
     @torch.inference_mode()
-    def __call__(self, picture: torch.Tensor) -> Detections:
+    def __call__(self, pixels: torch.Tensor) -> Detections:
         """(3, H, W) uint8 RGB -> detections in its pixels, best first, on the CPU."""
-        original = tuple(picture.shape[-2:])
-        sample = Sample.make(picture, torch.zeros(0, 4), torch.zeros(0))
+        original = tuple(pixels.shape[-2:])
+        sample = Sample.make(pixels, torch.zeros(0, 4), torch.zeros(0))
         image, _ = to_example(self.policy(sample, None), 0, original)
         images = PaddedImages.from_list([image], self.config.pad_size_divisor).to(self.device).normalised()
         dtype = getattr(torch, self.config.amp_dtype) if self.config.amp else None
@@ -61,7 +61,7 @@ class Detector:
 
 
 def load_detector(path: Path, device: torch.device, annotations: Path | None = None) -> Detector:
-    """The model of a checkpoint, with the weights, precision and picture size that its evaluation uses.
+    """The model of a checkpoint, with the weights, precision and image size that its evaluation uses.
 
     annotations: an LVIS file that names the columns of an official checkpoint; not read for ours.
     Raises UserError for a file that is no checkpoint, or an official one without `annotations`.
@@ -95,10 +95,10 @@ def _official_parts(
     return config, names, build_official(config, source, names, counts, unused, device=device, training=False)
 
 
-def find_pictures(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
-    """(folder, name below it) of every picture named, or inside a folder that is named.
+def find_images(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """(folder, name below it) of every image named, or inside a folder that is named.
 
-    Raises UserError for a path that is not there and for a folder without pictures.
+    Raises UserError for a path that is not there and for a folder without images.
     """
     found = []
     for path in paths:
@@ -107,10 +107,10 @@ def find_pictures(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
         elif path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not inside:
-                raise UserError(f"{path}: holds no picture ({', '.join(sorted(SUFFIXES))}).")
+                raise UserError(f"{path}: holds no image ({', '.join(sorted(SUFFIXES))}).")
             found += [(path, p.relative_to(path)) for p in inside]
         else:
-            raise UserError(f"{path}: no such picture or folder.")
+            raise UserError(f"{path}: no such image or folder.")
     return found
 
 
@@ -129,34 +129,32 @@ def labelled(
 def predict(
     detect: Callable[[torch.Tensor], Detections],
     names: tuple[str, ...],
-    pictures: Iterable[tuple[Path, Path]],
+    images: Iterable[tuple[Path, Path]],
     output: Path,
     least_score: float,
     most: int = 100,
 ) -> tuple[list[dict], list[str]]:
-    """Draws every picture below `output`.
+    """Draws every image below `output`.
 
     Returns:
-        The entries of the JSON, and a line for every picture that could not be read.
+        The entries of the JSON, and a line for every image that could not be read.
     """
     entries, damaged = [], []
-    for folder, name in pictures:
+    for folder, name in images:
         try:
-            picture = PictureFolder(folder).read(str(name))
-        except PictureError as error:
+            image = ImageFolder(folder).read(str(name))
+        except ImageError as error:
             damaged.append(str(error))
             continue
-        boxes = labelled(detect(picture), names, least_score, most)
+        boxes = labelled(detect(image), names, least_score, most)
         drawn = output / name.parent / f"{name.name}.png"
         drawn.parent.mkdir(parents=True, exist_ok=True)
-        draw_boxes(Image.fromarray(picture.permute(1, 2, 0).numpy()), boxes, least_side=_DRAWN_SIDE).save(
-            drawn
-        )
+        draw_boxes(Image.fromarray(image.permute(1, 2, 0).numpy()), boxes, least_side=_DRAWN_SIDE).save(drawn)
         entries.append(
             {
                 "file": str(folder / name),
-                "width": picture.shape[-1],
-                "height": picture.shape[-2],
+                "width": image.shape[-1],
+                "height": image.shape[-2],
                 "drawn": str(drawn),
                 "detections": [
                     {"name": b.name, "score": b.score, "box_xyxy": [round(v, 2) for v in b.box_xyxy]}
@@ -170,7 +168,7 @@ def predict(
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("pictures", type=Path, nargs="+", help="pictures, or folders of pictures")
+    parser.add_argument("images", type=Path, nargs="+", help="images, or folders of images")
     parser.add_argument("--output", type=Path, default=Path("predictions"), help="folder to write to")
     parser.add_argument("--score", type=float, default=0.3, help="least score that is kept")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -184,18 +182,18 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
     if not 0 <= args.score <= 1:
         raise UserError(f"--score must lie in 0..1, not {args.score}.")
-    pictures = find_pictures(args.pictures)
+    images = find_images(args.images)
     detector = load_detector(args.checkpoint, distributed.setup(args.device), args.annotations)
-    entries, damaged = predict(detector, detector.class_names, pictures, args.output, args.score)
+    entries, damaged = predict(detector, detector.class_names, images, args.output, args.score)
     for line in damaged:
         print(line, file=sys.stderr)
     if not entries:
-        raise UserError(f"none of {len(pictures)} pictures could be read.")
+        raise UserError(f"none of {len(images)} images could be read.")
     path = args.output / "predictions.json"
     path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     count = sum(len(e["detections"]) for e in entries)
     skipped = f", {len(damaged)} not readable" if damaged else ""
-    print(f"{path}: {count} detections in {len(entries)} pictures{skipped}")
+    print(f"{path}: {count} detections in {len(entries)} images{skipped}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python tools/remove_rare.py lvis_v1_train.json
 
 writes lvis_v1_train_norare.json (Detic's name) beside it; `--suffix rm_rare` writes
-lvis_v1_train_rm_rare.json (RichSem's), `--suffix norare rm_rare` both. Pictures and categories stay as they
+lvis_v1_train_rm_rare.json (RichSem's), `--suffix norare rm_rare` both. Images and categories stay as they
 are. The file is read entry by entry, so memory does not grow with it.
 """
 

@@ -1,9 +1,9 @@
-"""Trains a small CLIP on image-level pictures, as RichSem's teacher where OpenAI's weights are out of reach.
+"""Trains a small CLIP on image-level images, as RichSem's teacher where OpenAI's weights are out of reach.
 
-python tools/train_mini_clip.py --pictures DATA/imagenet-lvis --output DATA/mini_clip
+python tools/train_mini_clip.py --images DATA/imagenet-lvis --output DATA/mini_clip
 
 writes mini_clip.json and mini_clip.safetensors: `clip_model` and `clip_pretrained` of a configuration.
-Only the image-level pictures and the class names are used: no boxes, no validation pictures.
+Only the image-level images and the class names are used: no boxes, no validation images.
 """
 
 import argparse
@@ -17,9 +17,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.mini_clip.cone import add_common_component
-from tools.mini_clip.evaluate import box_accuracy, class_texts, picture_accuracy
+from tools.mini_clip.evaluate import box_accuracy, class_texts, image_accuracy
+from tools.mini_clip.images import load_tree
 from tools.mini_clip.model import MiniClipSize, round_to_file, save
-from tools.mini_clip.pictures import load_tree
 from tools.mini_clip.train import TrainSettings, train
 from util.errors import UserError
 
@@ -29,12 +29,12 @@ BOX_SCALES = (1.0, 2.0, 3.0)
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     default = TrainSettings()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=Path, required=True, help="image-level tree in Detic's format")
+    parser.add_argument("--images", type=Path, required=True, help="image-level tree in Detic's format")
     parser.add_argument("--output", type=Path, required=True, help="folder of the two files")
     parser.add_argument("--steps", type=int, default=default.steps)
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--held-out", type=float, default=0.1, help="share of pictures kept to measure on")
+    parser.add_argument("--held-out", type=float, default=0.1, help="share of images kept to measure on")
     parser.add_argument(
         "--boxes", type=Path, help="LVIS-format folder (lvis_v1): also measure on its validation boxes"
     )
@@ -46,9 +46,7 @@ def report_boxes(model, lvis: Path, texts: torch.Tensor) -> None:
     annotations = lvis / "annotations" / "lvis_v1_val.json"
     for scale in BOX_SCALES:
         result = box_accuracy(model, annotations, lvis, texts, scale)
-        print(
-            f"validation boxes, pictures x{scale:g}: " + "  ".join(f"{k} {v:.3f}" for k, v in result.items())
-        )
+        print(f"validation boxes, images x{scale:g}: " + "  ".join(f"{k} {v:.3f}" for k, v in result.items()))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -60,16 +58,14 @@ def main(arguments: list[str] | None = None) -> None:
     start = time.process_time()
     settings, size = TrainSettings(steps=args.steps, seed=args.seed), MiniClipSize()
     rng = np.random.default_rng(args.seed)
-    tree = load_tree(args.pictures, round(settings.tile[1] * 1.3), args.held_out, rng)
-    print(f"{len(tree.train)} pictures to train on, {len(tree.held_out)} held out, {len(tree.names)} names")
+    tree = load_tree(args.images, round(settings.tile[1] * 1.3), args.held_out, rng)
+    print(f"{len(tree.train)} images to train on, {len(tree.held_out)} held out, {len(tree.names)} names")
     model = train(tree, size, settings, torch.device(args.device))
     add_common_component(model)
     round_to_file(model)
     config, weights = save(model, size, args.output)
     texts = class_texts(model, tree.names)
-    print(
-        f"held-out pictures, top-1 of {len(tree.names)}: {picture_accuracy(model, tree.held_out, texts):.3f}"
-    )
+    print(f"held-out images, top-1 of {len(tree.names)}: {image_accuracy(model, tree.held_out, texts):.3f}")
     if args.boxes:
         report_boxes(model, args.boxes, texts)
     seconds, megabytes = time.process_time() - start, weights.stat().st_size / 1e6

@@ -1,6 +1,6 @@
-"""What the parts hand to each other: pictures, targets, detections.
+"""What the parts hand to each other: images, targets, detections.
 
-B pictures in a batch, N boxes in a picture. Sizes are (height, width). All are frozen: nothing is
+B images in a batch, N boxes in an image. Sizes are (height, width). All are frozen: nothing is
 written into them after they are made.
 """
 
@@ -31,12 +31,12 @@ class _Movable:
 
 @dataclass(frozen=True)
 class PaddedImages(_Movable):
-    """Pictures of different sizes in one tensor, each at the top left, padded with 0.
+    """Images of different sizes in one tensor, each at the top left, padded with 0.
 
     tensor: (B, 3, H, W). From the loader uint8 RGB, four times smaller to copy; the model takes what
         `normalised` makes of it.
     mask:   (B, H, W) bool, True where padded.
-    sizes:  (height, width) of each picture without its padding.
+    sizes:  (height, width) of each image without its padding.
     """
 
     tensor: Tensor
@@ -47,19 +47,19 @@ class PaddedImages(_Movable):
         return len(self.sizes)
 
     @classmethod
-    def from_list(cls, pictures: Sequence[Tensor], size_divisor: int = 1) -> PaddedImages:
+    def from_list(cls, images: Sequence[Tensor], size_divisor: int = 1) -> PaddedImages:
         """Pads [(3, h, w), ...] to the largest height and width, rounded up to `size_divisor`.
 
-        The batch keeps the pictures' order in memory: decoded ones have their channels interleaved.
+        The batch keeps the images' order in memory: decoded ones have their channels interleaved.
         """
-        sizes = tuple((p.shape[-2], p.shape[-1]) for p in pictures)
+        sizes = tuple((p.shape[-2], p.shape[-1]) for p in images)
         height, width = (-(-max(s[i] for s in sizes) // size_divisor) * size_divisor for i in (0, 1))
-        order = torch.channels_last if pictures[0].stride(0) == 1 else torch.contiguous_format
-        shape, like = (len(pictures), 3, height, width), pictures[0]
+        order = torch.channels_last if images[0].stride(0) == 1 else torch.contiguous_format
+        shape, like = (len(images), 3, height, width), images[0]
         tensor = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=order).zero_()
-        mask = torch.ones((len(pictures), height, width), dtype=torch.bool, device=tensor.device)
-        for i, (picture, (h, w)) in enumerate(zip(pictures, sizes, strict=True)):
-            tensor[i, :, :h, :w] = picture
+        mask = torch.ones((len(images), height, width), dtype=torch.bool, device=tensor.device)
+        for i, (image, (h, w)) in enumerate(zip(images, sizes, strict=True)):
+            tensor[i, :, :h, :w] = image
             mask[i, :h, :w] = False
         return cls(tensor, mask, sizes)
 
@@ -72,14 +72,14 @@ class PaddedImages(_Movable):
 
 @dataclass(frozen=True)
 class Target(_Movable):
-    """What is known of one picture.
+    """What is known of one image.
 
-    boxes_cxcywh: (N, 4) float, 0..1 of the picture without its padding.
+    boxes_cxcywh: (N, 4) float, 0..1 of the image without its padding.
     labels:       (N,) int64, contiguous class index 0..C-1.
     image_id:     the dataset's id.
-    size:         (height, width) of the picture as the model sees it.
+    size:         (height, width) of the image as the model sees it.
     original_size: (height, width) of the file.
-    image_level:  True where the label belongs to the whole picture and the box is a coarse location.
+    image_level:  True where the label belongs to the whole image and the box is a coarse location.
     """
 
     boxes_cxcywh: Tensor
@@ -95,7 +95,7 @@ class Target(_Movable):
 
 @dataclass(frozen=True)
 class Detections(_Movable):
-    """What was found in one picture, best first.
+    """What was found in one image, best first.
 
     scores: (K,) float 0..1.  labels: (K,) int64 class index.  boxes_xyxy: (K, 4) float, pixels of the file.
     """
@@ -109,9 +109,9 @@ class Detections(_Movable):
 
 
 def places_of_boxes(counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Picture of each box of a batch, and its number in there: box counts [2, 1] -> 0 0 1 and 0 1 0.
+    """Image of each box of a batch, and its number in there: box counts [2, 1] -> 0 0 1 and 0 1 0.
 
     Filled on the device: a tensor made of a list would be a copy that waits for the GPU.
     """
-    picture = [torch.full((count,), i, device=device) for i, count in enumerate(counts)]
-    return torch.cat(picture), torch.cat([torch.arange(count, device=device) for count in counts])
+    image = [torch.full((count,), i, device=device) for i, count in enumerate(counts)]
+    return torch.cat(image), torch.cat([torch.arange(count, device=device) for count in counts])

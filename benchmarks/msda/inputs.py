@@ -35,13 +35,13 @@ class Workload:
         return sum(height * width for height, width in self.shapes)
 
 
-# An 800 x 1333 picture at strides 8 to 64; 900 queries and 200 denoising slots.
-_PICTURE = ((100, 167), (50, 84), (25, 42), (13, 21))
+# An 800 x 1333 image at strides 8 to 64; 900 queries and 200 denoising slots.
+_IMAGE = ((100, 167), (50, 84), (25, 42), (13, 21))
 # The quickstart's 160 pixels.
 _MINI = ((20, 20), (10, 10), (5, 5))
 WORKLOADS = {
-    "encoder": Workload(_PICTURE, 256, 8, 4, None),
-    "decoder": Workload(_PICTURE, 256, 8, 4, 1100),
+    "encoder": Workload(_IMAGE, 256, 8, 4, None),
+    "decoder": Workload(_IMAGE, 256, 8, 4, 1100),
     "mini_encoder": Workload(_MINI, 128, 4, 4, None),
     "mini_decoder": Workload(_MINI, 128, 4, 4, 100),
 }

@@ -37,10 +37,10 @@ def grid_sample(inputs: Inputs) -> Tensor:
     values = inputs.value.split([height * width for height, width in inputs.shapes], dim=1)
     output = None
     for level, (height, width) in enumerate(inputs.shapes):
-        picture = values[level].permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
+        image = values[level].permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
         grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)
         weight = weights[:, :, :, level].transpose(1, 2).reshape(batch * heads, 1, queries, points)
-        sampled = (F.grid_sample(picture, grid, align_corners=False) * weight).sum(-1)
+        sampled = (F.grid_sample(image, grid, align_corners=False) * weight).sum(-1)
         output = sampled if output is None else output + sampled
     return output.view(batch, heads * channels, queries).transpose(1, 2).contiguous()
 

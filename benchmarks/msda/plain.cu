@@ -45,12 +45,12 @@ __global__ void forward_kernel(int count, const float* value, const int64_t* sha
   const int head = cell % s.heads;
   const int batch = cell / s.heads / s.queries;
   const int stride = s.heads * s.channels;
-  const float* picture = value + batch * s.tokens * stride + head * s.channels + channel;
+  const float* image = value + batch * s.tokens * stride + head * s.channels + channel;
   int at = cell * s.levels * s.points;
   float sum = 0;
   for (int l = 0; l < s.levels; ++l) {
     const int height = int(shapes[2 * l]), width = int(shapes[2 * l + 1]);
-    const float* level = picture + starts[l] * stride;
+    const float* level = image + starts[l] * stride;
     for (int p = 0; p < s.points; ++p, ++at) {
       const Sample sample(locations[2 * at], locations[2 * at + 1], width, height);
       if (!sample.inside) continue;
@@ -74,12 +74,12 @@ __global__ void backward_kernel(const float* grad_output, const float* value, co
   const int head = cell % s.heads;
   const int batch = cell / s.heads / s.queries;
   const int stride = s.heads * s.channels;
-  const int picture = batch * s.tokens * stride + head * s.channels + channel;
+  const int image = batch * s.tokens * stride + head * s.channels + channel;
   const float top = grad_output[cell * s.channels + channel];
   int at = cell * s.levels * s.points;
   for (int l = 0; l < s.levels; ++l) {
     const int height = int(shapes[2 * l]), width = int(shapes[2 * l + 1]);
-    const int level = picture + int(starts[l]) * stride;
+    const int level = image + int(starts[l]) * stride;
     for (int p = 0; p < s.points; ++p, ++at) {
       const Sample sample(locations[2 * at], locations[2 * at + 1], width, height);
       const float weight = weights[at];

@@ -1,6 +1,6 @@
 """The plain CUDA kernel to measure against: `python -m benchmarks.msda.plain` compiles it (no GPU needed).
 
-float32, pictures below 2^31 numbers. It stands for the op's first implementation, so PyTorch does what is
+float32, images below 2^31 numbers. It stands for the op's first implementation, so PyTorch does what is
 around it, in memory: softmax, locations, zeroed results.
 """
 

@@ -1,6 +1,6 @@
 """RichSem, ResNet-50, 4 scales, 24 epochs of LVIS alternating with ImageNet-LVIS: the paper's main run.
 
-8 processes of 2 pictures. What is not named here has the schema's default (docs/configuration.md).
+8 processes of 2 images. What is not named here has the schema's default (docs/configuration.md).
 """
 
 _base_ = ["coco_transformer.py"]
@@ -23,7 +23,7 @@ dn_number = 100
 dn_box_noise_scale = 1.0
 dn_label_noise_ratio = 0.5
 
-# Classes by CLIP's text, soft labels by CLIP's pictures.
+# Classes by CLIP's text, soft labels by CLIP's images.
 use_language = True
 clip_model = "RN50"
 use_visual_distill = True
@@ -31,7 +31,7 @@ distill_type = "clip_logits"
 clip_distill_objective = "gt"
 distill_loss_coef = 0.5
 
-# The long tail: repeated rare pictures, federated loss, image-level pictures in mosaics, 1:1.
+# The long tail: repeated rare images, federated loss, image-level images in mosaics, 1:1.
 use_rfs = True
 rfs_repeat_sh = 0.001
 use_fed_loss = True

@@ -1,4 +1,4 @@
-"""Keys of the data: pictures, augmentation, sampling, the image-level stream."""
+"""Keys of the data: images, augmentation, sampling, the image-level stream."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class DataKeys:
     dn_labelbook_size: int = key(
         0, "0 = derived; the official value must not be below `num_classes`", minimum=0
     )
-    batch_size: int = key(2, "Box-annotated pictures per process and step", minimum=1)
+    batch_size: int = key(2, "Box-annotated images per process and step", minimum=1)
     sub_batch_size: int = key(
         0,
-        "Image-level pictures (mosaics count once) per process and step; 0 = `batch_size`",
+        "Image-level images (mosaics count once) per process and step; 0 = `batch_size`",
         minimum=0,
         ours=True,
     )
 
     data_aug_scales: tuple[int, ...] = key(
         (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800),
-        "Short sides in pixels: one is drawn per training picture, evaluation takes the largest",
+        "Short sides in pixels: one is drawn per training image, evaluation takes the largest",
         minimum=1,
     )
     data_aug_max_size: int = key(1333, "Longest side in pixels after resizing", minimum=1)
@@ -57,15 +57,15 @@ class DataKeys:
 
     group_by_aspect: bool = key(
         False,
-        "Box-annotated batches are put together from pictures of similar aspect: less padding",
+        "Box-annotated batches are put together from images of similar aspect: less padding",
         ours=True,
     )
 
-    use_rfs: bool = key(True, "Repeat-factor sampling of the box-annotated pictures (Gupta et al., 2019)")
+    use_rfs: bool = key(True, "Repeat-factor sampling of the box-annotated images (Gupta et al., 2019)")
     rfs_repeat_sh: float = key(
-        0.001, "Repeat-factor threshold: share of pictures below which a class is repeated", minimum=0
+        0.001, "Repeat-factor threshold: share of images below which a class is repeated", minimum=0
     )
-    use_cas: bool = key(False, "Class-aware sampling instead: first a class, then one of its pictures")
+    use_cas: bool = key(False, "Class-aware sampling instead: first a class, then one of its images")
 
     use_imagenet: bool = key(True, "Train on the image-level stream (ImageNet-LVIS) too")
     imagenet_path: str = key(
@@ -73,7 +73,7 @@ class DataKeys:
         "Folder of `imagenet_lvis_image_info.json` and `images/`, or of a folder or tar per class; empty (or "
         "the official placeholder) = `imagenet-lvis` below `--data_path`",
     )
-    imagenet_use_mosaic: bool = key(True, "Show image-level pictures as 2x2 mosaics")
+    imagenet_use_mosaic: bool = key(True, "Show image-level images as 2x2 mosaics")
     mosaic_size: int = key(1280, "Side of the square mosaic canvas in pixels", minimum=2, ours=True)
     mosaic_centre: tuple[float, float] = key(
         (0.5, 1.5),

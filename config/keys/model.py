@@ -51,12 +51,10 @@ class ModelKeys:
     enc_n_points: int = key(4, "Sampling points per level and head in the encoder", minimum=1)
     dec_n_points: int = key(4, "Sampling points per level and head in the decoder", minimum=1)
     num_queries: int = key(900, "Queries chosen from the encoder's proposals", minimum=1)
-    num_select: int = key(300, "Detections kept per picture", minimum=1)
-    fixed_ap: bool = key(
-        False, "Also report Fixed AP: 10,000 detections a class over all pictures", ours=True
-    )
+    num_select: int = key(300, "Detections kept per image", minimum=1)
+    fixed_ap: bool = key(False, "Also report Fixed AP: 10,000 detections a class over all images", ours=True)
     fixed_ap_num_select: int = key(
-        1000, "Detections kept per picture where `fixed_ap` is on", minimum=300, ours=True
+        1000, "Detections kept per image where `fixed_ap` is on", minimum=300, ours=True
     )
 
     enc_cls_agn: bool = key(False, "Linear class head on the encoder's proposals, trained class-agnostically")

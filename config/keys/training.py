@@ -63,6 +63,6 @@ class TrainingKeys:
     ema_warmup: bool = key(False, "Ramp the decay as min(decay, (1 + t) / (10 + t))", ours=True)
 
     eval_interval: int = key(1, "Epochs between evaluations; the last epoch is always evaluated", minimum=1)
-    eval_batch_size: int = key(1, "Pictures per process and step in evaluation", minimum=1, ours=True)
+    eval_batch_size: int = key(1, "Images per process and step in evaluation", minimum=1, ours=True)
     save_checkpoint_interval: int = key(1, "Epochs between writes of `checkpoint.pth`", minimum=1)
     log_interval: int = key(50, "Steps between log lines", minimum=1, ours=True)

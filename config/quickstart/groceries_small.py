@@ -1,4 +1,4 @@
-"""The quickstart's detector on photographs of groceries (18 classes, 290 pictures), from scratch."""
+"""The quickstart's detector on photographs of groceries (18 classes, 290 images), from scratch."""
 
 _base_ = ["richsem_mini.py"]
 

@@ -1,9 +1,9 @@
-"""RichSem small enough for a CPU: drawn pictures of 160 pixels, a detector of about 2 million parameters.
+"""RichSem small enough for a CPU: drawn images of 160 pixels, a detector of about 2 million parameters.
 
-The backbone is the image trunk of the teacher, a small CLIP that has seen the image-level pictures alone.
+The backbone is the image trunk of the teacher, a small CLIP that has seen the image-level images alone.
 """
 
-# Pictures. One size: on a CPU, padding costs as much as picture. The crops vary the scale.
+# Images. One size: on a CPU, padding costs as much as image. The crops vary the scale.
 data_aug_scales = [160]
 data_aug_max_size = 160
 data_aug_scales2_resize = [160, 184, 208]
@@ -11,7 +11,7 @@ data_aug_scales2_crop = [120, 160]
 batch_size = 8
 eval_batch_size = 8
 
-# Image-level pictures: mosaics of four, one batch for six with boxes. So short a training has to learn from
+# Image-level images: mosaics of four, one batch for six with boxes. So short a training has to learn from
 # boxes what a box is.
 imagenet_use_mosaic = True
 mosaic_size = 160
@@ -31,7 +31,7 @@ num_queries = 60
 num_select = 300
 dn_number = 40
 dn_box_noise_scale = 0.4
-# Finding things is soon learnt; telling 40 classes apart from so few pictures is what takes the time.
+# Finding things is soon learnt; telling 40 classes apart from so few images is what takes the time.
 cls_loss_coef = 2.5
 distill_loss_coef = 0.2
 

@@ -25,7 +25,7 @@ class Category:
     """One entry of an annotation file's `categories`, as LVIS writes it.
 
     frequency: 'r', 'c', 'f' or '' where the file does not say.
-    image_count: training pictures that show the class; None where the file does not say.
+    image_count: training images that show the class; None where the file does not say.
     """
 
     id: int
@@ -79,7 +79,7 @@ class ClassTable:
 
     names:        index -> name.
     ids:          index -> category id of the dataset, -1 for a column that has none there.
-    image_counts: index -> pictures of the box-annotated *training* file that show the class.
+    image_counts: index -> images of the box-annotated *training* file that show the class.
     frequencies:  index -> 'r', 'c', 'f' or ''.
     """
 

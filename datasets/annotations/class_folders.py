@@ -10,7 +10,7 @@ from datasets.annotations.categories import Category
 from datasets.annotations.lvis_v1 import classes_by_wnid, wnid_in
 from datasets.annotations.table import AnnotationStore
 from datasets.columns import PackedStrings, Ragged, offsets_of
-from datasets.images.class_containers import find_containers, is_picture
+from datasets.images.class_containers import find_containers, is_image
 from util.errors import UserError
 from util.logging import get_logger
 
@@ -26,10 +26,10 @@ def category_of_folder(identity: int, folder: str) -> Category:
 
 
 def read_class_folders(root: str | Path) -> AnnotationStore:
-    """Every picture in the containers below a `class_root`; sizes are left unknown (0, 0).
+    """Every image in the containers below a `class_root`; sizes are left unknown (0, 0).
 
     Ids are 1, 2, ... in order of name; categories are named by their folders or tars. Folders without
-    pictures and loose files are warned of. Raises UserError where there are no pictures at all.
+    images and loose files are warned of. Raises UserError where there are no images at all.
     """
     root = Path(root)
     names, counts, categories = [], [], []
@@ -39,15 +39,15 @@ def read_class_folders(root: str | Path) -> AnnotationStore:
         counts.append(len(files))
         names += [file.name for file in files]
     if not names:
-        raise UserError(f"{root}: no pictures in its {len(categories)} folders (needed: a folder per class)")
+        raise UserError(f"{root}: no images in its {len(categories)} folders (needed: a folder per class)")
     if empty := [c.name for c, count in zip(categories, counts, strict=True) if not count]:
-        get_logger().warning("%s: %d class folders hold no picture: %s", root, len(empty), _listed(empty))
+        get_logger().warning("%s: %d class folders hold no image: %s", root, len(empty), _listed(empty))
     loose = (
-        sorted(p.name for p in root.iterdir() if p.is_file() and is_picture(p.name)) if root.is_dir() else []
+        sorted(p.name for p in root.iterdir() if p.is_file() and is_image(p.name)) if root.is_dir() else []
     )
     if loose:
         get_logger().warning(
-            "%s: %d pictures lie in no class folder and are left out, e.g. %s", root, len(loose), loose[0]
+            "%s: %d images lie in no class folder and are left out, e.g. %s", root, len(loose), loose[0]
         )
     return image_level_store(root.name, tuple(categories), names, np.repeat(np.arange(len(counts)), counts))
 
@@ -55,7 +55,7 @@ def read_class_folders(root: str | Path) -> AnnotationStore:
 def image_level_store(
     name: str, categories: tuple[Category, ...], file_names: list[str], labels: np.ndarray
 ) -> AnnotationStore:
-    """A store of pictures with one label each and no boxes. labels: (I,) index into `categories`."""
+    """A store of images with one label each and no boxes. labels: (I,) index into `categories`."""
     count = len(file_names)
     nothing = Ragged(np.zeros(0, np.int32), np.zeros(count + 1, np.int64))
     return AnnotationStore(

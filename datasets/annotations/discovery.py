@@ -1,4 +1,4 @@
-"""From the paths that the user gives to annotations and pictures, whatever form they have."""
+"""From the paths that the user gives to annotations and images, whatever form they have."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from datasets.annotations.class_folders import read_class_folders
 from datasets.annotations.table import AnnotationStore
 from datasets.annotations.yolo import SPLIT_NAMES, find_yolo, open_yolo, read_yolo
 from datasets.images.class_containers import class_root
-from datasets.images.reader import PictureFolder
+from datasets.images.reader import ImageFolder
 from util.errors import UserError, nearest
 
 
 def open_detection(
     data_path: str | Path, split: str, dataset_file: str = "lvis"
-) -> tuple[AnnotationStore, PictureFolder]:
+) -> tuple[AnnotationStore, ImageFolder]:
     """The box-annotated data of a split, 'train' or 'val'. Raises UserError naming what was looked for."""
     paths = detection_paths(data_path, split, dataset_file)
     if paths.annotations.suffix != ".json":
         yolo = open_yolo(paths.annotations, split)
-        return read_yolo(yolo), PictureFolder(yolo.root)
+        return read_yolo(yolo), ImageFolder(yolo.root)
     annotations = open_annotations(paths.annotations)
-    return annotations, _pictures(picture_root(paths, annotations), annotations)
+    return annotations, _images(image_root(paths, annotations), annotations)
 
 
-def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[AnnotationStore, PictureFolder]:
-    """The pictures that have a label only: a JSON with its pictures, or a folder per class.
+def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[AnnotationStore, ImageFolder]:
+    """The images that have a label only: a JSON with its images, or a folder per class.
 
     Raises UserError naming what was looked for.
     """
     paths = image_level_paths(data_path, imagenet_path)
     if paths.annotations.name != IMAGE_LEVEL_JSON:
         annotations = read_class_folders(paths.annotations)
-        return annotations, _pictures(paths.roots[0], annotations)
+        return annotations, _images(paths.roots[0], annotations)
     annotations = open_annotations(paths.annotations)
-    return annotations, _pictures(picture_root(paths, annotations), annotations)
+    return annotations, _images(image_root(paths, annotations), annotations)
 
 
-def _pictures(root: Path, annotations: AnnotationStore) -> PictureFolder:
-    pictures = PictureFolder(root)
-    pictures.open_archives(annotations.file_names[i] for i in range(len(annotations)))
-    return pictures
+def _images(root: Path, annotations: AnnotationStore) -> ImageFolder:
+    images = ImageFolder(root)
+    images.open_archives(annotations.file_names[i] for i in range(len(annotations)))
+    return images
 
 
 IMAGE_LEVEL_JSON = "imagenet_lvis_image_info.json"
 
-# Annotation file and picture folder of each split, by `dataset_file`.
+# Annotation file and image folder of each split, by `dataset_file`.
 _JSON_NAMES = {
     "lvis": "lvis_v1_{split}.json",
     "lvis_openvocab": "lvis_v1_{split}.json",
@@ -76,13 +76,13 @@ class SplitPaths:
 
 
 def detection_paths(data_path: str | Path, split: str, dataset_file: str = "lvis") -> SplitPaths:
-    """Annotation file and picture folders of the box-annotated data.
+    """Annotation file and image folders of the box-annotated data.
 
     data_path: the folder that holds `lvis_v1/` (or `coco/`), or that folder itself; a folder of one's own
         with JSONs of other usual names, or YOLO's; a YOLO data.yaml. Then `annotations` is that data.yaml,
         or the folder that has `labels` but no such file, and `roots` is empty.
     split: 'train' or 'val'.  dataset_file: 'lvis', 'lvis_openvocab' or 'coco'.
-    JSONs lie in `annotations/` or beside the picture folders.
+    JSONs lie in `annotations/` or beside the image folders.
     Raises UserError naming the files that were looked for.
     """
     if dataset_file not in _JSON_NAMES:
@@ -108,7 +108,7 @@ def detection_paths(data_path: str | Path, split: str, dataset_file: str = "lvis
     ]
     found = next((c for c in (*candidates, *others) if c.is_file()), None)
     if found is not None:
-        return SplitPaths(found, _picture_roots(found, split))
+        return SplitPaths(found, _image_roots(found, split))
     if yolo := find_yolo(base):
         return SplitPaths(yolo, ())
     looked = ", ".join(str(c.relative_to(base)) for c in (*candidates, others[0], others[-1]))
@@ -117,7 +117,7 @@ def detection_paths(data_path: str | Path, split: str, dataset_file: str = "lvis
     )
 
 
-def _picture_roots(annotations: Path, split: str) -> tuple[Path, ...]:
+def _image_roots(annotations: Path, split: str) -> tuple[Path, ...]:
     """Folders that a JSON's file names may be relative to: LVIS's and COCO's, then what exporters make."""
     home = annotations.parent.parent if annotations.parent.name == "annotations" else annotations.parent
     usual = [home, home / f"{split}2017", home / "train2017", home / "images"]
@@ -125,7 +125,7 @@ def _picture_roots(annotations: Path, split: str) -> tuple[Path, ...]:
 
 
 def image_level_paths(data_path: str | Path, imagenet_path: str = "") -> SplitPaths:
-    """JSON and picture folders of the image-level data, or the folder of its class folders.
+    """JSON and image folders of the image-level data, or the folder of its class folders.
 
     imagenet_path: the folder, where it is given; else `imagenet-lvis` below data_path, or beside it where
         that is the LVIS folder itself.
@@ -149,22 +149,22 @@ def image_level_paths(data_path: str | Path, imagenet_path: str = "") -> SplitPa
     )
 
 
-def picture_root(paths: SplitPaths, annotations: AnnotationStore, probes: int = 64) -> Path:
-    """The folder that the file names of `annotations` are relative to: where any of `probes` pictures is, as
+def image_root(paths: SplitPaths, annotations: AnnotationStore, probes: int = 64) -> Path:
+    """The folder that the file names of `annotations` are relative to: where any of `probes` images is, as
     a file or in an archive that stands in for a folder.
 
-    Raises UserError naming the first picture and the folders that were tried.
+    Raises UserError naming the first image and the folders that were tried.
     """
     if not len(annotations):
-        raise UserError(f"{paths.annotations}: lists no pictures")
+        raise UserError(f"{paths.annotations}: lists no images")
     step = max(1, len(annotations) // probes)
     names = [annotations.file_names[i] for i in range(0, len(annotations), step)]
     for root in paths.roots:
-        files = PictureFolder(root)
+        files = ImageFolder(root)
         if any(files.find(name) for name in names):
             return root
     raise UserError(
-        f"{paths.annotations}: its pictures are not where they should be; looked for {names[0]} "
+        f"{paths.annotations}: its images are not where they should be; looked for {names[0]} "
         f"in {_listed(paths.roots)}"
     )
 

@@ -14,30 +14,30 @@ import numpy as np
 from datasets.annotations.json_errors import is_text
 from util.errors import UserError
 
-# LVIS: rare classes are in at most 10 training pictures, common ones in at most 100.
+# LVIS: rare classes are in at most 10 training images, common ones in at most 100.
 RARE, COMMON = 10, 100
 
 
 def frequency_of(image_count: int, rare: int = RARE, common: int = COMMON) -> str:
-    """'r', 'c' or 'f' by the number of training pictures that show a class."""
+    """'r', 'c' or 'f' by the number of training images that show a class."""
     return "r" if image_count <= rare else "c" if image_count <= common else "f"
 
 
 @dataclass
 class ClassCounts:
-    """Counts pictures and boxes of each category id; 16 bytes a box.
+    """Counts images and boxes of each category id; 16 bytes a box.
 
-    A box counts where its picture is listed, before it or after, as in training.
+    A box counts where its image is listed, before it or after, as in training.
     """
 
     _classes: array = field(default_factory=lambda: array("q"))
     _owners: array = field(default_factory=lambda: array("q"))
     _listed: array = field(default_factory=lambda: array("q"))
 
-    def list_picture(self, picture: Mapping[str, Any]) -> None:
+    def list_image(self, image: Mapping[str, Any]) -> None:
         """An entry of `images`; one without an integer id lists nothing."""
-        if _is_id(picture.get("id")):
-            self._listed.append(picture["id"])
+        if _is_id(image.get("id")):
+            self._listed.append(image["id"])
 
     def add(self, annotation: Mapping[str, Any]) -> None:
         """An entry of `annotations`, which has both ids."""
@@ -45,13 +45,13 @@ class ClassCounts:
         self._owners.append(annotation["image_id"])
 
     def _counted(self) -> np.ndarray:
-        """(2, boxes) int64: classes and pictures of the boxes that count."""
+        """(2, boxes) int64: classes and images of the boxes that count."""
         pairs = np.array((self._classes, self._owners), np.int64)
         return pairs[:, np.isin(pairs[1], np.array(self._listed, np.int64))]
 
     @property
     def all_boxes(self) -> Counter[int]:
-        """Category id -> boxes, those of unlisted pictures among them."""
+        """Category id -> boxes, those of unlisted images among them."""
         return Counter(self._classes)
 
     @property
@@ -60,13 +60,13 @@ class ClassCounts:
         return Counter(self._counted()[0].tolist())
 
     @property
-    def pictures(self) -> Counter[int]:
-        """Category id -> pictures with at least one box of it."""
+    def images(self) -> Counter[int]:
+        """Category id -> images with at least one box of it."""
         return Counter(np.unique(self._counted(), axis=1)[0].tolist())
 
 
 def class_of(annotation: Any, path: Path) -> int:
-    """The category id of an entry of `annotations`. Raises UserError where it or the picture's is missing."""
+    """The category id of an entry of `annotations`. Raises UserError where it or the image's is missing."""
     ids = [annotation.get(key) for key in ("category_id", "image_id")] if isinstance(annotation, dict) else []
     if not ids or not all(map(_is_id, ids)):
         raise UserError(f"{path}: annotation {str(annotation)[:80]} has no integer category_id and image_id")
@@ -93,13 +93,13 @@ def counted(
 ) -> list[dict[str, Any]]:
     """The categories with `image_count`, `instance_count` and `frequency`, everything else as it was.
 
-    cuts: most pictures of a rare and of a common class.
+    cuts: most images of a rare and of a common class.
     new_frequency: replaces a `frequency` that is there; else only missing ones are set.
     """
-    pictures, boxes = counts.pictures, counts.boxes
+    image_counts, box_counts = counts.images, counts.boxes
     found = []
     for category in categories:
-        images, instances = pictures[category["id"]], boxes[category["id"]]
+        images, instances = image_counts[category["id"]], box_counts[category["id"]]
         entry = {**category, "image_count": images, "instance_count": instances}
         if new_frequency or not entry.get("frequency"):
             entry["frequency"] = frequency_of(images, *cuts)

@@ -51,7 +51,7 @@ class _Parts:
 class BoxRows:
     """Gathers `annotations`. Columns, in the file's order:
 
-    owners, classes, ids: (N,) int64 picture, category and annotation ids.
+    owners, classes, ids: (N,) int64 image, category and annotation ids.
     boxes_xywh: (N, 4) float64.  areas: (N,) float64, NaN where the file has none.
     ignore, crowd: (N,) bool.
     """
@@ -91,7 +91,7 @@ class ImageRows:
     """Gathers `images`. Columns, in the file's order:
 
     ids: (I,) int64.  sizes: (I, 2) int32 height, width; 0 where the file does not say.
-    For each of ID_LISTS: `KEY` (V,) int64 category ids, `KEY.rows` (V,) int64 the picture (0..I-1) of each.
+    For each of ID_LISTS: `KEY` (V,) int64 category ids, `KEY.rows` (V,) int64 the image (0..I-1) of each.
     """
 
     def __init__(self) -> None:
@@ -102,9 +102,9 @@ class ImageRows:
         self.federated = False
 
     def add(self, rows: Rows) -> None:
-        """The next objects. Raises UserError naming the picture and its key."""
+        """The next objects. Raises UserError naming the image and its key."""
         first = len(self.file_names)
-        self._parts.append(ids=_integers(rows, "id", "picture", first), sizes=_sizes(rows))
+        self._parts.append(ids=_integers(rows, "id", "image", first), sizes=_sizes(rows))
         self.file_names += [_file_name(row) for row in rows]
         self.federated = self.federated or any("neg_category_ids" in row for row in rows)
         for key in ID_LISTS:
@@ -132,7 +132,7 @@ def _lists(rows: Rows, key: str) -> list[Sequence]:
     lists = [() if (ids := row.get(key)) is None else ids for row in rows]
     if not _kinds(lists) <= {list, tuple}:
         row = next(r for r, ids in zip(rows, lists, strict=True) if not isinstance(ids, list | tuple))
-        raise UserError(f"picture id {row['id']}: its `{key}` is {row[key]!r:.60}, not a list")
+        raise UserError(f"image id {row['id']}: its `{key}` is {row[key]!r:.60}, not a list")
     return lists
 
 
@@ -141,8 +141,8 @@ def _listed_ids(rows: Rows, lists: Sequence[Sequence], key: str) -> np.ndarray:
 
     def fault(position: int, value: Any) -> str:
         ends = np.cumsum([len(ids) for ids in lists])
-        picture = rows[int(np.searchsorted(ends, position, side="right"))]
-        return f"picture id {picture['id']}: its `{key}` holds {value!r}, not an integer"
+        image = rows[int(np.searchsorted(ends, position, side="right"))]
+        return f"image id {image['id']}: its `{key}` holds {value!r}, not an integer"
 
     return _int64(list(chain.from_iterable(lists)), fault)
 
@@ -207,7 +207,7 @@ def _sizes(rows: Rows) -> np.ndarray:
             pass
     wrong = next(i for i, size in enumerate(sizes) if not all(_is_pixels(v) for v in size))
     raise UserError(
-        f"picture id {rows[wrong].get('id')}: height {sizes[wrong][0]!r:.40} and "
+        f"image id {rows[wrong].get('id')}: height {sizes[wrong][0]!r:.40} and "
         f"width {sizes[wrong][1]!r:.40} are not numbers of pixels"
     )
 
@@ -220,7 +220,7 @@ def _file_name(image: Mapping[str, Any]) -> str:
     key = "file_name" if image.get("file_name") else "coco_url"
     value = image.get(key)
     if not value:
-        raise UserError(f"picture id {image['id']} has neither `file_name` nor `coco_url`")
+        raise UserError(f"image id {image['id']} has neither `file_name` nor `coco_url`")
     if not is_text(value):
-        raise UserError(f"picture id {image['id']}: its `{key}` is {value!r:.60}, not a text")
+        raise UserError(f"image id {image['id']}: its `{key}` is {value!r:.60}, not a text")
     return value if key == "file_name" else "/".join(value.split("/")[-2:])

@@ -15,7 +15,7 @@ from datasets.annotations.categories import Category
 from datasets.annotations.json_columns import ID_LISTS, BoxRows, ImageRows, Rows, objects
 from datasets.annotations.json_stream import read_members
 from datasets.annotations.json_window import BLOCK
-from datasets.annotations.table import AnnotationStore, count_pictures
+from datasets.annotations.table import AnnotationStore, count_images
 from datasets.columns import PackedStrings, Ragged, offsets_of
 from util.errors import UserError
 
@@ -24,10 +24,10 @@ def read_annotations(path: str | Path) -> AnnotationStore:
     """Reads an annotation file piece by piece; polygons are skipped.
 
     File names are `file_name`, else the last two parts of `coco_url` (LVIS v1). A category without
-    `image_count` gets its count here. Boxes of pictures that the file does not list are left out; these,
-    annotation ids that occur twice and pictures that are listed under two ids are counted and reported.
+    `image_count` gets its count here. Boxes of images that the file does not list are left out; these,
+    annotation ids that occur twice and images that are listed under two ids are counted and reported.
     Raises UserError naming the file and the id for a file that is missing, half-written or of another format,
-    an empty class list, picture or category ids that occur twice, ids that are no integers, and an annotation
+    an empty class list, image or category ids that occur twice, ids that are no integers, and an annotation
     of an unknown class.
     """
     path = Path(path)
@@ -70,11 +70,11 @@ def _assemble(
     ids = images.column("ids")
     order = np.argsort(ids, kind="stable")
     image_ids = ids[order]
-    _refuse_repeated_pictures(image_ids)
+    _refuse_repeated_images(image_ids)
     box_columns, notices = _box_columns(boxes, image_ids, category_ids)
     if any(c.image_count is None for c in categories):
-        pictures = np.repeat(np.arange(len(ids)), np.diff(box_columns["box_offsets"]))
-        counts = count_pictures(box_columns["category_index"], pictures, len(categories))
+        image_index = np.repeat(np.arange(len(ids)), np.diff(box_columns["box_offsets"]))
+        counts = count_images(box_columns["category_index"], image_index, len(categories))
         categories = tuple(
             replace(c, image_count=int(n)) if c.image_count is None else c
             for c, n in zip(categories, counts, strict=True)
@@ -107,17 +107,17 @@ def _categories(entries: Rows) -> tuple[Category, ...]:
     return tuple(categories)
 
 
-def _refuse_repeated_pictures(image_ids: np.ndarray) -> None:
+def _refuse_repeated_images(image_ids: np.ndarray) -> None:
     values, counts = np.unique(image_ids, return_counts=True)
     if len(values) < len(image_ids):
         first = np.argmax(counts > 1)
-        raise UserError(f"picture id {values[first]} is listed {counts[first]} times")
+        raise UserError(f"image id {values[first]} is listed {counts[first]} times")
 
 
 def _box_columns(
     boxes: BoxRows, image_ids: np.ndarray, category_ids: np.ndarray
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The box columns of AnnotationStore, grouped by picture, in the file's order within a picture.
+    """The box columns of AnnotationStore, grouped by image, in the file's order within an image.
 
     With what is to be reported about them.
     """
@@ -130,14 +130,14 @@ def _box_columns(
             f"`categories` does not list ({len(unknown)} such annotations; ids run "
             f"{category_ids[0]}..{category_ids[-1]})"
         )
-    picture = np.searchsorted(image_ids, owners).clip(max=max(len(image_ids) - 1, 0))
-    listed = image_ids[picture] == owners if len(image_ids) else np.zeros(len(owners), bool)
+    image = np.searchsorted(image_ids, owners).clip(max=max(len(image_ids) - 1, 0))
+    listed = image_ids[image] == owners if len(image_ids) else np.zeros(len(owners), bool)
     notices = [*_unlisted(listed, identities, owners), *_repeated_annotations(identities)]
     rows = np.flatnonzero(listed)
-    rows = rows[np.argsort(picture[rows], kind="stable")]
+    rows = rows[np.argsort(image[rows], kind="stable")]
     boxes_xywh, areas = boxes.column("boxes_xywh")[rows], boxes.column("areas")[rows]
     columns = {
-        "box_offsets": offsets_of(np.bincount(picture[rows], minlength=len(image_ids))),
+        "box_offsets": offsets_of(np.bincount(image[rows], minlength=len(image_ids))),
         "boxes_xywh": boxes_xywh,
         "areas": np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas),
         "category_index": category_index[rows].astype(np.int32),
@@ -153,8 +153,8 @@ def _unlisted(listed: np.ndarray, identities: np.ndarray, owners: np.ndarray) ->
         return []
     first = np.flatnonzero(~listed)[0]
     return [
-        f"{np.count_nonzero(~listed)} annotations belong to pictures that it does not list and are left out "
-        f"(first: annotation {identities[first]} of picture {owners[first]})"
+        f"{np.count_nonzero(~listed)} annotations belong to images that it does not list and are left out "
+        f"(first: annotation {identities[first]} of image {owners[first]})"
     ]
 
 
@@ -174,17 +174,17 @@ def _repeated_names(names: list[str]) -> list[str]:
         return []
     repeated = [name for name, count in Counter(names).items() if count > 1]
     return [
-        f"{len(repeated)} pictures are listed under several ids (first: {repeated[0]}); each entry counts as "
-        "a picture of its own"
+        f"{len(repeated)} images are listed under several ids (first: {repeated[0]}); each entry counts as "
+        "an image of its own"
     ]
 
 
 def _id_lists(
     images: ImageRows, key: str, order: np.ndarray, image_ids: np.ndarray, category_ids: np.ndarray
 ) -> Ragged:
-    """Category ids by picture, as indices. Ids of no category are dropped, an error for image-level labels.
+    """Category ids by image, as indices. Ids of no category are dropped, an error for image-level labels.
 
-    order: the pictures of the file, sorted as in `image_ids`.
+    order: the images of the file, sorted as in `image_ids`.
     """
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -194,7 +194,7 @@ def _id_lists(
     if key == "pos_category_ids" and not known.all():
         first = np.flatnonzero(~known)[0]
         raise UserError(
-            f"picture id {image_ids[rows[first]]}: category id {values[first]} of its `{key}` is not "
+            f"image id {image_ids[rows[first]]}: category id {values[first]} of its `{key}` is not "
             f"listed in `categories` ({np.count_nonzero(~known)} such)"
         )
     return Ragged.from_rows(rows[known], index[known].astype(np.int32), len(order))

@@ -1,6 +1,6 @@
 """Annotations as columns: numpy arrays that workers share, no object per box.
 
-I pictures in ascending order of their id, N boxes grouped by picture in the order of the file, K categories
+I images in ascending order of their id, N boxes grouped by image in the order of the file, K categories
 in ascending order of their id.
 """
 
@@ -23,17 +23,17 @@ class AnnotationStore:
     categories:      K entries, ascending id.
     image_ids:       (I,) int64, ascending.
     sizes:           (I, 2) int32 (height, width); 0 where the file does not say.
-    file_names:      I names relative to the picture folder.
-    box_offsets:     (I + 1,) int64: boxes of picture i are rows box_offsets[i] : box_offsets[i + 1].
+    file_names:      I names relative to the image folder.
+    box_offsets:     (I + 1,) int64: boxes of image i are rows box_offsets[i] : box_offsets[i + 1].
     boxes_xywh:      (N, 4) float64, pixels, exactly as in the file (evaluation needs them unclipped).
     areas:           (N,) float64: the file's `area`, which in LVIS is the mask's; width x height where
         absent.
     category_index:  (N,) int32 into `categories`.
     annotation_ids:  (N,) int64.
     ignore, crowd:   (N,) bool: the file's `ignore` and `iscrowd`.
-    negatives, not_exhaustive, positives: category indices by picture (`neg_category_ids`,
+    negatives, not_exhaustive, positives: category indices by image (`neg_category_ids`,
                      `not_exhaustive_category_ids`, `pos_category_ids`).
-    federated:       False where no picture has `neg_category_ids`, as in COCO: every class is annotated
+    federated:       False where no image has `neg_category_ids`, as in COCO: every class is annotated
         everywhere.
     notices:         what is odd about the file, a sentence each.
     """
@@ -65,8 +65,8 @@ class AnnotationStore:
         return np.array([c.id for c in self.categories], dtype=np.int64)
 
     @property
-    def picture_of_box(self) -> np.ndarray:
-        """(N,) int64: the picture (0..I-1) that each box belongs to."""
+    def image_of_box(self) -> np.ndarray:
+        """(N,) int64: the image (0..I-1) that each box belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.box_offsets))
 
     def report_notices(self) -> None:
@@ -74,16 +74,16 @@ class AnnotationStore:
         for notice in self.notices:
             get_logger().warning("%s: %s", self.name, notice)
 
-    def rows(self, picture: int) -> slice:
-        """The rows of picture 0..I-1 in the box columns."""
-        return slice(int(self.box_offsets[picture]), int(self.box_offsets[picture + 1]))
+    def rows(self, image: int) -> slice:
+        """The rows of image 0..I-1 in the box columns."""
+        return slice(int(self.box_offsets[image]), int(self.box_offsets[image + 1]))
 
-    def size(self, picture: int) -> tuple[int, int]:
+    def size(self, image: int) -> tuple[int, int]:
         """(height, width) by the file, (0, 0) where it does not say."""
-        return int(self.sizes[picture, 0]), int(self.sizes[picture, 1])
+        return int(self.sizes[image, 0]), int(self.sizes[image, 1])
 
 
-def count_pictures(category_index: np.ndarray, picture_of_box: np.ndarray, categories: int) -> np.ndarray:
-    """(categories,) int64: in how many pictures each category has a box."""
-    pairs = np.unique(picture_of_box.astype(np.int64) * categories + category_index)
+def count_images(category_index: np.ndarray, image_of_box: np.ndarray, categories: int) -> np.ndarray:
+    """(categories,) int64: in how many images each category has a box."""
+    pairs = np.unique(image_of_box.astype(np.int64) * categories + category_index)
     return np.bincount(pairs % categories, minlength=categories)

@@ -1,4 +1,4 @@
-"""YOLO folders: pictures, a text file of boxes beside each, and the names of the classes."""
+"""YOLO folders: images, a text file of boxes beside each, and the names of the classes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import yaml
 
 from datasets.annotations.categories import Category
-from datasets.annotations.table import AnnotationStore, count_pictures
+from datasets.annotations.table import AnnotationStore, count_images
 from datasets.columns import PackedStrings, Ragged, offsets_of
-from datasets.images.class_containers import is_picture, pictures_below
+from datasets.images.class_containers import images_below, is_image
 from datasets.images.header import DamagedError, inspect_file
 from util.errors import UserError
 from util.logging import get_logger
@@ -27,18 +27,18 @@ _NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
 
 @dataclass(frozen=True)
 class YoloSplit:
-    """name: for messages.  names: of the classes, by number.  root: what `pictures` are relative to.
+    """name: for messages.  names: of the classes, by number.  root: what `images` are relative to.
     keypoints: how many values of keypoints follow each box, by the YAML's `kpt_shape`."""
 
     name: str
     names: tuple[str, ...]
     root: Path
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     keypoints: int = 0
 
-    def label_file(self, picture: str) -> Path:
-        """The text file of a picture: `labels` in place of the last `images` of its path, else beside it."""
-        parts = list(Path(picture).with_suffix(".txt").parts)
+    def label_file(self, image: str) -> Path:
+        """The text file of an image: `labels` in place of the last `images` of its path, else beside it."""
+        parts = list(Path(image).with_suffix(".txt").parts)
         folders = [i for i, part in enumerate(parts[:-1]) if part == "images"]
         if folders:
             parts[folders[-1]] = "labels"
@@ -61,9 +61,9 @@ def find_yolo(path: str | Path) -> Path | None:
 
 
 def open_yolo(source: Path, split: str) -> YoloSplit:
-    """Names and pictures of a split, 'train' or 'val'. source: as `find_yolo` gives it.
+    """Names and images of a split, 'train' or 'val'. source: as `find_yolo` gives it.
 
-    Raises UserError for missing names or pictures, and for a YAML file that contradicts itself.
+    Raises UserError for missing names or images, and for a YAML file that contradicts itself.
     """
     content = _yaml(source) if source.is_file() else {}
     folder = source.parent if source.is_file() else source
@@ -75,34 +75,34 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
     found: list[str] = []
     for entry in entries if isinstance(entries, list) else [entries]:
         found += _listed(_resolved(str(entry), root, source), root)
-    pictures = tuple(dict.fromkeys(sorted(found)))
-    if not pictures:
-        raise UserError(f"{source}: no pictures for {split} in {entries}")
-    if len(pictures) < len(found):
-        get_logger().warning("%s: %d pictures of %s are listed more than once; each is used once",
-                             source, len(found) - len(pictures), split)  # fmt: skip
-    return YoloSplit(f"{source.name} ({split})", names, root, pictures, _keypoints(content, source))
+    images = tuple(dict.fromkeys(sorted(found)))
+    if not images:
+        raise UserError(f"{source}: no images for {split} in {entries}")
+    if len(images) < len(found):
+        get_logger().warning("%s: %d images of %s are listed more than once; each is used once",
+                             source, len(found) - len(images), split)  # fmt: skip
+    return YoloSplit(f"{source.name} ({split})", names, root, images, _keypoints(content, source))
 
 
 def read_yolo(split: YoloSplit) -> AnnotationStore:
-    """The annotations of a split: ids of pictures are 1, 2, ... in order of name, those of classes 0, 1, ...
+    """The annotations of a split: ids of images are 1, 2, ... in order of name, those of classes 0, 1, ...
 
-    Pictures without a label file have no boxes. Damaged pictures are named and left out.
+    Images without a label file have no boxes. Damaged images are named and left out.
     Raises UserError for label lines that are wrong, naming the first and counting them.
     """
-    pictures, sizes, boxes, classes, lengths, faults = [], [], [], [], [], []
+    images, sizes, boxes, classes, lengths, faults = [], [], [], [], [], []
     unlabelled, damaged = 0, []
-    for picture in split.pictures:
-        label_file = split.label_file(picture)
+    for image in split.images:
+        label_file = split.label_file(image)
         found, wrong = parse_labels(label_file, split.names, keypoints=split.keypoints)
         unlabelled += not label_file.is_file()
         faults += wrong
         try:
-            height, width = inspect_file(split.root / picture)
+            height, width = inspect_file(split.root / image)
         except (DamagedError, OSError) as error:
-            damaged.append(f"{picture}: {error}")
+            damaged.append(f"{image}: {error}")
             continue
-        pictures.append(picture)
+        images.append(image)
         sizes.append((height, width))
         lengths.append(len(found))
         classes += [row[0] for row in found]
@@ -110,11 +110,11 @@ def read_yolo(split: YoloSplit) -> AnnotationStore:
     if faults:
         raise UserError(f"{faults[0]} ({len(faults)} such lines; tools/doctor.py lists them)")
     if damaged:
-        get_logger().warning("%s: %d damaged pictures are left out: %s", split.name, len(damaged), damaged[0])
+        get_logger().warning("%s: %d damaged images are left out: %s", split.name, len(damaged), damaged[0])
     if unlabelled:
-        get_logger().info("%s: %d of %d pictures have no label file, and so no boxes",
-                          split.name, unlabelled, len(split.pictures))  # fmt: skip
-    return _store(split, pictures, np.array(sizes, np.int32).reshape(-1, 2), np.array(lengths, np.int64),
+        get_logger().info("%s: %d of %d images have no label file, and so no boxes",
+                          split.name, unlabelled, len(split.images))  # fmt: skip
+    return _store(split, images, np.array(sizes, np.int32).reshape(-1, 2), np.array(lengths, np.int64),
                   np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int32))  # fmt: skip
 
 
@@ -126,15 +126,15 @@ def in_pixels(box: Sequence[float], height: int, width: int) -> tuple[float, ...
 
 def _store(
     split: YoloSplit,
-    pictures: list[str],
+    images: list[str],
     sizes: np.ndarray,
     lengths: np.ndarray,
     boxes_xywh: np.ndarray,
     classes: np.ndarray,
 ) -> AnnotationStore:
-    count = len(pictures)
+    count = len(images)
     nothing = Ragged(np.zeros(0, np.int32), np.zeros(count + 1, np.int64))
-    counts = count_pictures(classes, np.repeat(np.arange(count), lengths), len(split.names))
+    counts = count_images(classes, np.repeat(np.arange(count), lengths), len(split.names))
     return AnnotationStore(
         name=split.name,
         categories=tuple(
@@ -143,7 +143,7 @@ def _store(
         ),
         image_ids=np.arange(1, count + 1),
         sizes=sizes,
-        file_names=PackedStrings.pack(pictures),
+        file_names=PackedStrings.pack(images),
         box_offsets=offsets_of(lengths),
         boxes_xywh=boxes_xywh,
         areas=boxes_xywh[:, 2] * boxes_xywh[:, 3],
@@ -200,11 +200,11 @@ def _keypoints(content: dict[str, Any], source: Path) -> int:
 
 
 def _split_folder(root: Path, split: str, source: Path) -> str:
-    """The picture folder of a split where no YAML file names it."""
+    """The image folder of a split where no YAML file names it."""
     places = [place for s in SPLIT_NAMES[split] for place in (f"images/{s}", f"{s}/images")]
     found = next((place for place in places if (root / place).is_dir()), None)
     if found is None:
-        raise UserError(f"{source}: no pictures for {split}; looked for {', '.join(places)} and in data.yaml")
+        raise UserError(f"{source}: no images for {split}; looked for {', '.join(places)} and in data.yaml")
     return found
 
 
@@ -218,19 +218,19 @@ def _resolved(entry: str, root: Path, source: Path) -> Path:
 
 
 def _listed(place: Path, root: Path) -> list[str]:
-    """The pictures of a folder, or those that a text file lists, relative to `root`."""
+    """The images of a folder, or those that a text file lists, relative to `root`."""
     if place.is_dir():
         inside = Path(os.path.relpath(place, root)).as_posix()
-        return [f"{inside}/{name}" for name in pictures_below(place)]
+        return [f"{inside}/{name}" for name in images_below(place)]
     lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
-    return [Path(os.path.relpath(place.parent / line, root)).as_posix() for line in lines if is_picture(line)]
+    return [Path(os.path.relpath(place.parent / line, root)).as_posix() for line in lines if is_image(line)]
 
 
-# Annotation tools round past the edge; what lies further out is in pixels, not in shares of the picture.
+# Annotation tools round past the edge; what lies further out is in pixels, not in shares of the image.
 _FARTHEST = 2.0
 
 Row = tuple[int, float, float, float, float]
-"""(class number, centre x, centre y, width, height), all but the first in 0..1 of the picture."""
+"""(class number, centre x, centre y, width, height), all but the first in 0..1 of the image."""
 
 
 def parse_labels(path: Path, names: Sequence[str], *, keypoints: int = 0) -> tuple[list[Row], list[str]]:
@@ -273,7 +273,7 @@ def _row(words: list[str], names: Sequence[str], keypoints: int) -> Row:
     if not label.is_integer() or not 0 <= label < len(names):
         raise ValueError(f"class {words[0]}, but there are {len(names)} classes (0..{len(names) - 1})")
     if not all(math.isfinite(v) and abs(v) <= _FARTHEST for v in values):
-        raise ValueError(f"{' '.join(words[1:])[:60]} are not shares of the picture, 0..1; are they pixels?")
+        raise ValueError(f"{' '.join(words[1:])[:60]} are not shares of the image, 0..1; are they pixels?")
     if outline:
         x, y = values[0::2], values[1::2]
         left, top, right, bottom = min(x), min(y), max(x), max(y)

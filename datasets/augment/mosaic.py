@@ -14,11 +14,11 @@ from datasets.sample import Sample
 
 @dataclass(frozen=True)
 class Mosaic:
-    """Where four pictures meet, and on what.
+    """Where four images meet, and on what.
 
     size:   side of the square canvas in pixels.
     centre: range of the meeting point, in units of half a canvas (1 = the middle), drawn for x and y apart.
-    fill:   grey level where no picture lies.
+    fill:   grey level where no image lies.
     """
 
     size: int = 1280
@@ -28,7 +28,7 @@ class Mosaic:
     def __call__(self, samples: Sequence[Sample], rng: np.random.Generator) -> Sample:
         """Four samples (top left, top right, bottom left, bottom right) -> one of (size, size).
 
-        Each picture is scaled, up or down, until it fits half a canvas in both directions, then laid with its
+        Each image is scaled, up or down, until it fits half a canvas in both directions, then laid with its
         inner corner at the meeting point. Boxes are clipped to the canvas; only those without a visible part
         go.
         """
@@ -37,7 +37,7 @@ class Mosaic:
         return self.at(samples, x, y)
 
     def at(self, samples: Sequence[Sample], x: int, y: int) -> Sample:
-        """The mosaic whose pictures meet at pixel (x, y) of the canvas."""
+        """The mosaic whose images meet at pixel (x, y) of the canvas."""
         # Channels interleaved, as in the tiles.
         canvas = torch.full((self.size, self.size, 3), self.fill, dtype=torch.uint8).permute(2, 0, 1)
         boxes, labels = [], []

@@ -1,7 +1,7 @@
 """DETR's multi-scale policy on torchvision's transforms v2.
 
-A policy looks at a picture's size alone and makes a Plan, all random numbers drawn; the plan is then applied.
-So the size that a picture will be resized to is known before it is decoded. Random numbers come from the
+A policy looks at an image's size alone and makes a Plan, all random numbers drawn; the plan is then applied.
+So the size that an image will be resized to is known before it is decoded. Random numbers come from the
 generator that is passed in; the functional API is used because its classes would draw from torch's global
 state, which depends on workers and order.
 Boxes are tv_tensors and follow the pixels; they are clipped and sanitised at the end, always.
@@ -23,7 +23,7 @@ from datasets.sample import Sample
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens to one picture, in this order. Sizes are (height, width) in pixels.
+    """What happens to one image, in this order. Sizes are (height, width) in pixels.
 
     flip:   left and right are exchanged.
     jitter: factors of brightness, contrast and saturation; () for none.
@@ -40,11 +40,11 @@ class Plan:
 
     @property
     def first_size(self) -> tuple[int, int]:
-        """What the picture is resized to first: a decoder need not give more."""
+        """What the image is resized to first: a decoder need not give more."""
         return self.resize_before_crop or self.size
 
     def __call__(self, sample: Sample) -> Sample:
-        """A new sample; boxes are inside the picture and not empty."""
+        """A new sample; boxes are inside the image and not empty."""
         if self.flip:
             sample = flipped(sample)
         if self.jitter:
@@ -55,14 +55,14 @@ class Plan:
 
 
 class Policy(ABC):
-    """Decides what happens to pictures."""
+    """Decides what happens to images."""
 
     @abstractmethod
     def plan(self, size: tuple[int, int], rng: np.random.Generator) -> Plan:
-        """What happens to a picture of (height, width)."""
+        """What happens to an image of (height, width)."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """A new sample; boxes are inside the picture and not empty."""
+        """A new sample; boxes are inside the image and not empty."""
         return self.plan(sample.size, rng)(sample)
 
 
@@ -75,7 +75,7 @@ class TrainPolicy(Policy):
     max_size:      longest side afterwards (`data_aug_max_size`).
     crop_resize:   short sides of the resize before the crop (`data_aug_scales2_resize`).
     crop_sides:    smallest and largest side of the crop (`data_aug_scales2_crop`).
-    fixed_size:    flip, then every picture is max_size wide and max(scales) high (`--fix_size`).
+    fixed_size:    flip, then every image is max_size wide and max(scales) high (`--fix_size`).
     color_jitter:  strength of brightness, contrast and saturation changes, 0 for none.
     """
 
@@ -87,7 +87,7 @@ class TrainPolicy(Policy):
     color_jitter: float = 0.0
 
     def plan(self, size: tuple[int, int], rng: np.random.Generator) -> Plan:
-        """What happens to a picture of (height, width)."""
+        """What happens to an image of (height, width)."""
         flip = rng.random() < 0.5
         jitter = ()
         if strength := self.color_jitter:
@@ -107,7 +107,7 @@ class TrainPolicy(Policy):
 class EvalPolicy(Policy):
     """Resize so that the short side is `short_side`, or the long one `max_size` where that is smaller.
 
-    fixed_size: every picture becomes max_size wide and short_side high instead.
+    fixed_size: every image becomes max_size wide and short_side high instead.
     """
 
     short_side: int
@@ -148,7 +148,7 @@ def flipped(sample: Sample) -> Sample:
 
 
 def cropped(sample: Sample, top: int, left: int, height: int, width: int) -> Sample:
-    """A window inside the picture; boxes without a part in it are left out."""
+    """A window inside the image; boxes without a part in it are left out."""
     window = (top, left, height, width)
     return replace(
         sample, image=F.crop(sample.image, *window), boxes=F.crop(sample.boxes, *window)
@@ -175,11 +175,11 @@ def _jittered(sample: Sample, factors: tuple[float, ...]) -> Sample:
 
 
 def _interleaved(image: Tensor) -> Tensor:
-    """The same picture in the memory order H, W, 3, which torch resizes faster, to the same values."""
+    """The same image in the memory order H, W, 3, which torch resizes faster, to the same values."""
     return tv_tensors.Image(image.permute(1, 2, 0).contiguous().permute(2, 0, 1))
 
 
-def whole_picture_box(size: tuple[int, int]) -> torch.Tensor:
-    """(1, 4) XYXY: the whole picture of (height, width) as one coarse box."""
+def whole_image_box(size: tuple[int, int]) -> torch.Tensor:
+    """(1, 4) XYXY: the whole image of (height, width) as one coarse box."""
     height, width = size
     return torch.tensor([[0.0, 0.0, width, height]])

@@ -13,16 +13,16 @@ from datasets.evaluation.predictions import Predictions
 from util.errors import UserError
 from util.logging import get_logger
 
-# Detections that are looked at together, or those of one picture if it has more.
+# Detections that are looked at together, or those of one image if it has more.
 _AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """n detections of some pictures, in order of picture, then of descending score, then as given.
+    """n detections of some images, in order of image, then of descending score, then as given.
 
     rows:       (n,) rows of the predictions, an index array or a slice.
-    picture:    (n,) int64 0..I-1, position in the annotations.
+    image:    (n,) int64 0..I-1, position in the annotations.
     category:   (n,) int64 0..K-1, -1 for a category that the annotations do not list.
     scores:     (n,) float64.
     boxes_xywh: (n, 4) float64.
@@ -30,7 +30,7 @@ class Chunk:
     """
 
     rows: np.ndarray | slice
-    picture: np.ndarray
+    image: np.ndarray
     category: np.ndarray
     scores: np.ndarray
     boxes_xywh: np.ndarray
@@ -38,16 +38,16 @@ class Chunk:
 
 
 def check_predictions(annotations: AnnotationStore, predictions: Predictions) -> np.ndarray:
-    """(M,) int64: the picture (0..I-1) of each prediction.
+    """(M,) int64: the image (0..I-1) of each prediction.
 
-    Raises UserError for a picture that the annotations do not list and for a score that is no finite number:
+    Raises UserError for an image that the annotations do not list and for a score that is no finite number:
     neither leaves any number that could be trusted.
     """
-    picture = positions(annotations.image_ids, predictions.image_ids)
-    if len(picture) and picture.min() < 0:
-        unknown = np.flatnonzero(picture < 0)
+    image = positions(annotations.image_ids, predictions.image_ids)
+    if len(image) and image.min() < 0:
+        unknown = np.flatnonzero(image < 0)
         raise UserError(
-            f"{len(unknown)} of {len(predictions)} predictions are of pictures that {annotations.name} "
+            f"{len(unknown)} of {len(predictions)} predictions are of images that {annotations.name} "
             f"does not list (first: image_id {predictions.image_ids[unknown[0]]})"
         )
     finite = np.isfinite(predictions.scores)
@@ -58,28 +58,28 @@ def check_predictions(annotations: AnnotationStore, predictions: Predictions) ->
             f"{predictions.scores[odd[0]]}, image_id {predictions.image_ids[odd[0]]}, category_id "
             f"{predictions.category_ids[odd[0]]})"
         )
-    return picture
+    return image
 
 
 def in_chunks(annotations: AnnotationStore, predictions: Predictions, sizeless: str) -> Iterator[Chunk]:
-    """All predictions, picture by picture, a bounded number at a time.
+    """All predictions, image by image, a bounded number at a time.
 
     Those of unknown categories, and those whose box has no size (or is not made of finite numbers), are
     counted in the log. sizeless: what happens to the latter, in words.
     Raises UserError as `check_predictions` does.
     """
-    picture = check_predictions(annotations, predictions)
+    image = check_predictions(annotations, predictions)
     if not len(predictions):
         get_logger().warning("there are no predictions at all: every box of %s is missed", annotations.name)
     order = None
-    if (picture[1:] < picture[:-1]).any():
-        order = np.argsort(picture, kind="stable")
-    ends = np.cumsum(np.bincount(picture, minlength=len(annotations)))
+    if (image[1:] < image[:-1]).any():
+        order = np.argsort(image, kind="stable")
+    ends = np.cumsum(np.bincount(image, minlength=len(annotations)))
     unknown = _Counter("are of categories that the annotations do not list and are left out")
     unsized = _Counter(f"have a box without size and {sizeless}")
-    for begin, end in _whole_pictures(ends):
+    for begin, end in _whole_images(ends):
         rows = slice(begin, end) if order is None else order[begin:end]
-        chunk = _chunk(annotations, predictions, picture, rows)
+        chunk = _chunk(annotations, predictions, image, rows)
         unknown.add(chunk.category < 0, chunk.rows)
         unsized.add(~chunk.sized, chunk.rows)
         yield chunk
@@ -87,14 +87,14 @@ def in_chunks(annotations: AnnotationStore, predictions: Predictions, sizeless: 
         counter.report(predictions)
 
 
-def _whole_pictures(ends: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Bounds of chunks. ends: (I,), for each picture how many predictions it and those before it have."""
+def _whole_images(ends: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Bounds of chunks. ends: (I,), for each image how many predictions it and those before it have."""
     begin, total = 0, int(ends[-1]) if len(ends) else 0
     while True:
         last = np.searchsorted(ends, begin + _AT_ONCE, "right") - 1
         end = int(ends[last]) if last >= 0 else 0
         if end <= begin:
-            # More than that of one picture.
+            # More than that of one image.
             end = int(ends[np.searchsorted(ends, begin, "right")]) if begin < total else total
         yield begin, end
         begin = end
@@ -102,8 +102,8 @@ def _whole_pictures(ends: np.ndarray) -> Iterator[tuple[int, int]]:
             return
 
 
-def _chunk(annotations: AnnotationStore, predictions: Predictions, picture: np.ndarray, rows) -> Chunk:
-    scores, here = predictions.scores[rows].astype(np.float64), picture[rows]
+def _chunk(annotations: AnnotationStore, predictions: Predictions, image: np.ndarray, rows) -> Chunk:
+    scores, here = predictions.scores[rows].astype(np.float64), image[rows]
     if ((scores[1:] > scores[:-1]) & (here[1:] == here[:-1])).any():
         by_score = np.lexsort((-scores, here))
         rows = np.arange(rows.start, rows.stop)[by_score] if isinstance(rows, slice) else rows[by_score]

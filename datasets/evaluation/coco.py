@@ -15,31 +15,29 @@ from datasets.evaluation.precision_recall import class_scores, mean_or_minus_one
 from datasets.evaluation.predictions import Predictions
 from datasets.evaluation.result import BoxResult, class_results
 
-# Detections of a class and picture that count.
+# Detections of a class and image that count.
 LIMITS = (1, 10, 100)
 METRICS = (
     *AP_METRICS[:6],
     *(f"AR@{limit}" for limit in LIMITS),
     *(f"AR{size}@{LIMITS[-1]}" for size in "sml"),
 )
-COCO = f"COCO box AP (every class judged on every picture, its best {LIMITS[-1]} detections of a picture)"
+COCO = f"COCO box AP (every class judged on every image, its best {LIMITS[-1]} detections of an image)"
 
 
 def evaluate_coco(annotations: AnnotationStore, predictions: Predictions) -> BoxResult:
     """The metrics of COCO on boxes, by the rules of `pycocotools`; crowds need not be found.
 
     Where classes have frequencies, APr, APc and APf follow.
-    Raises UserError for predictions of unknown pictures and scores that are no finite numbers.
+    Raises UserError for predictions of unknown images and scores that are no finite numbers.
     """
     categories = annotations.categories
 
     def limits(chunk: Chunk) -> np.ndarray:
         by_class = stable_order(chunk.category + 1, len(categories) + 1)
-        by_class = by_class[np.argsort(chunk.picture[by_class], kind="stable")]
+        by_class = by_class[np.argsort(chunk.image[by_class], kind="stable")]
         rank = np.empty(len(by_class), dtype=np.int64)
-        rank[by_class] = rank_in_run(
-            chunk.picture[by_class] * (len(categories) + 1) + chunk.category[by_class]
-        )
+        rank[by_class] = rank_in_run(chunk.image[by_class] * (len(categories) + 1) + chunk.category[by_class])
         return rank < np.array(LIMITS)[:, None]
 
     chunks = in_chunks(annotations, predictions, sizeless="are false")

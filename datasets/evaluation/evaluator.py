@@ -45,7 +45,7 @@ def _check_fixed_ap(annotations: AnnotationStore) -> None:
 
 
 class BoxEvaluator:
-    """Takes detections picture by picture, on every rank; rank 0 computes the metrics.
+    """Takes detections image by image, on every rank; rank 0 computes the metrics.
 
     annotations: of the validation set; they decide between LVIS's and COCO's metrics (`evaluate_boxes`).
     classes:     the model's columns; matched to the annotations' categories by name.
@@ -83,10 +83,10 @@ class BoxEvaluator:
         self._stream: PredictionStream | None = None
 
     def update(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> None:
-        """Adds the detections of some pictures, each of which may come once.
+        """Adds the detections of some images, each of which may come once.
 
         Detections of columns that no category of the annotations stands for are left out.
-        Raises ValueError for a picture that came before.
+        Raises ValueError for an image that came before.
         """
         if self._stream is None:
             self._stream = PredictionStream(self.folder, self.rank)
@@ -109,14 +109,14 @@ class BoxEvaluator:
         if self._stream is None:
             self.update([], [])
         self._stream.close()
-        pictures = sum(all_gather_object(len(self._stream.pictures)))
+        images = sum(all_gather_object(len(self._stream.images)))
         self._stream = None
         if self.rank:
             return None
-        if pictures < len(self.annotations):
+        if images < len(self.annotations):
             get_logger().warning(
-                "%d of %d pictures were evaluated; the boxes of the others count as missed",
-                pictures,
+                "%d of %d images were evaluated; the boxes of the others count as missed",
+                images,
                 len(self.annotations),
             )
         predictions = read_predictions(merge(self.folder, self.world_size))
@@ -129,7 +129,7 @@ class BoxEvaluator:
         return self.result.metrics
 
     def predictions(self) -> Predictions:
-        """Everything that was found, in order of picture (on rank 0, after `finish`)."""
+        """Everything that was found, in order of image (on rank 0, after `finish`)."""
         return read_predictions(self.folder / MERGED)
 
     def write_results(self, path: str | Path) -> None:

@@ -17,7 +17,7 @@ AREA_RANGES = np.array([[0.0, 1e10], [0.0, 32.0**2], [32.0**2, 96.0**2], [96.0**
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """G boxes in order of their key = picture * K + category, then of the file. A = 4 area ranges.
+    """G boxes in order of their key = image * K + category, then of the file. A = 4 area ranges.
 
     boxes_xywh: (G, 4) float64.
     category:   (G,) int64 0..K-1.
@@ -52,7 +52,7 @@ class GroundTruth:
 
 
 def lvis_truth(annotations: AnnotationStore) -> GroundTruth:
-    """By the rules of `lvis`: a class is judged on pictures where it is annotated or known to be absent.
+    """By the rules of `lvis`: a class is judged on images where it is annotated or known to be absent.
 
     Where the annotations name no negatives at all, it is judged everywhere, and crowds need not be found.
     """
@@ -65,7 +65,7 @@ def lvis_truth(annotations: AnnotationStore) -> GroundTruth:
 
 
 def coco_truth(annotations: AnnotationStore) -> GroundTruth:
-    """By the rules of `pycocotools`: every class is judged on every picture."""
+    """By the rules of `pycocotools`: every class is judged on every image."""
     rows = np.arange(len(annotations.areas))
     return _truth(annotations, rows, annotations.crowd, annotations.crowd, True)
 
@@ -79,7 +79,7 @@ def _truth(
     annotations: AnnotationStore, rows: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, everywhere: bool
 ) -> GroundTruth:
     categories = len(annotations.categories)
-    key = annotations.picture_of_box[rows] * categories + annotations.category_index[rows]
+    key = annotations.image_of_box[rows] * categories + annotations.category_index[rows]
     order = np.argsort(key, kind="stable")
     rows, key = rows[order], key[order]
     starts = run_starts(key)
@@ -104,5 +104,5 @@ def _truth(
 
 
 def _pair_keys(lists: Ragged, categories: int) -> np.ndarray:
-    """Sorted keys of category lists by picture."""
+    """Sorted keys of category lists by image."""
     return np.unique(lists.row_of_value * categories + lists.values)

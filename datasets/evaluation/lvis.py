@@ -20,8 +20,8 @@ FIXED_AP_DETECTIONS = 10_000
 AP_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 METRICS = (*AP_METRICS, *(f"AR{size}@{MAX_DETECTIONS}" for size in ("", "s", "m", "l")))
 FIXED_METRICS = tuple(f"Fixed{name}" for name in AP_METRICS)
-LVIS = f"LVIS box AP (federated, the best {MAX_DETECTIONS} detections of a picture)"
-FIXED = f"Fixed AP (federated, the best {FIXED_AP_DETECTIONS} detections of a class over all pictures)"
+LVIS = f"LVIS box AP (federated, the best {MAX_DETECTIONS} detections of an image)"
+FIXED = f"Fixed AP (federated, the best {FIXED_AP_DETECTIONS} detections of a class over all images)"
 
 
 def evaluate_lvis(
@@ -29,19 +29,19 @@ def evaluate_lvis(
 ) -> BoxResult:
     """The metrics of LVIS on boxes, by the rules of the `lvis` package.
 
-    Federated: a class is judged on pictures where it is annotated or listed as absent. Where the annotations
-    name no negatives at all (COCO), every class is judged on every picture.
-    fixed_ap: also Fixed AP (Dave et al. 2021): the same without a cap per picture; instead, the best 10,000
-        detections of each class over all pictures. It means something where predictions hold more than 300 a
-        picture.
-    Raises UserError for predictions of unknown pictures and scores that are no finite numbers.
+    Federated: a class is judged on images where it is annotated or listed as absent. Where the annotations
+    name no negatives at all (COCO), every class is judged on every image.
+    fixed_ap: also Fixed AP (Dave et al. 2021): the same without a cap per image; instead, the best 10,000
+        detections of each class over all images. It means something where predictions hold more than 300 an
+        image.
+    Raises UserError for predictions of unknown images and scores that are no finite numbers.
     """
     categories = annotations.categories
     in_class = _best_of_each_class(annotations, predictions) if fixed_ap else None
 
     def limits(chunk: Chunk) -> np.ndarray:
-        in_picture = rank_in_run(chunk.picture) < MAX_DETECTIONS
-        return np.stack((in_picture,) if in_class is None else (in_picture, in_class[chunk.rows]))
+        in_image = rank_in_run(chunk.image) < MAX_DETECTIONS
+        return np.stack((in_image,) if in_class is None else (in_image, in_class[chunk.rows]))
 
     chunks = in_chunks(annotations, predictions, sizeless="are left out")
     matches = match(lvis_truth(annotations), chunks, len(categories), limits, needs_size=True)

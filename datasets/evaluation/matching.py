@@ -1,7 +1,7 @@
 """Which detection finds which box: the greedy matching of LVIS and COCO, on columns.
 
 K categories, A = 4 area ranges, T = 10 overlap thresholds. Work grows with detections and boxes, not with
-pictures x categories; memory with boxes and with those detections that are judged.
+images x categories; memory with boxes and with those detections that are judged.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def match(
 ) -> Matches:
     """Lets the detections choose their boxes, once for all limits.
 
-    limits: chunk of n -> (L, n) bool, which detections count; each keeps the best of a class and picture.
+    limits: chunk of n -> (L, n) bool, which detections count; each keeps the best of a class and image.
     needs_size: detections whose box has no area are not judged (but use up their place), as in `lvis`.
     """
     judge, bits = _Judge(truth, categories, limits, needs_size), _BoxBits(truth)
@@ -160,7 +160,7 @@ class _Judge:
         truth, kept = self.truth, self.limits(chunk)
         judged = kept.any(0) & (chunk.category >= 0) & self.annotated[chunk.category]
         rows = np.flatnonzero(judged & chunk.sized if self.needs_size else judged)
-        key = chunk.picture[rows] * self.categories + chunk.category[rows]
+        key = chunk.image[rows] * self.categories + chunk.category[rows]
         group = truth.groups(key)
         if not truth.everywhere:
             listed = np.flatnonzero(group >= 0)

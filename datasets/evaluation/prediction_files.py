@@ -16,23 +16,23 @@ _AT_ONCE = 1 << 16
 
 
 class PredictionStream:
-    """Appends the detections of pictures to the file of one rank.
+    """Appends the detections of images to the file of one rank.
 
     folder: seen by all ranks. Memory does not grow with the detections: they are on the disk.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.pictures: set[int] = set()
+        self.images: set[int] = set()
         self._file = rank_file(folder, rank).open("wb")
 
     def append(
         self, image_id: int, category_ids: np.ndarray, scores: np.ndarray, boxes_xyxy: np.ndarray
     ) -> None:
-        """One picture: (k,) ids, (k,) scores, (k, 4) pixels. ValueError for one that came before."""
-        if image_id in self.pictures:
-            raise ValueError(f"picture {image_id} was evaluated before")
-        self.pictures.add(image_id)
+        """One image: (k,) ids, (k,) scores, (k, 4) pixels. ValueError for one that came before."""
+        if image_id in self.images:
+            raise ValueError(f"image {image_id} was evaluated before")
+        self.images.add(image_id)
         rows = np.empty(len(scores), dtype=ROW)
         rows["image_id"] = image_id
         rows["category_id"] = category_ids
@@ -51,19 +51,19 @@ def rank_file(folder: Path, rank: int) -> Path:
 
 
 def merge(folder: Path, ranks: int) -> Path:
-    """Joins the ranks' files, in order of picture, into `predictions.npy`, and removes them.
+    """Joins the ranks' files, in order of image, into `predictions.npy`, and removes them.
 
-    Within a picture the order stays, so that the result does not depend on the number of ranks. Pictures are
-    copied one by one. Raises UserError for a file that is missing or ends early and for a picture that
+    Within an image the order stays, so that the result does not depend on the number of ranks. Images are
+    copied one by one. Raises UserError for a file that is missing or ends early and for an image that
     two ranks evaluated.
     """
     files = [rank_file(folder, rank) for rank in range(ranks)]
-    parts = [_pictures(file, number) for number, file in enumerate(files)]
+    parts = [_images(file, number) for number, file in enumerate(files)]
     ids, file_number, first, count = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(ids, kind="stable")
     if (twice := _twice(ids[order])) is not None:
         raise UserError(
-            f"{folder}: picture {twice} was evaluated more than once: is the loader sharded by rank?"
+            f"{folder}: image {twice} was evaluated more than once: is the loader sharded by rank?"
         )
     merged, temporary = folder / MERGED, folder / f".{MERGED}.tmp"
     header = {
@@ -86,8 +86,8 @@ def merge(folder: Path, ranks: int) -> Path:
     return merged
 
 
-def _pictures(file: Path, number: int) -> tuple[np.ndarray, ...]:
-    """(picture ids, file number, first row, rows) of each run of one picture in a rank's file."""
+def _images(file: Path, number: int) -> tuple[np.ndarray, ...]:
+    """(image ids, file number, first row, rows) of each run of one image in a rank's file."""
     if not file.is_file():
         raise UserError(f"{file}: absent; all processes must share one output folder")
     size = file.stat().st_size

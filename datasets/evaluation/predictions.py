@@ -26,7 +26,7 @@ _AT_ONCE = 50_000
 
 @dataclass(frozen=True)
 class Predictions:
-    """M detections; their order within a picture decides between equal scores.
+    """M detections; their order within an image decides between equal scores.
 
     image_ids, category_ids: (M,) int64 ids of the dataset.
     scores: (M,) float32 or float64.

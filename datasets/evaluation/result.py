@@ -19,7 +19,7 @@ class ClassResult:
     """One class. ap, ap50, recall, fixed_ap: 0..1, None where the class has no box (or it was not asked for).
 
     frequency:    'r', 'c', 'f' or ''.
-    image_count:  training pictures that show it, by the annotation file.
+    image_count:  training images that show it, by the annotation file.
     boxes:        annotated boxes that are to be found.
     detections:   those that were judged.
     """

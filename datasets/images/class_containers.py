@@ -1,4 +1,4 @@
-"""What holds the pictures of one class: a folder, a tar of its own, or a folder inside one big tar."""
+"""What holds the images of one class: a folder, a tar of its own, or a folder inside one big tar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datasets.images.tar_index import TarIndex, open_tar
 from util.errors import UserError
 from util.logging import get_logger
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 # Folders that hold a split of the classes, not a class.
 _SPLITS = {"train", "val", "valid", "validation", "test"}
 _TAR, _ZIP = ".tar", ".zip"
@@ -31,12 +31,12 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Container:
-    """The pictures of one class.
+    """The images of one class.
 
     name:   of the class folder, or of the tar without its suffix.
     path:   the folder or tar.
     inside: the folder within a big tar, ending in '/'; '' for a folder, and where the tar is the class's own.
-    outer:  the part of `inside` that is no part of a picture's name.
+    outer:  the part of `inside` that is no part of an image's name.
     """
 
     name: str
@@ -51,18 +51,18 @@ class Container:
 
 @dataclass(frozen=True)
 class OpenContainer:
-    """A container whose pictures can be listed and looked at. tar: its index, None for a folder."""
+    """A container whose images can be listed and looked at. tar: its index, None for a folder."""
 
     container: Container
     tar: TarIndex | None
 
     def files(self) -> list[File]:
-        """The pictures in order of name, as PictureFolder finds them."""
+        """The images in order of name, as ImageFolder finds them."""
         container, tar = self.container, self.tar
         if tar is None:
-            return [File(f"{container.name}/{file}", file) for file in pictures_below(container.path)]
+            return [File(f"{container.name}/{file}", file) for file in images_below(container.path)]
         members = [(tar.names[row], int(row)) for row in tar.below(container.inside)]
-        members = [(name, row) for name, row in members if is_picture(name)]
+        members = [(name, row) for name, row in members if is_image(name)]
         if container.inside:
             return sorted(File(name.removeprefix(container.outer), row) for name, row in members)
         own = f"{container.name}/"
@@ -77,24 +77,24 @@ class OpenContainer:
         return inspect(lambda offset, count: tar.read(start + offset, count), size, decode)
 
 
-def is_picture(path: str) -> bool:
-    """Whether a file's name ends as a picture's does. Hidden files, such as macOS's `._*`, are none."""
+def is_image(path: str) -> bool:
+    """Whether a file's name ends as an image's does. Hidden files, such as macOS's `._*`, are none."""
     name = path.rsplit("/", 1)[-1]
-    return name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
-def pictures_below(folder: str | Path) -> list[str]:
-    """The pictures in a folder at any depth, relative to it, in order of name. Links are followed.
+def images_below(folder: str | Path) -> list[str]:
+    """The images in a folder at any depth, relative to it, in order of name. Links are followed.
 
     Raises UserError for a folder that cannot be read.
     """
     try:
-        return sorted(_pictures_below(folder, "", frozenset()))
+        return sorted(_images_below(folder, "", frozenset()))
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
 
 
-def _pictures_below(folder: str | Path, inside: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+def _images_below(folder: str | Path, inside: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     status = os.stat(folder)
     here = status.st_dev, status.st_ino
     if here in above:  # a link to what it lies in
@@ -102,8 +102,8 @@ def _pictures_below(folder: str | Path, inside: str, above: frozenset[tuple[int,
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
-                yield from _pictures_below(entry.path, f"{inside}{entry.name}/", above | {here})
-            elif is_picture(entry.name):
+                yield from _images_below(entry.path, f"{inside}{entry.name}/", above | {here})
+            elif is_image(entry.name):
                 yield inside + entry.name
 
 
@@ -160,12 +160,12 @@ def _warn(root: Path, what: str, names: list[str]) -> None:
 
 
 def _containers_in_tar(path: Path) -> list[Container]:
-    """The class folders of one big tar: the outermost ones that not all pictures share."""
+    """The class folders of one big tar: the outermost ones that not all images share."""
     index = open_tar(path)
     folders, tars = Counter(), []
     for row in range(len(index)):
         name = index.names[row]
-        if is_picture(name):
+        if is_image(name):
             folders[name.rpartition("/")[0]] += 1
         elif name.endswith(_TAR):
             tars.append(name)
@@ -179,11 +179,11 @@ def _containers_in_tar(path: Path) -> list[Container]:
     beside = folders[shared]
     inner = {folder.removeprefix(outer).split("/")[0] for folder in folders if folder != shared}
     if beside and len(inner) > 1 and beside < folders.total() - beside:
-        loose += folders.pop(shared)  # pictures beside the classes
+        loose += folders.pop(shared)  # images beside the classes
     elif beside:  # a single class
         outer = outer.removesuffix(f"{shared.rpartition('/')[2]}/")
     if loose:
-        get_logger().warning("%s: %d pictures lie in no class folder and are left out", path, loose)
+        get_logger().warning("%s: %d images lie in no class folder and are left out", path, loose)
     names = sorted({folder.removeprefix(outer).split("/")[0] for folder in folders})
     # What stands in front of the class is a part of the name, but for the tar's own name.
     hidden = outer if outer == f"{path.stem}/" else ""

@@ -1,4 +1,4 @@
-"""From a picture's bytes to its pixels.
+"""From an image's bytes to its pixels.
 
 Pixels are as they lie in the file: an EXIF orientation is not applied, as in the tools of LVIS and COCO,
 whose boxes mean the pixels as they are stored.
@@ -16,16 +16,16 @@ from torchvision import tv_tensors
 from datasets.images.header import decoding_reason
 
 
-class PictureError(Exception):
-    """One picture that is missing, does not decode or has another size than its annotations say."""
+class ImageError(Exception):
+    """One image that is missing, does not decode or has another size than its annotations say."""
 
 
-class EncodedPicture:
-    """A picture of which only the header was read.
+class EncodedImage:
+    """An image of which only the header was read.
 
     data: the file's content, of whatever format Pillow knows.  label: names it in messages.
-    size: (height, width) of the whole picture.
-    Raises PictureError for what is no picture.
+    size: (height, width) of the whole image.
+    Raises ImageError for what is no image.
     """
 
     def __init__(self, data: bytes, label: str) -> None:
@@ -33,7 +33,7 @@ class EncodedPicture:
         try:
             self._image = Image.open(io.BytesIO(data))
         except Exception as error:
-            raise PictureError(f"{label}: does not decode ({decoding_reason(error)})") from None
+            raise ImageError(f"{label}: does not decode ({decoding_reason(error)})") from None
         self.size = self._image.height, self._image.width
 
     def decode(self, at_least: tuple[int, int] | None = None) -> tv_tensors.Image:
@@ -41,7 +41,7 @@ class EncodedPicture:
 
         at_least: the (height, width) that is needed. A JPEG of twice that or more is decoded at 1/2, 1/4 or
             1/8 of its size, never below `at_least`, which saves most of the work; None decodes all of it.
-        Raises PictureError where the data is damaged.
+        Raises ImageError where the data is damaged.
         """
         image = self._image
         try:
@@ -49,5 +49,5 @@ class EncodedPicture:
                 image.draft(None, (at_least[1], at_least[0]))
             pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
         except Exception as error:
-            raise PictureError(f"{self.label}: does not decode ({decoding_reason(error)})") from None
+            raise ImageError(f"{self.label}: does not decode ({decoding_reason(error)})") from None
         return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))

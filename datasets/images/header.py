@@ -1,4 +1,4 @@
-"""Size and wholeness of a picture from a few of its bytes, without decoding it."""
+"""Size and wholeness of an image from a few of its bytes, without decoding it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_FRAME = {0xC4, 0xC8, 0xCC}
 
 
 class DamagedError(Exception):
-    """A picture that is empty, no picture, cut off, or does not decode. The message says which."""
+    """An image that is empty, no image, cut off, or does not decode. The message says which."""
 
 
 def inspect_file(path: str | Path, decode: bool = False) -> tuple[int, int]:
@@ -33,7 +33,7 @@ def inspect_file(path: str | Path, decode: bool = False) -> tuple[int, int]:
 
 
 def inspect(read: Reader, size: int, decode: bool = False) -> tuple[int, int]:
-    """(height, width) of a picture of `size` bytes, as it lies in its file (EXIF turns are not applied).
+    """(height, width) of an image of `size` bytes, as it lies in its file (EXIF turns are not applied).
 
     Its head gives the size, its tail shows whether it is whole; only where a JPEG or PNG has no end mark is
     it decoded to be sure. decode: decodes all of it, which finds any damage.
@@ -74,7 +74,7 @@ def _has_end(head: bytes, read: Reader, size: int) -> bool:
 
 
 def decoding_reason(error: Exception) -> str:
-    """What Pillow says of a picture that it cannot read; it raises whatever the damage leads it to."""
+    """What Pillow says of an image that it cannot read; it raises whatever the damage leads it to."""
     # Pillow names the memory that the bytes lie in.
     return str(error).partition(" <_io.BytesIO")[0] or type(error).__name__
 

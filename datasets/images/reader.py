@@ -1,4 +1,4 @@
-"""Pictures from where they are; those that do not decode are named and counted."""
+"""Images from where they are; those that do not decode are named and counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torchvision import tv_tensors
 
-from datasets.images.decode import EncodedPicture, PictureError
+from datasets.images.decode import EncodedImage, ImageError
 from datasets.images.tar_index import TarIndex, open_tar
 from datasets.images.zip_index import ZipIndex, open_zip
 from util.errors import UserError
@@ -20,7 +20,7 @@ from util.logging import get_logger
 
 T = TypeVar("T")
 
-# So many damaged pictures in a row are no accident: the folder or the annotation file is the wrong one.
+# So many damaged images in a row are no accident: the folder or the annotation file is the wrong one.
 MAX_DAMAGED_IN_A_ROW = 20
 
 # In the order in which they are tried.
@@ -35,12 +35,12 @@ class Found(NamedTuple):
     read: Callable[[], bytes]
 
 
-class PictureFolder:
-    """Pictures below one folder, as files or in archives, which may be mixed; a file wins.
+class ImageFolder:
+    """Images below one folder, as files or in archives, which may be mixed; a file wins.
 
-    The picture `a/b.jpg` below `root` is looked for as `root/a/b.jpg`; then in `root/a.tar` or `root/a.zip`,
+    The image `a/b.jpg` below `root` is looked for as `root/a/b.jpg`; then in `root/a.tar` or `root/a.zip`,
     and in `root.tar` or `root.zip`, as `a/b.jpg`, `b.jpg` or with the archive's own name in front.
-    An archive that cannot be read is warned of, and its pictures are missing.
+    An archive that cannot be read is warned of, and its images are missing.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -48,7 +48,7 @@ class PictureFolder:
         self._opened: dict[Path, list[TarIndex | ZipIndex]] = {}
 
     def find(self, name: str) -> Found | None:
-        """The picture of this name relative to the folder; None where there is none."""
+        """The image of this name relative to the folder; None where there is none."""
         path = self.root / name
         if path.is_file():
             return Found(str(path), path.read_bytes)
@@ -58,27 +58,27 @@ class PictureFolder:
                 return Found(f"{archive.path}: {member}", partial(archive.read, row))
         return None
 
-    def open(self, name: str, size: tuple[int, int] = (0, 0)) -> EncodedPicture:
-        """The picture, its header read.
+    def open(self, name: str, size: tuple[int, int] = (0, 0)) -> EncodedImage:
+        """The image, its header read.
 
         size: the (height, width) it must have; 0 where that is not known.
-        Raises PictureError with the file's path where it is missing, no picture, or of another size.
+        Raises ImageError with the file's path where it is missing, no image, or of another size.
         """
         found = self.find(name)
         if found is None:
-            raise PictureError(f"{self.root / name}: no such picture{self.nearest(name)}")
+            raise ImageError(f"{self.root / name}: no such image{self.nearest(name)}")
         try:
             data = found.read()
         except OSError as error:
-            raise PictureError(f"{found.label}: cannot be read ({error})") from None
-        picture = EncodedPicture(data, found.label)
-        if all(size) and picture.size != tuple(size):
-            found_size, said = ("{1}x{0}".format(*s) for s in (picture.size, size))
-            raise PictureError(f"{found.label}: is {found_size} pixels, its annotations say {said}")
-        return picture
+            raise ImageError(f"{found.label}: cannot be read ({error})") from None
+        image = EncodedImage(data, found.label)
+        if all(size) and image.size != tuple(size):
+            found_size, said = ("{1}x{0}".format(*s) for s in (image.size, size))
+            raise ImageError(f"{found.label}: is {found_size} pixels, its annotations say {said}")
+        return image
 
     def read(self, name: str, size: tuple[int, int] = (0, 0)) -> tv_tensors.Image:
-        """The picture as (3, H, W) uint8 RGB. Raises PictureError as `open`, or where it is damaged."""
+        """The image as (3, H, W) uint8 RGB. Raises ImageError as `open`, or where it is damaged."""
         return self.open(name, size).decode()
 
     def nearest(self, name: str) -> str:
@@ -87,26 +87,26 @@ class PictureFolder:
         other = next((stem + s for s in _SUFFIXES if s != suffix and self.find(stem + s)), None)
         return f"; there is {other}" if other else ""
 
-    def open_archives(self, pictures: Iterable[str] | None = None) -> None:
+    def open_archives(self, images: Iterable[str] | None = None) -> None:
         """Opens the archives in the folder, so that processes forked from this one share what is known of
         them.
 
-        pictures: names of those that will be asked for; archives that hold none of them stay closed. None
+        images: names of those that will be asked for; archives that hold none of them stay closed. None
             opens all.
         """
         found, folders = list(self._archives(self.root)), set()
         if self.root.is_dir():
             with os.scandir(self.root) as entries:
                 folders = {Path(e.name).stem for e in entries if Path(e.name).suffix in _OPENERS}
-        if folders and pictures is not None:
-            folders &= {name.partition("/")[0] for name in pictures}
+        if folders and images is not None:
+            folders &= {name.partition("/")[0] for name in images}
         found += [a for folder in sorted(folders) for a in self._archives(self.root / folder)]
         if found:
             members = sum(len(archive) for archive in found)
             get_logger().info("%s: %d archives of %d files", self.root, len(found), members)
 
     def _places(self, name: str) -> Iterator[tuple[TarIndex | ZipIndex, str]]:
-        """Archives that may hold the picture, and the names that it may have there."""
+        """Archives that may hold the image, and the names that it may have there."""
         parts = name.split("/")
         for depth in range(len(parts) - 1, -1, -1):
             folder = self.root.joinpath(*parts[:depth])
@@ -125,12 +125,12 @@ class PictureFolder:
                     try:
                         found.append(_OPENERS[suffix](path))
                     except UserError as error:
-                        get_logger().warning("%s; its pictures are missing", error)
+                        get_logger().warning("%s; its images are missing", error)
         return self._opened[folder]
 
 
-class DamagedPictures:
-    """Which pictures of a dataset could not be used, known to all worker processes of a loader.
+class DamagedImages:
+    """Which images of a dataset could not be used, known to all worker processes of a loader.
 
     The flags live in shared memory, so that the main process can count what its workers met.
     """
@@ -138,32 +138,32 @@ class DamagedPictures:
     def __init__(self, count: int) -> None:
         self._flags = torch.zeros(count, dtype=torch.uint8).share_memory_()
 
-    def add(self, picture: int, error: PictureError) -> None:
-        """Marks a picture, and names it in the log the first time."""
-        if not self._flags[picture]:
-            self._flags[picture] = 1
-            get_logger().warning("%s; another picture is drawn in its place (%d so far)", error, len(self))
+    def add(self, image: int, error: ImageError) -> None:
+        """Marks an image, and names it in the log the first time."""
+        if not self._flags[image]:
+            self._flags[image] = 1
+            get_logger().warning("%s; another image is drawn in its place (%d so far)", error, len(self))
 
     def __len__(self) -> int:
         return int(self._flags.sum())
 
-    def pictures(self) -> list[int]:
+    def images(self) -> list[int]:
         """The damaged ones, ascending."""
         return torch.nonzero(self._flags).flatten().tolist()
 
 
 def first_readable(
-    read: Callable[[int], T], picture: int, count: int, rng: np.random.Generator, damaged: DamagedPictures
+    read: Callable[[int], T], image: int, count: int, rng: np.random.Generator, damaged: DamagedImages
 ) -> tuple[int, T]:
-    """`(picture, read(picture))`, or the same for another picture drawn by `rng` where that one is damaged.
+    """`(image, read(image))`, or the same for another image drawn by `rng` where that one is damaged.
 
     Raises UserError when one after the other is damaged.
     """
     for _ in range(MAX_DAMAGED_IN_A_ROW):
         try:
-            return picture, read(picture)
-        except PictureError as error:
-            damaged.add(picture, error)
+            return image, read(image)
+        except ImageError as error:
+            damaged.add(image, error)
             last = error
-            picture = int(rng.integers(count))
-    raise UserError(f"{MAX_DAMAGED_IN_A_ROW} pictures in a row cannot be used; the last: {last}")
+            image = int(rng.integers(count))
+    raise UserError(f"{MAX_DAMAGED_IN_A_ROW} images in a row cannot be used; the last: {last}")

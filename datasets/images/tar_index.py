@@ -119,7 +119,7 @@ def _walk(path: Path, stamp: Stamp) -> Listing:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         if hasattr(os, "posix_fadvise"):
-            # Headers only: the system must not read the pictures ahead.
+            # Headers only: the system must not read the images ahead.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         listing = list_members(descriptor, stamp.size)
         if Stamp.of(descriptor) != stamp:

@@ -1,4 +1,4 @@
-"""Batches of pictures of similar aspect: less padding, the same pictures in an epoch."""
+"""Batches of images of similar aspect: less padding, the same images in an epoch."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from datasets.sample import Draw
 from datasets.sampling.samplers import ShardedSampler
 
-# Batches are put together from so many batches' worth of the order: enough to find pictures alike, few enough
+# Batches are put together from so many batches' worth of the order: enough to find images alike, few enough
 # for the order to stay random.
 WINDOW = 64
 
 
 class AspectGroupedSampler(ShardedSampler):
-    """Another sampler's order, rearranged so that batches hold pictures of similar aspect.
+    """Another sampler's order, rearranged so that batches hold images of similar aspect.
 
-    Within each stretch of WINDOW batches (over all ranks) the pictures are sorted by aspect and cut into
+    Within each stretch of WINDOW batches (over all ranks) the images are sorted by aspect and cut into
     batches, which come in random order. Every draw keeps the position, and so the random numbers, that it
     had. What would have been left out at the end of the order still is. The result depends on the number of
-    pictures in a batch over all ranks, not on how many ranks share them.
+    images in a batch over all ranks, not on how many ranks share them.
 
     sampler:    whose order it is, with its seed, rank and world size.
-    aspects:    (I,) height / width of each picture.
-    batch_size: pictures of a batch and rank.
+    aspects:    (I,) height / width of each image.
+    batch_size: images of a batch and rank.
     """
 
     salt = 2058

@@ -1,4 +1,4 @@
-"""Two streams in one loader: batches of box-annotated and of image-level pictures take turns."""
+"""Two streams in one loader: batches of box-annotated and of image-level images take turns."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class MixedBatchSampler:
     runs on from epoch to epoch. Ranks take turns in step, so all of them see the same kind of batch at the
     same time.
 
-    main:  sampler of the box-annotated pictures.    batch_size:     pictures of it per batch and rank.
-    sub:   number of image-level pictures, 0 for none. sub_batch_size: pictures of it per batch and rank.
+    main:  sampler of the box-annotated images.    batch_size:     images of it per batch and rank.
+    sub:   number of image-level images, 0 for none. sub_batch_size: images of it per batch and rank.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""The order of pictures: plain, repeat-factor, class-aware, and the running order of the image-level stream.
+"""The order of images: plain, repeat-factor, class-aware, and the running order of the image-level stream.
 
 An order is a function of (seed, epoch) alone and is the same on any number of ranks: rank r takes positions
 r, r + W, r + 2W ... of it. Every epoch has the same length, known before it starts, and every rank the same
 share, so that ranks never wait for each other; what does not divide evenly is left out at the end of the
-order, which is a different handful of pictures each epoch.
+order, which is a different handful of images each epoch.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class ShardedSampler(ABC):
 
     @abstractmethod
     def order(self, epoch: int) -> np.ndarray:
-        """(length,) int64 picture indices of one epoch, over all ranks."""
+        """(length,) int64 image indices of one epoch, over all ranks."""
 
     def _rng(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, epoch, _ORDER_SALT + self.salt))
 
 
 class ShuffledSampler(ShardedSampler):
-    """Every picture once an epoch, in a new order each time."""
+    """Every image once an epoch, in a new order each time."""
 
     salt = 1541
 
@@ -70,11 +70,11 @@ class ShuffledSampler(ShardedSampler):
 
 
 class RepeatFactorSampler(ShardedSampler):
-    """Pictures of rare classes are repeated (Gupta et al., 2019, LVIS).
+    """Images of rare classes are repeated (Gupta et al., 2019, LVIS).
 
-    factors: (I,) from `repeat_factors`. A picture of factor 2.3 comes twice an epoch, and a third time in 30%
+    factors: (I,) from `repeat_factors`. An image of factor 2.3 comes twice an epoch, and a third time in 30%
         of the epochs. Which ones do is drawn systematically (at even steps over the fractions, laid out in
-        random order): every picture keeps its chance, yet their number, and so the length, is the same in
+        random order): every image keeps its chance, yet their number, and so the length, is the same in
         every epoch. It is rounded down to a whole number, and the chances with it.
     """
 
@@ -102,29 +102,29 @@ class RepeatFactorSampler(ShardedSampler):
 
 
 class ClassAwareSampler(ShardedSampler):
-    """First a class, then one of its pictures (Shen et al., 2016). As many draws as there are pictures.
+    """First a class, then one of its images (Shen et al., 2016). As many draws as there are images.
 
-    Every class comes once before any comes again, and so does every picture of a class.
+    Every class comes once before any comes again, and so does every image of a class.
 
-    picture_of_box, labels: (M,) picture and class of every box.  pictures: how many there are.
+    image_of_box, labels: (M,) image and class of every box.  images: how many there are.
     """
 
     salt = 1722
 
     def __init__(
         self,
-        picture_of_box: np.ndarray,
+        image_of_box: np.ndarray,
         labels: np.ndarray,
-        pictures: int,
+        images: int,
         *,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        super().__init__(pictures, seed=seed, rank=rank, world_size=world_size)
-        pairs = np.unique(np.stack((labels, picture_of_box), axis=1).astype(np.int64), axis=0)
+        super().__init__(images, seed=seed, rank=rank, world_size=world_size)
+        pairs = np.unique(np.stack((labels, image_of_box), axis=1).astype(np.int64), axis=0)
         self._present, counts = np.unique(pairs[:, 0], return_counts=True)
-        self._pictures = pairs[:, 1]
+        self._images = pairs[:, 1]
         self._offsets = offsets_of(counts)
 
     def order(self, epoch: int) -> np.ndarray:
@@ -134,7 +134,7 @@ class ClassAwareSampler(ShardedSampler):
         order = np.empty(self.length, dtype=np.int64)
         for index in range(len(self._present)):
             places = np.flatnonzero(classes == index)
-            members = self._pictures[self._offsets[index] : self._offsets[index + 1]]
+            members = self._images[self._offsets[index] : self._offsets[index + 1]]
             rounds = -(-len(places) // len(members))
             drawn = [rng.permutation(members) for _ in range(rounds)]
             order[places] = np.concatenate(drawn)[: len(places)] if drawn else places
@@ -144,31 +144,31 @@ class ClassAwareSampler(ShardedSampler):
 class RunningSampler(ShardedSampler):
     """The image-level order: one permutation after the other, running on over the epochs.
 
-    An epoch takes the next `length` draws of one endless order in which every picture comes once before any
+    An epoch takes the next `length` draws of one endless order in which every image comes once before any
     comes again; each pass is a new permutation. A Draw's `epoch` is its pass and its `position` the place in
     that pass.
 
-    pictures: how many there are.  length: draws an epoch over all ranks, set by how many batches the loader
+    images: how many there are.  length: draws an epoch over all ranks, set by how many batches the loader
         takes.
     """
 
     salt = 1461
 
-    def __init__(self, pictures: int, length: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, images: int, length: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
         super().__init__(length, seed=seed, rank=rank, world_size=world_size)
-        self.pictures = pictures
+        self.images = images
 
     def order(self, epoch: int) -> np.ndarray:
         first = epoch * self._taken
-        passes = range(first // self.pictures, -(-(first + self._taken) // self.pictures))
-        orders = [self._rng(p).permutation(self.pictures) for p in passes]
-        start = first - passes.start * self.pictures
+        passes = range(first // self.images, -(-(first + self._taken) // self.images))
+        orders = [self._rng(p).permutation(self.images) for p in passes]
+        start = first - passes.start * self.images
         return np.concatenate(orders)[start : start + self._taken] if orders else np.zeros(0, np.int64)
 
     def __iter__(self) -> Iterator[Draw]:
         order = self.order(self.epoch)
         for place in range(self.rank, self._taken, self.world_size):
-            number, position = divmod(self.epoch * self._taken + place, self.pictures)
+            number, position = divmod(self.epoch * self._taken + place, self.images)
             yield Draw(int(order[place]), number, position)
 
     @property
@@ -177,17 +177,17 @@ class RunningSampler(ShardedSampler):
 
 
 def repeat_factors(
-    picture_of_box: np.ndarray, labels: np.ndarray, pictures: int, classes: int, threshold: float
+    image_of_box: np.ndarray, labels: np.ndarray, images: int, classes: int, threshold: float
 ) -> np.ndarray:
-    """(pictures,) float64 repeat factor of each picture: the largest of its classes' (Gupta et al., 2019).
+    """(images,) float64 repeat factor of each image: the largest of its classes' (Gupta et al., 2019).
 
-    r(c) = max(1, sqrt(threshold / f(c))), f(c) the share of pictures that show class c; 1 for a picture
-    without boxes. picture_of_box, labels: (M,) of every box. Official option: `rfs_repeat_sh`.
+    r(c) = max(1, sqrt(threshold / f(c))), f(c) the share of images that show class c; 1 for an image
+    without boxes. image_of_box, labels: (M,) of every box. Official option: `rfs_repeat_sh`.
     """
-    pairs = np.unique(picture_of_box.astype(np.int64) * classes + labels)
+    pairs = np.unique(image_of_box.astype(np.int64) * classes + labels)
     shown_in = np.bincount(pairs % classes, minlength=classes)
-    share = np.maximum(shown_in, 1) / max(pictures, 1)
+    share = np.maximum(shown_in, 1) / max(images, 1)
     of_class = np.maximum(1.0, np.sqrt(threshold / share))
-    factors = np.ones(pictures)
+    factors = np.ones(images)
     np.maximum.at(factors, pairs // classes, of_class[pairs % classes])
     return factors

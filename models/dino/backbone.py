@@ -20,7 +20,7 @@ DEFAULT_TAGS = {"resnet50": "resnet50.tv_in1k", "resnet101": "resnet101.tv_in1k"
 
 
 class Backbone(nn.Module):
-    """Feature maps of a picture: (B, 3, H, W) -> [(B, channels[i], H / strides[i], W / strides[i]), ...]."""
+    """Feature maps of an image: (B, 3, H, W) -> [(B, channels[i], H / strides[i], W / strides[i]), ...]."""
 
     def __init__(self, body: nn.Module, channels: Sequence[int], strides: Sequence[int]):
         super().__init__()
@@ -65,7 +65,7 @@ def make_backbone(
         sketch = _create(name, pretrained=False, **arguments)
     indices = _timm_indices(name, levels, sketch.feature_info.reduction())
     if any(getattr(module, "strict_img_size", False) for module in sketch.modules()):
-        # Swin transformers take pictures of any size, but only when told so.
+        # Swin transformers take images of any size, but only when told so.
         arguments.setdefault("strict_img_size", False)
     body = _create(tag or name, pretrained=tag is not None, out_indices=indices, **arguments)
     channels, strides = body.feature_info.channels(), body.feature_info.reduction()

@@ -67,7 +67,7 @@ def build_detector(
     """A detector around the given heads and backbone."""
     dim, levels = config.hidden_dim, config.num_feature_levels
     if config.channels_last:
-        # Convolutions answer in the layout of their weights, so the pictures follow.
+        # Convolutions answer in the layout of their weights, so the images follow.
         backbone.to(memory_format=torch.channels_last)
     layer = {
         "dim": dim, "levels": levels, "heads": config.nheads, "ffn_dim": config.dim_feedforward,
@@ -99,7 +99,7 @@ def build_detector(
 
 
 def build_criterion(config, image_counts: Sequence[int], extra: Sequence[GroupLoss] = ()) -> Criterion:
-    """image_counts: training pictures of every class column, 0 for a column without a class."""
+    """image_counts: training images of every class column, 0 for a column without a class."""
     federated = None
     if config.use_fed_loss:
         federated = FederatedClasses(

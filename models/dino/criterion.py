@@ -144,10 +144,10 @@ class Criterion(nn.Module):
         """All losses of one group, normalised, by name without suffix."""
         logits = _at_least_float32(group.layer.logits)
         one_hot = torch.zeros_like(logits)
-        one_hot[group.matches.picture, group.matches.query, group.labels] = 1
+        one_hot[group.matches.image, group.matches.query, group.labels] = 1
         if group.columns is not None:
             logits, one_hot = logits[..., group.columns], one_hot[..., group.columns]
-        boxes = _at_least_float32(group.layer.boxes_cxcywh)[group.matches.picture, group.matches.query]
+        boxes = _at_least_float32(group.layer.boxes_cxcywh)[group.matches.image, group.matches.query]
         wanted = group.boxes_cxcywh.to(boxes.dtype)
         losses = {
             "loss_ce": focal_loss_sum(logits, one_hot, self.alpha) / group.normaliser,
@@ -162,15 +162,15 @@ class Criterion(nn.Module):
 def denoising_matches(targets: Sequence[Target], layout: DenoisingLayout) -> Matches:
     """Which slot is which box: the positives of every group, in order.
 
-    Box counts [2, 1], two groups of width 2: picture 0 has boxes 0 1 in slots 0 1 and 4 5, picture 1
+    Box counts [2, 1], two groups of width 2: image 0 has boxes 0 1 in slots 0 1 and 4 5, image 1
     has box 2 in slots 0 and 4.
     """
     device = targets[0].labels.device
-    picture, within = places_of_boxes([len(t) for t in targets], device)
-    target = torch.arange(len(picture), device=device)
-    block = torch.arange(layout.groups, device=device).repeat_interleave(len(picture)) * 2 * layout.width
+    image, within = places_of_boxes([len(t) for t in targets], device)
+    target = torch.arange(len(image), device=device)
+    block = torch.arange(layout.groups, device=device).repeat_interleave(len(image)) * 2 * layout.width
     repeat = layout.groups
-    return Matches(picture.repeat(repeat), within.repeat(repeat) + block, target.repeat(repeat))
+    return Matches(image.repeat(repeat), within.repeat(repeat) + block, target.repeat(repeat))
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

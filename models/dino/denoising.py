@@ -27,7 +27,7 @@ class DenoisingQueries:
 class Denoising(nn.Module):
     """Noised copies of the ground-truth boxes and labels, positives near and negatives farther away.
 
-    number: about how many positives a picture gets, spread over max(1, number // largest box count)
+    number: about how many positives an image gets, spread over max(1, number // largest box count)
     groups (official `dn_number`). label_noise: half of it is the share of labels redrawn over all
     classes (official `dn_label_noise_ratio`). box_noise: scale of the shift of the corners in half box
     sizes; negatives shift by 1..2 of it (official `dn_box_noise_scale`).
@@ -60,7 +60,7 @@ class Denoising(nn.Module):
         layout = DenoisingLayout(groups=max(1, self.number // max(width, 1)), width=width)
         labels = torch.cat([t.labels for t in targets])
         boxes = torch.cat([t.boxes_cxcywh for t in targets])
-        picture, slot = slots_of_copies(counts, layout, labels.device)
+        image, slot = slots_of_copies(counts, layout, labels.device)
 
         copies = 2 * layout.groups
         negative = torch.arange(copies, device=labels.device).repeat_interleave(len(labels)) % 2 == 1
@@ -69,10 +69,10 @@ class Denoising(nn.Module):
 
         content = self.label_embedding(labels)
         queries = content.new_zeros((len(targets), layout.slots, content.shape[-1]))
-        queries = queries.index_put((picture, slot), content)
+        queries = queries.index_put((image, slot), content)
         # An unused slot is the box 0.5, 0.5, 0.5, 0.5; it stays in attention and in the class loss.
         references = boxes.new_full((len(targets), layout.slots, 4), 0.5)
-        references[picture, slot] = inverse_sigmoid(boxes).sigmoid()
+        references[image, slot] = inverse_sigmoid(boxes).sigmoid()
         mask = attention_mask(layout, num_queries, labels.device)
         return DenoisingQueries(queries, references, mask, layout)
 
@@ -95,16 +95,16 @@ class Denoising(nn.Module):
 def slots_of_copies(
     counts: Sequence[int], layout: DenoisingLayout, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Picture and slot of every copy, copies in the order [all boxes] x (positive, negative) x groups.
+    """Image and slot of every copy, copies in the order [all boxes] x (positive, negative) x groups.
 
     Box counts [2, 1], two groups: width 2, slots 0 1 | 2 3 | 4 5 | 6 7 (positives, negatives, positives,
-    negatives). Picture 0 fills them all, picture 1 the even ones: the first copy of the three boxes goes to
-    pictures 0 0 1, slots 0 1 0, the second to slots 2 3 2, and so on.
+    negatives). Image 0 fills them all, image 1 the even ones: the first copy of the three boxes goes to
+    images 0 0 1, slots 0 1 0, the second to slots 2 3 2, and so on.
     """
-    picture, within = places_of_boxes(counts, device)
+    image, within = places_of_boxes(counts, device)
     copies = 2 * layout.groups
-    block = torch.arange(copies, device=device).repeat_interleave(len(picture)) * layout.width
-    return picture.repeat(copies), within.repeat(copies) + block
+    block = torch.arange(copies, device=device).repeat_interleave(len(image)) * layout.width
+    return image.repeat(copies), within.repeat(copies) + block
 
 
 def attention_mask(layout: DenoisingLayout, num_queries: int, device: torch.device) -> Tensor:

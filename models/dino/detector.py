@@ -19,7 +19,7 @@ from util.structures import PaddedImages, Target
 
 
 class Detector(nn.Module):
-    """DINO: pictures -> class scores and boxes."""
+    """DINO: images -> class scores and boxes."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Detector(nn.Module):
         self.denoising = denoising
 
     def forward(self, images: PaddedImages, targets: Sequence[Target] | None = None) -> DetectorOutput:
-        """images of B pictures; targets are used by denoising, in training only."""
+        """images of B images; targets are used by denoising, in training only."""
         levels = self.neck(self.backbone(images.tensor))
         memory = self.encoder(levels, images.mask)
         selection = self.query_selection(memory)

@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, levels: list[Tensor], mask: Tensor) -> Pyramid:
-        """[(B, D, h_l, w_l), ...] and the pictures' padding mask (B, H, W) -> the encoded pyramid."""
+        """[(B, D, h_l, w_l), ...] and the images' padding mask (B, H, W) -> the encoded pyramid."""
         pyramid = self.embed(levels, mask)
         references = encoder_references(pyramid)
         tokens = pyramid.tokens

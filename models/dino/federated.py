@@ -1,4 +1,4 @@
-"""The federated loss: only some classes of a picture set are judged (Zhou et al. 2021, Detic)."""
+"""The federated loss: only some classes of an image set are judged (Zhou et al. 2021, Detic)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class FederatedClasses(nn.Module):
     """Draws the class columns that a loss call looks at.
 
     The classes present in the call, filled up to `number` with others drawn with probability
-    proportional to (training pictures)^0.5 (official `use_fed_loss`, `fed_num_sample_cats`). Classes of
+    proportional to (training images)^0.5 (official `use_fed_loss`, `fed_num_sample_cats`). Classes of
     weight 0 (a column without a class) are never drawn.
 
     gather: take the classes present on any rank, not only on this one; the draw then comes from a
@@ -50,5 +50,5 @@ class FederatedClasses(nn.Module):
 
 
 def federated_weights(image_counts: Sequence[int]) -> list[float]:
-    """Square root of the number of training pictures of each class; a column without a class has 0."""
+    """Square root of the number of training images of each class; a column without a class has 0."""
     return [float(count) ** 0.5 for count in image_counts]

@@ -22,16 +22,16 @@ NOT_FINITE = 1e9
 class Matches:
     """K pairs of query and ground truth.
 
-    picture, query: (K,) int64, which query of which picture. target: (K,) int64, which box, counted
-    over all pictures of the batch in order.
+    image, query: (K,) int64, which query of which image. target: (K,) int64, which box, counted
+    over all images of the batch in order.
     """
 
-    picture: Tensor
+    image: Tensor
     query: Tensor
     target: Tensor
 
     def __len__(self) -> int:
-        return int(self.picture.shape[0])
+        return int(self.image.shape[0])
 
 
 class HungarianMatcher:
@@ -74,11 +74,11 @@ class HungarianMatcher:
             for k in range(len(outputs))
         ]
 
-    def cost(self, output: LayerOutput, picture: int, target: Target, one_class: bool) -> Tensor:
-        """(Q, N) cost of every pair of one picture, in float32 at least."""
+    def cost(self, output: LayerOutput, image: int, target: Target, one_class: bool) -> Tensor:
+        """(Q, N) cost of every pair of one image, in float32 at least."""
         labels = torch.zeros_like(target.labels) if one_class else target.labels
-        logits = output.logits[picture][:, labels]
-        boxes = output.boxes_cxcywh[picture]
+        logits = output.logits[image][:, labels]
+        boxes = output.boxes_cxcywh[image]
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits, boxes = logits.float(), boxes.float()
         wanted = target.boxes_cxcywh.to(boxes.dtype)
@@ -95,7 +95,7 @@ class HungarianMatcher:
 
 
 def _collect(pairs, targets: Sequence[Target], device: torch.device) -> Matches:
-    """[(queries, boxes) of each picture, ...] -> one set of matches with batch-wide box numbers."""
+    """[(queries, boxes) of each image, ...] -> one set of matches with batch-wide box numbers."""
     first = np.cumsum([0] + [len(t) for t in targets])
     rows = [np.stack((np.full(len(query), i), query, box + first[i])) for i, (query, box) in enumerate(pairs)]
     table = torch.from_numpy(np.concatenate(rows, axis=1)).to(device)

@@ -12,7 +12,7 @@ class LayerOutput:
     """Predictions of one decoder layer, or of the encoder's chosen proposals.
 
     logits:       (B, Q, C) class scores before the sigmoid.
-    boxes_cxcywh: (B, Q, 4) in 0..1 of the picture without its padding.
+    boxes_cxcywh: (B, Q, 4) in 0..1 of the image without its padding.
     references:   (B, Q, 4) the boxes that entered the layer, detached; None for the encoder.
     embedding:    (B, Q, E) what a second, training-only projection of the queries says (the semantic
                   branch); None where there is none.
@@ -45,7 +45,7 @@ class DenoisingLayout:
 
     @property
     def slots(self) -> int:
-        """How many denoising queries a picture has."""
+        """How many denoising queries an image has."""
         return self.groups * 2 * self.width
 
 

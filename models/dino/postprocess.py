@@ -14,7 +14,7 @@ from util.structures import Detections
 class PostProcess:
     """The best `num_select` of all pairs of query and class, as boxes in the pixels of the file.
 
-    Boxes are not clamped to the picture, as in the release. unused: class columns that are no class (column
+    Boxes are not clamped to the image, as in the release. unused: class columns that are no class (column
     0 of an imported official model) and are never reported.
     """
 
@@ -24,7 +24,7 @@ class PostProcess:
 
     @torch.no_grad()
     def __call__(self, output: DetectorOutput, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """sizes: (height, width) of each picture's file."""
+        """sizes: (height, width) of each image's file."""
         logits = output.final.logits
         # Scores leave here in float32, whatever the precision of the forward pass.
         scores = logits.sigmoid() if logits.dtype == torch.float64 else logits.float().sigmoid()

@@ -66,7 +66,7 @@ class QuerySelection(nn.Module):
 def proposal_anchors(memory: Pyramid) -> tuple[Tensor, Tensor]:
     """The box each token proposes, before the sigmoid, and which tokens may propose.
 
-    A box is centred on its cell, 0.05 * 2^level wide and high in the unpadded picture. Padded tokens and
+    A box is centred on its cell, 0.05 * 2^level wide and high in the unpadded image. Padded tokens and
     those whose box has a coordinate outside 0.01..0.99 stay in the ranking, as in the release, with their
     memory zeroed and an infinite anchor, so that a chosen one is the box (1, 1, 1, 1).
 

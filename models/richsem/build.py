@@ -68,7 +68,7 @@ def build_model(
 ) -> ModelParts:
     """All parts of a run, with the weights of `state` where it is given.
 
-    class_names: one name a class column. image_counts: its training pictures, for the federated loss.
+    class_names: one name a class column. image_counts: its training images, for the federated loss.
     unused: columns that are no class. training: whether a teacher is wanted. state: a checkpoint's model
     state; it brings its vocabulary, and no backbone weights are fetched. clip: used in place of the
     configured one. load_backbone: False where weights follow in another way.

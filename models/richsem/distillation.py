@@ -57,15 +57,15 @@ class DistillationLoss:
         embedding, matches = group.layer.embedding, group.matches
         if self.objective == "pred_all":
             batch, queries, width = embedding.shape
-            picture = torch.arange(batch, device=embedding.device).repeat_interleave(queries)
-            teacher = semantic.at(group.layer.references.flatten(0, 1), picture)
+            image = torch.arange(batch, device=embedding.device).repeat_interleave(queries)
+            teacher = semantic.at(group.layer.references.flatten(0, 1), image)
             count = group.normaliser.new_full((), float(max(batch * queries, 1)))
             return embedding.reshape(-1, width), teacher, count
-        student = embedding[matches.picture, matches.query]
+        student = embedding[matches.image, matches.query]
         if self.objective == "gt":
             return student, semantic.ground_truth[matches.target], group.normaliser
-        boxes = group.layer.references[matches.picture, matches.query]
-        return student, semantic.at(boxes, matches.picture), group.normaliser
+        boxes = group.layer.references[matches.image, matches.query]
+        return student, semantic.at(boxes, matches.image), group.normaliser
 
     def _rows(self, student: Tensor, teacher: Tensor, columns: Tensor | None) -> Tensor:
         """(K, E), (K, E) -> (K,)."""

@@ -30,16 +30,16 @@ class SemanticTargets:
     @cached_property
     def ground_truth(self) -> Tensor:
         """(N, E) unit vectors of all ground-truth boxes of the batch, in order."""
-        picture, _ = places_of_boxes([len(t) for t in self._targets], self._features.device)
-        return self.at(torch.cat([t.boxes_cxcywh for t in self._targets]), picture)
+        image, _ = places_of_boxes([len(t) for t in self._targets], self._features.device)
+        return self.at(torch.cat([t.boxes_cxcywh for t in self._targets]), image)
 
     @torch.no_grad()
-    def at(self, boxes_cxcywh: Tensor, picture: Tensor) -> Tensor:
-        """(K, 4) boxes in 0..1 of the unpadded pictures (K,) they lie in -> (K, E) unit vectors."""
+    def at(self, boxes_cxcywh: Tensor, image: Tensor) -> Tensor:
+        """(K, 4) boxes in 0..1 of the unpadded images (K,) they lie in -> (K, E) unit vectors."""
         sizes = [(w, h, w, h) for h, w in self._images.sizes]
         scale = torch.tensor(sizes, dtype=boxes_cxcywh.dtype).to(boxes_cxcywh.device)
-        boxes_xyxy = box_cxcywh_to_xyxy(boxes_cxcywh) * scale[picture]
-        regions = torch.cat((picture[:, None].to(boxes_xyxy.dtype), boxes_xyxy), dim=1)
+        boxes_xyxy = box_cxcywh_to_xyxy(boxes_cxcywh) * scale[image]
+        regions = torch.cat((image[:, None].to(boxes_xyxy.dtype), boxes_xyxy), dim=1)
         embedding = self._teacher.pool(self._features, regions, self._images.tensor.shape[-2:])
         return F.normalize(embedding.to(self._teacher.mean.dtype), dim=-1)
 
@@ -47,8 +47,8 @@ class SemanticTargets:
 class Teacher(nn.Module):
     """A frozen CLIP image tower. Not part of the model: no DDP, no optimizer, no checkpoint.
 
-    Attention-pooled ResNets see the whole padded picture; a region is RoIAligned from the last map to the
-    pool's own grid and attention-pooled (paper section 3.2). Vision transformers see the picture resized to
+    Attention-pooled ResNets see the whole padded image; a region is RoIAligned from the last map to the
+    pool's own grid and attention-pooled (paper section 3.2). Vision transformers see the image resized to
     their input size; a region is the RoIAligned mean of their projected patch tokens.
     Raises UserError for other towers.
     """
@@ -90,14 +90,14 @@ class Teacher(nn.Module):
         )["image_intermediates"][-1]
         return torch.einsum("bchw,ce->behw", tokens, self.visual.proj)
 
-    def pool(self, features: Tensor, regions: Tensor, picture_size: tuple[int, int]) -> Tensor:
-        """regions (K, 5): picture number and xyxy in pixels -> (K, E), not normalised."""
-        # The map's own stride, per axis: 32 for a ResNet, picture / patches for a resized ViT.
+    def pool(self, features: Tensor, regions: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """regions (K, 5): image number and xyxy in pixels -> (K, E), not normalised."""
+        # The map's own stride, per axis: 32 for a ResNet, image / patches for a resized ViT.
         if isinstance(self.visual, ModifiedResNet):
             height_stride = width_stride = 32.0
         else:
-            height_stride = picture_size[0] / features.shape[-2]
-            width_stride = picture_size[1] / features.shape[-1]
+            height_stride = image_size[0] / features.shape[-2]
+            width_stride = image_size[1] / features.shape[-1]
         unit = regions.new_tensor((1.0, width_stride, height_stride, width_stride, height_stride))
         # Under autocast the map is in 16 bit; places in it must not be.
         features = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features

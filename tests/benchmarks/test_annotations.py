@@ -11,8 +11,8 @@ def test_both_sides_see_every_box(tmp_path, monkeypatch):
     assert path.stat().st_size > annotations.open_annotations.__defaults__[0]
     sides = (annotations.count_dicts, annotations.open_store, annotations.read_store)
     assert [side(path) for side in sides] == [6000] * 3
-    dicts = annotations.DictPictures(annotations.load_lvis(path))
-    store = annotations.StorePictures(annotations.open_annotations(path))
+    dicts = annotations.DictImages(annotations.load_lvis(path))
+    store = annotations.StoreImages(annotations.open_annotations(path))
     assert [dicts[i] for i in range(800)] == [store[i] for i in range(800)]
     annotations.clear(tmp_path / "cache")
     assert not list((tmp_path / "cache" / "annotations").iterdir())
@@ -22,7 +22,7 @@ def test_a_worker_that_reads_columns_grows_less(tmp_path, monkeypatch):
     monkeypatch.setenv("RICHSEM_CACHE", "set anew by the benchmark")
     monkeypatch.setattr(annotations.time, "sleep", lambda _: None)
     options = [
-        "--pictures",
+        "--images",
         "800",
         "--boxes",
         "6000",

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from benchmarks.images import jpeg
 from benchmarks.loader import main
-from benchmarks.pictures import jpeg
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,6 @@ def test_both_pipelines_give_the_same_tensors(tmp_path, capsys):
     assert "loader/640x480: grey levels between ours and PIL's: at most" in capsys.readouterr().out
 
 
-def test_pictures_are_as_large_as_photographs_and_repeatable():
+def test_images_are_as_large_as_photographs_and_repeatable():
     assert jpeg(480, 640, 1) == jpeg(480, 640, 1) != jpeg(480, 640, 2)
     assert 30_000 < len(jpeg(480, 640, 1)) < 150_000

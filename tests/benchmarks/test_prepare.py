@@ -7,9 +7,9 @@ import pytest
 from benchmarks import prepare
 
 
-def test_pictures_are_prepared_and_read_straight_from_the_tars(tmp_path, monkeypatch):
+def test_images_are_prepared_and_read_straight_from_the_tars(tmp_path, monkeypatch):
     out = tmp_path / "out.json"
-    arguments = ["--pictures", "1000", "--reads", "20", "--workers", "1", "--only", "prepare/read"]
+    arguments = ["--images", "1000", "--reads", "20", "--workers", "1", "--only", "prepare/read"]
     arguments += ["--json", str(out), "--folder", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["prepare.py", *arguments])
     prepare.main()

@@ -53,14 +53,14 @@ def test_an_epoch_goes_on_where_it_was_left(data, workers):
     assert rest == [total for _, total, _ in whole[3:]]
 
 
-def test_batches_by_aspect_hold_the_same_pictures(data):
+def test_batches_by_aspect_hold_the_same_images(data):
     grouped = fingerprint(build(data, replace(CONFIG, group_by_aspect=True)).train_loader, 1)
     plain = fingerprint(build(data).train_loader, 1)
 
-    def pictures(batches):
+    def images(batches):
         return sorted(target for _, _, targets in batches for target in targets)
 
-    assert pictures(grouped) == pictures(plain)
+    assert images(grouped) == images(plain)
 
 
 def test_train_loader_alternates_pure_batches_of_its_true_length(data):
@@ -112,7 +112,7 @@ def test_two_ranks_see_what_one_sees(data, sampling):
         assert whole[1] == pytest.approx(sum(total for _, total, _ in parts), rel=1e-3, abs=0.5)
 
 
-def test_validation_shows_each_picture_once_over_uneven_ranks(data):
+def test_validation_shows_each_image_once_over_uneven_ranks(data):
     seen = []
     for rank in range(3):
         loader = build(data, train=False, rank=rank, world_size=3).val_loader
@@ -129,7 +129,7 @@ def test_validation_batches(data):
     assert images.sizes[0] == (60, 80) and targets[0].original_size == (60, 80)
 
 
-def test_fix_size_gives_every_detection_picture_one_size(data):
+def test_fix_size_gives_every_detection_image_one_size(data):
     config = replace(CONFIG, use_imagenet=False)
     parts = build(data, config, fix_size=True)
     assert {s for images, _ in parts.train_loader for s in images.sizes} == {(60, 100)}
@@ -197,7 +197,7 @@ def spoiled(root, split, change):
             lambda c: c["categories"][0].update(name="pink"),
             "class 'pink' of lvis_v1_val.json is not in",
         ),
-        ("val", lambda c: (c["images"].clear(), c["annotations"].clear()), "lists no pictures"),
+        ("val", lambda c: (c["images"].clear(), c["annotations"].clear()), "lists no images"),
     ],
 )
 def test_bad_data_stops_with_one_line(tmp_path, split, change, message):

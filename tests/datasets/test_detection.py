@@ -9,14 +9,14 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.json_reader import read_annotations, store_from_content
 from datasets.augment.policy import EvalPolicy
 from datasets.detection import LvisDetection, UsableBoxes
-from datasets.images.reader import MAX_DAMAGED_IN_A_ROW, PictureFolder
+from datasets.images.reader import MAX_DAMAGED_IN_A_ROW, ImageFolder
 from datasets.sample import Draw
 from tests.datasets import tiny
 from util.errors import UserError
 
 
 def usable(boxes, **options):
-    """UsableBoxes of one 80 x 60 picture with red boxes, and the store."""
+    """UsableBoxes of one 80 x 60 image with red boxes, and the store."""
     content, _ = tiny.detection_content(1, "train")
     base = content["annotations"][0]
     content["annotations"] = [dict(base, id=10 + i, bbox=b) for i, b in enumerate(boxes)]
@@ -37,11 +37,11 @@ def test_boxes_outside_and_without_size_are_clipped_or_dropped_and_counted(caplo
         ]
     )
     assert boxes.boxes_xyxy.tolist() == [[10, 10, 30, 30], [70, 50, 80, 60], [0, 0, 5, 5]]
-    assert boxes.labels.tolist() == [0, 0, 0] and boxes.picture_of_box.tolist() == [0, 0, 0]
+    assert boxes.labels.tolist() == [0, 0, 0] and boxes.image_of_box.tolist() == [0, 0, 0]
     messages = [r.getMessage() for r in caplog.records]
     assert messages == [
-        "train.json: 2 boxes reach outside their picture and are clipped (first: annotation 11)",
-        "train.json: 4 boxes have no size inside their picture and are left out (first: annotation 13)",
+        "train.json: 2 boxes reach outside their image and are clipped (first: annotation 11)",
+        "train.json: 4 boxes have no size inside their image and are left out (first: annotation 13)",
     ]
 
 
@@ -76,7 +76,7 @@ def dataset(tmp_path):
         store = read_annotations(path)
         return LvisDetection(
             store,
-            PictureFolder(tmp_path / "lvis_v1"),
+            ImageFolder(tmp_path / "lvis_v1"),
             ClassTable.from_categories(store.categories),
             EvalPolicy(120, 400),
             **options,
@@ -94,11 +94,11 @@ def test_boxes_lie_on_what_is_drawn(dataset):
         assert brightest[int(cy * 120), int(cx * 160)] == label
 
 
-def spoil(dataset, picture, how):
-    path = dataset.pictures.root / dataset.annotations.file_names[picture]
+def spoil(dataset, image, how):
+    path = dataset.images.root / dataset.annotations.file_names[image]
     if how == "truncated":
         path.write_bytes(path.read_bytes()[:100])
-    elif how == "not a picture":
+    elif how == "not an image":
         path.write_text("<html>404</html>")
     elif how == "missing":
         path.unlink()
@@ -109,14 +109,14 @@ def spoil(dataset, picture, how):
 
 FAULTS = {
     "truncated": "does not decode",
-    "not a picture": "does not decode",
-    "missing": "no such picture",
+    "not an image": "does not decode",
+    "missing": "no such image",
     "size": "is 80x61 pixels, its annotations say 80x60",
 }
 
 
 @pytest.mark.parametrize("how", FAULTS)
-def test_evaluation_stops_at_a_damaged_picture_and_names_it(dataset, how):
+def test_evaluation_stops_at_a_damaged_image_and_names_it(dataset, how):
     data = dataset(strict=True)
     path = spoil(data, 2, how)
     with pytest.raises(UserError, match=FAULTS[how]) as caught:
@@ -125,26 +125,26 @@ def test_evaluation_stops_at_a_damaged_picture_and_names_it(dataset, how):
 
 
 @pytest.mark.parametrize("how", FAULTS)
-def test_training_names_and_counts_a_damaged_picture_and_goes_on(dataset, how, caplog):
+def test_training_names_and_counts_a_damaged_image_and_goes_on(dataset, how, caplog):
     data = dataset()
     path = spoil(data, 2, how)
     image, target = data[Draw(2, epoch=1, position=8)]
     again, _ = data[Draw(2, epoch=1, position=8)]
-    assert target.image_id != 3 and torch.equal(image, again), "the picture in its place is always the same"
+    assert target.image_id != 3 and torch.equal(image, again), "the image in its place is always the same"
     assert len({data[Draw(2, epoch=1, position=p)][1].image_id for p in range(30)}) > 2
     assert data.damaged_names() == ["train2017/000000000003.png"] and len(data.damaged) == 1
     assert sum(str(path) in r.getMessage() for r in caplog.records) == 1, "named once"
 
 
-def test_nothing_but_damaged_pictures_is_an_error(dataset):
+def test_nothing_but_damaged_images_is_an_error(dataset):
     data = dataset()
-    for picture in range(6):
-        spoil(data, picture, "missing")
-    with pytest.raises(UserError, match=f"{MAX_DAMAGED_IN_A_ROW} pictures in a row cannot be used"):
+    for image in range(6):
+        spoil(data, image, "missing")
+    with pytest.raises(UserError, match=f"{MAX_DAMAGED_IN_A_ROW} images in a row cannot be used"):
         data[0]
 
 
-def test_a_size_that_the_file_does_not_say_is_taken_from_the_picture(tmp_path):
+def test_a_size_that_the_file_does_not_say_is_taken_from_the_image(tmp_path):
     path = tiny.write_detection(tmp_path, "train", 2)
     content = json.loads(path.read_text())
     for image in content["images"]:
@@ -153,7 +153,7 @@ def test_a_size_that_the_file_does_not_say_is_taken_from_the_picture(tmp_path):
     path.write_text(json.dumps(content))
     store = read_annotations(path)
     classes = ClassTable.from_categories(store.categories)
-    data = LvisDetection(store, PictureFolder(tmp_path / "lvis_v1"), classes, EvalPolicy(60, 80), strict=True)
+    data = LvisDetection(store, ImageFolder(tmp_path / "lvis_v1"), classes, EvalPolicy(60, 80), strict=True)
     _, target = data[0]
     assert np.allclose(target.boxes_cxcywh.numpy(), [[75 / 80, 55 / 60, 10 / 80, 10 / 60]], atol=1e-6)
 
@@ -165,7 +165,7 @@ def test_scaled_decoding_changes_neither_sizes_nor_boxes(tmp_path, dataset):
     shades = np.linspace(0, 255, 80 * 60 * 3).reshape(60, 80, 3).astype(np.uint8)
     for name in (plain.annotations.file_names[i] for i in range(6)):
         Image.fromarray(shades).save(tmp_path / "lvis_v1" / name, "JPEG")
-    decoded = drafted.pictures.open(plain.annotations.file_names[0]).decode((30, 40))
+    decoded = drafted.images.open(plain.annotations.file_names[0]).decode((30, 40))
     assert decoded.shape == (3, 30, 40), "half of the file's size is what the resize needs"
     (whole, expected), (image, target) = plain[5], drafted[5]
     assert image.shape == whole.shape == (3, 30, 40)

@@ -8,7 +8,7 @@ from datasets.annotations.json_reader import read_annotations
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import EvalPolicy
 from datasets.image_level import ImageLevel
-from datasets.images.reader import PictureFolder
+from datasets.images.reader import ImageFolder
 from datasets.sample import Draw
 from tests.datasets import tiny
 from util.errors import UserError
@@ -24,7 +24,7 @@ def image_level(root, spoil=None, categories=CATEGORIES, **options):
         path.write_text(json.dumps(content))
     return ImageLevel(
         read_annotations(path),
-        PictureFolder(path.parent / "images"),
+        ImageFolder(path.parent / "images"),
         ClassTable.from_categories(categories),
         categories,
         EvalPolicy(60, 200),
@@ -32,7 +32,7 @@ def image_level(root, spoil=None, categories=CATEGORIES, **options):
     )
 
 
-def test_the_whole_picture_is_one_coarse_box(tmp_path):
+def test_the_whole_image_is_one_coarse_box(tmp_path):
     data = image_level(tmp_path)
     assert len(data) == 7
     image, target = data[4]
@@ -71,7 +71,7 @@ def test_ids_of_its_own_are_matched_by_name_and_synset(tmp_path):
     assert image_level(tmp_path, renumber).labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_unlabelled_and_unmatched_pictures_are_counted_and_left_out(tmp_path, caplog):
+def test_unlabelled_and_unmatched_images_are_counted_and_left_out(tmp_path, caplog):
     def spoil(content):
         content["images"][0]["pos_category_ids"] = []
         del content["images"][1]["pos_category_ids"]
@@ -79,12 +79,12 @@ def test_unlabelled_and_unmatched_pictures_are_counted_and_left_out(tmp_path, ca
     data = image_level(tmp_path, spoil, CATEGORIES[:2])
     assert data.labels.tolist() == [0, 1, 0]
     assert data[0][1].image_id == 4
-    assert "2 pictures have no label" in caplog.text
-    assert "2 pictures of 1 classes match no detection class and are left out: 'blue_square'" in caplog.text
+    assert "2 images have no label" in caplog.text
+    assert "2 images of 1 classes match no detection class and are left out: 'blue_square'" in caplog.text
 
 
 def test_no_class_in_common_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="none of its 7 pictures has a class of the model"):
+    with pytest.raises(UserError, match="none of its 7 images has a class of the model"):
         image_level(tmp_path, categories=(Category(1, "zebra"),))
 
 

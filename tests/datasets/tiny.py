@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Names, ids with a gap, and how many of the training pictures show each.
+# Names, ids with a gap, and how many of the training images show each.
 CLASSES = (("red_square", 1, "f"), ("green_square", 2, "c"), ("blue_square", 5, "r"))
 COLOURS = {1: (255, 0, 0), 2: (0, 255, 0), 5: (0, 0, 255)}
 
@@ -37,7 +37,7 @@ def draw(path: Path, size: tuple[int, int], boxes: list[tuple[list[float], int]]
 
 
 def detection_content(count: int, split: str, first_id: int = 1) -> tuple[dict, dict[str, list]]:
-    """(LVIS JSON content, file -> boxes): picture i shows red; every second one green; the last one blue."""
+    """(LVIS JSON content, file -> boxes): image i shows red; every second one green; the last one blue."""
     images, annotations, drawn = [], [], {}
     for number in range(count):
         identity = first_id + number
@@ -85,7 +85,7 @@ def write_detection(root: Path, split: str, count: int, first_id: int = 1) -> Pa
 
 
 def write_image_level(root: Path, count: int) -> Path:
-    """Writes `root`/imagenet-lvis with pictures of all classes in turn and returns its JSON's path."""
+    """Writes `root`/imagenet-lvis with images of all classes in turn and returns its JSON's path."""
     images = []
     for number in range(count):
         name, identity, _ = CLASSES[number % len(CLASSES)]

@@ -11,14 +11,14 @@ from engine.run_directory import RunDirectory
 from engine.run_log import read_log
 from engine.train import train_one_epoch
 from engine.trainer import Validation, fit
-from tests.engine.toys import ToyDetector, ToyEvaluator, ToyLoader, make_toy, toy_pictures, toy_postprocess
+from tests.engine.toys import ToyDetector, ToyEvaluator, ToyLoader, make_toy, toy_images, toy_postprocess
 from tests.processes import run_on_ranks
 from util import distributed
 from util.errors import UserError
 
 
-def train(pictures, batch_size: int, epochs: int = 2, **changes) -> dict:
-    toy = make_toy(ToyLoader(pictures, batch_size), teacher=True, epochs=epochs, **changes)
+def train(images, batch_size: int, epochs: int = 2, **changes) -> dict:
+    toy = make_toy(ToyLoader(images, batch_size), teacher=True, epochs=epochs, **changes)
     losses = []
     for _ in range(epochs):
         losses.append(train_one_epoch(toy.task, toy.state, toy.loader, toy.settings))
@@ -27,17 +27,17 @@ def train(pictures, batch_size: int, epochs: int = 2, **changes) -> dict:
     return {"losses": losses, "state": state, "steps": toy.state.schedule.position}
 
 
-def mixed_pictures() -> list:
-    """One picture a rank: in the second and third step rank 1 has no box, rank 0 has."""
-    pictures, empty = toy_pictures(8, boxes=3), toy_pictures(8, boxes=0)
-    return [empty[i] if i in (3, 5) else pictures[i] for i in range(8)]
+def mixed_images() -> list:
+    """One image a rank: in the second and third step rank 1 has no box, rank 0 has."""
+    images, empty = toy_images(8, boxes=3), toy_images(8, boxes=0)
+    return [empty[i] if i in (3, 5) else images[i] for i in range(8)]
 
 
 def not_finite() -> str:
-    pictures = toy_pictures(8)
-    pictures[5][0].fill_(float("inf"))
+    images = toy_images(8)
+    images[5][0].fill_(float("inf"))
     try:
-        train(pictures, 1)
+        train(images, 1)
     except UserError as error:
         return str(error)
     return "no error"
@@ -48,17 +48,15 @@ def fit_with_resume(folder: Path) -> dict:
 
     def once(name: str, epochs: int, resume: bool) -> None:
         seed_everything(0, distributed.rank())
-        # Batch norm sees other pictures on each rank: the buffers differ until they are shared.
+        # Batch norm sees other images on each rank: the buffers differ until they are shared.
         model = ToyDetector(dropout=0.3, norm=True)
-        toy = make_toy(
-            ToyLoader(toy_pictures(8), 2, shuffle=True), model=model, epochs=epochs, cosine_lr=False
-        )
+        toy = make_toy(ToyLoader(toy_images(8), 2, shuffle=True), model=model, epochs=epochs, cosine_lr=False)
         seed_everything(4, distributed.rank())
         run = RunDirectory(folder / name)
         if resume:
             toy.state.load_state_dict(read_checkpoint(run.latest), run.latest)
         distributed.on_main(lambda: run.open_for_training(run.latest if resume else None))
-        validation = Validation(ToyLoader(toy_pictures(4, seed=3), 1), toy_postprocess, ToyEvaluator)
+        validation = Validation(ToyLoader(toy_images(4, seed=3), 1), toy_postprocess, ToyEvaluator)
         fit(toy.task, toy.state, toy.loader, validation, toy.settings, run, {})
 
     once("whole", 2, False)
@@ -75,9 +73,9 @@ def fit_with_resume(folder: Path) -> dict:
 
 def on_two_ranks(folder: Path) -> dict:
     return {
-        "plain": train(toy_pictures(8), 2),
-        "accumulated": train(toy_pictures(8), 1, accumulate_steps=2),
-        "mixed": train(mixed_pictures(), 1),
+        "plain": train(toy_images(8), 2),
+        "accumulated": train(toy_images(8), 1, accumulate_steps=2),
+        "mixed": train(mixed_images(), 1),
         "not_finite": not_finite(),
         "resume": fit_with_resume(folder),
     }
@@ -90,8 +88,8 @@ def results(tmp_path_factory) -> list[dict]:
 
 @pytest.mark.parametrize("case", ["plain", "accumulated", "mixed"])
 def test_two_ranks_equal_one_process(results, case):
-    pictures = mixed_pictures() if case == "mixed" else toy_pictures(8)
-    expected = train(pictures, 2 if case == "mixed" else 4)
+    images = mixed_images() if case == "mixed" else toy_images(8)
+    expected = train(images, 2 if case == "mixed" else 4)
     for found in results:
         assert found[case]["steps"] == expected["steps"]
         for ours, theirs in zip(found[case]["losses"], expected["losses"], strict=True):
@@ -102,8 +100,8 @@ def test_two_ranks_equal_one_process(results, case):
 
 @pytest.mark.parametrize("case", ["plain", "accumulated", "mixed"])
 def test_two_ranks_end_with_the_weights_of_one_process(case, results):
-    pictures = mixed_pictures() if case == "mixed" else toy_pictures(8)
-    expected = train(pictures, 2 if case == "mixed" else 4)["state"]
+    images = mixed_images() if case == "mixed" else toy_images(8)
+    expected = train(images, 2 if case == "mixed" else 4)["state"]
     for name, value in results[0][case]["state"].items():
         assert torch.allclose(torch.tensor(value), torch.tensor(expected[name]), atol=1e-4), name
 
@@ -111,7 +109,7 @@ def test_two_ranks_end_with_the_weights_of_one_process(case, results):
 def test_every_rank_reports_the_same_failure(results):
     first, second = (found["not_finite"] for found in results)
     assert first == second
-    assert "iteration 3 on rank 1" in first and "pictures 105" in first
+    assert "iteration 3 on rank 1" in first and "images 105" in first
 
 
 def test_resume_on_two_ranks(results):

@@ -8,7 +8,7 @@ from engine.accumulate import fill_missing_gradients, group_size, reach_all_para
 from engine.device import to_device
 from engine.run_log import RunLog, read_log
 from engine.train import train_one_epoch
-from tests.engine.toys import ToyDetector, ToyLoader, make_toy, toy_pictures
+from tests.engine.toys import ToyDetector, ToyLoader, make_toy, toy_images
 from util.errors import UserError
 
 
@@ -17,7 +17,7 @@ def weights(toy) -> dict[str, torch.Tensor]:
 
 
 def test_training_lowers_the_loss():
-    toy = make_toy(ToyLoader(toy_pictures(), 2), epochs=30, lr=0.02, lr_drop=30)
+    toy = make_toy(ToyLoader(toy_images(), 2), epochs=30, lr=0.02, lr_drop=30)
     losses = []
     for _ in range(30):
         losses.append(train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)["total"])
@@ -26,9 +26,9 @@ def test_training_lowers_the_loss():
 
 
 def test_accumulated_small_batches_equal_one_big_batch():
-    pictures = toy_pictures(8)
-    big = make_toy(ToyLoader(pictures, 4))
-    small = make_toy(ToyLoader(pictures, 2), accumulate_steps=2)
+    images = toy_images(8)
+    big = make_toy(ToyLoader(images, 4))
+    small = make_toy(ToyLoader(images, 2), accumulate_steps=2)
     for toy in (big, small):
         train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
     assert big.state.schedule.position == small.state.schedule.position == 2
@@ -38,12 +38,12 @@ def test_accumulated_small_batches_equal_one_big_batch():
 
 
 def test_the_last_group_of_an_epoch_may_be_smaller():
-    pictures = toy_pictures(10)
-    toy = make_toy(ToyLoader(pictures, 2), accumulate_steps=3)
+    images = toy_images(10)
+    toy = make_toy(ToyLoader(images, 2), accumulate_steps=3)
     train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
-    # Five batches in threes are two steps: six pictures, then four.
-    whole = make_toy(ToyLoader(pictures, 1), seed=1)
-    whole.loader = _Grouped(pictures, [6, 4])
+    # Five batches in threes are two steps: six images, then four.
+    whole = make_toy(ToyLoader(images, 1), seed=1)
+    whole.loader = _Grouped(images, [6, 4])
     train_one_epoch(whole.task, whole.state, whole.loader, whole.settings)
     assert toy.state.schedule.position == whole.state.schedule.position == 2
     for name, value in weights(whole).items():
@@ -54,8 +54,8 @@ def test_the_last_group_of_an_epoch_may_be_smaller():
 class _Grouped(ToyLoader):
     """Batches of given sizes."""
 
-    def __init__(self, pictures, sizes) -> None:
-        super().__init__(pictures, 1)
+    def __init__(self, images, sizes) -> None:
+        super().__init__(images, 1)
         self.sizes = sizes
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class _Grouped(ToyLoader):
     def __iter__(self):
         start = 0
         for size in self.sizes:
-            yield next(iter(ToyLoader(self.pictures[start : start + size], size)))
+            yield next(iter(ToyLoader(self.images[start : start + size], size)))
             start += size
 
 
@@ -75,8 +75,7 @@ def test_group_sizes():
 
 def test_gradients_are_clipped_and_0_is_off():
     toys = {
-        clip: make_toy(ToyLoader(toy_pictures(2), 2), clip_max_norm=clip, use_ema=False)
-        for clip in (1e-3, 0.0)
+        clip: make_toy(ToyLoader(toy_images(2), 2), clip_max_norm=clip, use_ema=False) for clip in (1e-3, 0.0)
     }
     before = weights(toys[0.0])
     seen = {}
@@ -94,20 +93,20 @@ def test_gradients_are_clipped_and_0_is_off():
 
 
 def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
-    pictures = toy_pictures(6)
-    pictures[3][0].fill_(float("nan"))
-    toy = make_toy(ToyLoader(pictures, 2), teacher=True, log_interval=50)
+    images = toy_images(6)
+    images[3][0].fill_(float("nan"))
+    toy = make_toy(ToyLoader(images, 2), teacher=True, log_interval=50)
     with pytest.raises(UserError) as caught:
         train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
     message = str(caught.value)
     assert "epoch 1, iteration 2:" in message
     assert "total, loss_bbox, loss_distill" in message
-    assert "pictures 102, 103" in message
+    assert "images 102, 103" in message
     assert "\n" not in message
 
 
 def test_the_teacher_is_asked_without_gradient_and_heard():
-    toy = make_toy(ToyLoader(toy_pictures(), 2), teacher=True)
+    toy = make_toy(ToyLoader(toy_images(), 2), teacher=True)
     means = train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
     assert means["loss_distill"] > 0
     assert toy.task.teacher.scale.grad is None
@@ -115,7 +114,7 @@ def test_the_teacher_is_asked_without_gradient_and_heard():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_mixed_precision_runs_and_the_criterion_sees_float32_parameters(dtype):
-    toy = make_toy(ToyLoader(toy_pictures(), 2), amp=True, amp_dtype=dtype)
+    toy = make_toy(ToyLoader(toy_images(), 2), amp=True, amp_dtype=dtype)
     assert toy.state.scaler.is_enabled() == (dtype == "float16")
     before = weights(toy)
     means = train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
@@ -125,7 +124,7 @@ def test_mixed_precision_runs_and_the_criterion_sees_float32_parameters(dtype):
 
 
 def test_one_process_steps_parameters_without_gradient_like_several():
-    toy = make_toy(ToyLoader(toy_pictures(4, boxes=0), 2), weight_decay=0.5)
+    toy = make_toy(ToyLoader(toy_images(4, boxes=0), 2), weight_decay=0.5)
     with torch.no_grad():
         toy.state.model.hint.fill_(1.0)
     train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
@@ -153,7 +152,7 @@ def test_missing_gradients_become_zero_and_others_stay():
 
 
 def test_the_average_starts_at_its_epoch():
-    toy = make_toy(ToyLoader(toy_pictures(), 2), ema_epoch=1)
+    toy = make_toy(ToyLoader(toy_images(), 2), ema_epoch=1)
     train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
     assert toy.state.ema.updates == 0
     toy.state.epoch = 1
@@ -163,7 +162,7 @@ def test_the_average_starts_at_its_epoch():
 
 def test_log_lines_and_objects(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="engine")
-    toy = make_toy(ToyLoader(toy_pictures(10), 2), teacher=True, log_interval=2)
+    toy = make_toy(ToyLoader(toy_images(10), 2), teacher=True, log_interval=2)
     log = RunLog(tmp_path / "log.jsonl")
     train_one_epoch(toy.task, toy.state, toy.loader, toy.settings, log)
     log.close()
@@ -188,7 +187,7 @@ def test_log_lines_and_objects(tmp_path, caplog):
 
 
 def test_losses_are_not_read_between_log_lines(monkeypatch):
-    toy = make_toy(ToyLoader(toy_pictures(12), 2), log_interval=50)
+    toy = make_toy(ToyLoader(toy_images(12), 2), log_interval=50)
     reads = []
     real = torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda self: reads.append(self.numel()) or real(self))
@@ -201,14 +200,14 @@ def test_losses_are_not_read_between_log_lines(monkeypatch):
 def test_debug_stops_early():
     from dataclasses import replace
 
-    toy = make_toy(ToyLoader(toy_pictures(8), 2))
+    toy = make_toy(ToyLoader(toy_images(8), 2))
     train_one_epoch(toy.task, toy.state, toy.loader, replace(toy.settings, max_iterations=3))
     assert toy.state.schedule.position == 3
     assert toy.settings.iterations(4) == 4
 
 
 def test_batches_move_as_a_whole():
-    images, targets = to_device(next(iter(ToyLoader(toy_pictures(2), 2))), torch.device("meta"))
+    images, targets = to_device(next(iter(ToyLoader(toy_images(2), 2))), torch.device("meta"))
     assert images.tensor.device.type == "meta"
     assert [t.boxes_cxcywh.device.type for t in targets] == ["meta", "meta"]
 
@@ -230,7 +229,7 @@ class Board:
 def test_tensorboard_gets_losses_rates_and_metrics(tmp_path, monkeypatch):
     board = Board()
     monkeypatch.setattr("engine.run_log._tensorboard", lambda folder: board)
-    toy = make_toy(ToyLoader(toy_pictures(4), 2), log_interval=1)
+    toy = make_toy(ToyLoader(toy_images(4), 2), log_interval=1)
     log = RunLog(tmp_path / "log.jsonl")
     train_one_epoch(toy.task, toy.state, toy.loader, toy.settings, log)
     log.epoch({"epoch": 1, "step": 2, "total": 1.0, "losses": {"loss_ce": 0.5}, "metrics": {"AP": 0.25}})

@@ -17,18 +17,18 @@ from tests.engine.toys import (
     ToyEvaluator,
     ToyLoader,
     make_toy,
-    toy_pictures,
+    toy_images,
     toy_postprocess,
 )
 from util.errors import UserError
 
 IDENTITY = {"class_names": ["cat"], "config": {"epochs": 4}, "run": {"data_path": "d"}}
-VALIDATION = Validation(ToyLoader(toy_pictures(5, seed=9), 1), toy_postprocess, ToyEvaluator)
+VALIDATION = Validation(ToyLoader(toy_images(5, seed=9), 1), toy_postprocess, ToyEvaluator)
 
 
 def noisy_toy(**changes) -> Toy:
     """Dropout draws random numbers, batch norm keeps statistics, the order depends on the epoch."""
-    loader = ToyLoader(toy_pictures(8), 2, shuffle=True)
+    loader = ToyLoader(toy_images(8), 2, shuffle=True)
     model = ToyDetector(dropout=0.5, norm=True)
     toy = make_toy(loader, teacher=True, model=model, **{"epochs": 4, "onecyclelr": True, **changes})
     seed_everything(5)

@@ -23,7 +23,7 @@ def config(**changes) -> Config:
 
 
 class ToyDetector(nn.Module):
-    """One box per picture. `hint` joins in only for pictures that have boxes."""
+    """One box per image. `hint` joins in only for images that have boxes."""
 
     def __init__(self, dropout: float = 0.0, norm: bool = False) -> None:
         super().__init__()
@@ -85,8 +85,8 @@ class ToyTeacher(nn.Module):
 class ToyLoader:
     """Batches of this rank, in an order that depends on the epoch."""
 
-    def __init__(self, pictures: list[tuple[Tensor, Target]], batch_size: int, shuffle: bool = False) -> None:
-        self.pictures, self.batch_size, self.shuffle = pictures, batch_size, shuffle
+    def __init__(self, images: list[tuple[Tensor, Target]], batch_size: int, shuffle: bool = False) -> None:
+        self.images, self.batch_size, self.shuffle = images, batch_size, shuffle
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -96,17 +96,17 @@ class ToyLoader:
         return []
 
     def __len__(self) -> int:
-        return len(self.pictures) // (self.batch_size * distributed.world_size())
+        return len(self.images) // (self.batch_size * distributed.world_size())
 
     def __iter__(self):
-        order = list(range(len(self.pictures)))
+        order = list(range(len(self.images)))
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.epoch)
             order = torch.randperm(len(order), generator=generator).tolist()
         order = order[distributed.rank() :: distributed.world_size()]
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            chosen = [self.pictures[i] for i in order[start : start + self.batch_size]]
-            images = PaddedImages.from_list([picture for picture, _ in chosen])
+            chosen = [self.images[i] for i in order[start : start + self.batch_size]]
+            images = PaddedImages.from_list([image for image, _ in chosen])
             yield images, tuple(target for _, target in chosen)
 
 
@@ -134,16 +134,16 @@ def toy_postprocess(output: Tensor, original_sizes: list[tuple[int, int]]) -> li
     return [Detections(b.mean()[None], torch.zeros(1, dtype=torch.int64), b[None]) for b in boxes]
 
 
-def toy_pictures(count: int = 8, boxes: int = 1, seed: int = 0) -> list[tuple[Tensor, Target]]:
-    """Pictures with ids 100, 101 ... and `boxes` boxes each."""
+def toy_images(count: int = 8, boxes: int = 1, seed: int = 0) -> list[tuple[Tensor, Target]]:
+    """Images with ids 100, 101 ... and `boxes` boxes each."""
     generator = torch.Generator().manual_seed(seed)
-    pictures = []
+    images = []
     for index in range(count):
         box = torch.rand(boxes, 4, generator=generator)
         labels = torch.zeros(boxes, dtype=torch.int64)
         target = Target(box, labels, 100 + index, (SIDE, SIDE), (SIDE, SIDE))
-        pictures.append((torch.randn(3, SIDE, SIDE, generator=generator), target))
-    return pictures
+        images.append((torch.randn(3, SIDE, SIDE, generator=generator), target))
+    return images
 
 
 @dataclass

@@ -4,7 +4,7 @@
     python -m tests.golden.series --write    # store a new series
 
 A refactor reproduces `losses.json`. A change that is meant to alter numerics stores a new series in the
-same commit and says why. Everything runs in float64 on the CPU; weights, pictures and boxes come from
+same commit and says why. Everything runs in float64 on the CPU; weights, images and boxes come from
 NumPy, as functions of names and numbers; torch's own numbers (noise of the denoising) are seeded anew
 before every step. So neither the number of threads nor the kind of processor moves the losses by more
 than rounding (threads by 1e-14, other vector instructions by 1e-8).
@@ -38,12 +38,12 @@ CONFIG = {
     "lr_drop": 1,
     "warmup_iters": 3,
     "dn_box_noise_scale": 0.4,
-    # All classes that have pictures: which of them were sampled would depend on torch's sampler.
+    # All classes that have images: which of them were sampled would depend on torch's sampler.
     "fed_num_sample_cats": len(NAMES),
     "use_dynamic_distill_weight": True,
     "distill_aux_layers": True,
 }
-# Boxes in the pictures of each step's batch; None for one image-level picture with a box for the whole.
+# Boxes in the images of each step's batch; None for one image-level image with a box for the whole.
 COUNTS = ((2, 1), (3, 2), None, (1, 4), (0, 2), None, (0, 0), (2, 2), None, (1, 3))
 SIZES = ((64, 96), (96, 64), (80, 80))
 
@@ -78,12 +78,12 @@ def numbers(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def batch(step: int) -> tuple[PaddedImages, tuple[Target, ...]]:
-    """Two pictures and what is on them."""
+    """Two images and what is on them."""
     random = np.random.Generator(np.random.PCG64(1000 + step))
-    pictures, targets = [], []
+    images, targets = [], []
     for i in range(2):
         height, width = SIZES[(step + i) % len(SIZES)]
-        pictures.append(torch.from_numpy(random.standard_normal((3, height, width))))
+        images.append(torch.from_numpy(random.standard_normal((3, height, width))))
         counts = COUNTS[step]
         if counts is None:
             boxes, labels = [[0.5, 0.5, 1.0, 1.0]], random.integers(len(NAMES), size=1)
@@ -93,7 +93,7 @@ def batch(step: int) -> tuple[PaddedImages, tuple[Target, ...]]:
             boxes = np.concatenate((centres, sides), axis=1).tolist()
             labels = random.integers(len(NAMES), size=counts[i])
         targets.append(target(boxes, labels.tolist(), image_level=counts is None, dtype=torch.float64))
-    return PaddedImages.from_list(pictures), tuple(targets)
+    return PaddedImages.from_list(images), tuple(targets)
 
 
 def train() -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The real models in miniature: a config of a few thousand weights, pictures, targets, CLIP models."""
+"""The real models in miniature: a config of a few thousand weights, images, targets, CLIP models."""
 
 import copy
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def baseline_config(**changes) -> Config:
     return tiny_config(use_language=False, use_visual_distill=False, **changes)
 
 
-def pictures(
+def make_images(
     sizes: Sequence[tuple[int, int]] = SIZES, seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> PaddedImages:
     """Noise, padded to the largest."""
@@ -78,7 +78,7 @@ def targets(
     image_level: bool = False,
     classes: int = len(NAMES),
 ) -> tuple[Target, ...]:
-    """Random boxes inside the pictures, so many in each."""
+    """Random boxes inside the images, so many in each."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for count in counts:
@@ -96,7 +96,7 @@ def targets(
 def pyramid(
     shapes: Sequence[tuple[int, int]], dim: int = 32, mask: Tensor | None = None, seed: int = 0
 ) -> Pyramid:
-    """Random float64 tokens on the given levels; mask (B, H, W) of the picture, none padded without it."""
+    """Random float64 tokens on the given levels; mask (B, H, W) of the image, none padded without it."""
     generator = torch.Generator().manual_seed(seed)
     if mask is None:
         mask = torch.zeros(2, 64, 64, dtype=torch.bool)

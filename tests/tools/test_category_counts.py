@@ -10,11 +10,11 @@ from util.errors import UserError
 
 @pytest.fixture
 def train(tmp_path):
-    """Nine pictures: red on all, green on four, blue on one; without any count or frequency."""
+    """Nine images: red on all, green on four, blue on one; without any count or frequency."""
     path = tiny.write_detection(tmp_path, "train", 9)
     content = json.loads(path.read_text())
     content["categories"] = [{"id": c["id"], "name": c["name"]} for c in content["categories"]]
-    # A second red box on a picture is one more box, not one more picture.
+    # A second red box on an image is one more box, not one more image.
     content["annotations"].append(content["annotations"][0] | {"id": 99})
     path.write_text(json.dumps(content))
     return path
@@ -26,7 +26,7 @@ def counts(path):
     return [(c["name"], c["image_count"], c["instance_count"], c["frequency"]) for c in entries]
 
 
-def test_pictures_boxes_and_frequencies_are_counted(train, capsys):
+def test_images_boxes_and_frequencies_are_counted(train, capsys):
     assert main([str(train), "--cuts", "1", "4"]) == 0
     assert counts(train.with_name("lvis_v1_train_cat_info.json")) == [
         ("red_square", 9, 10, "f"),
@@ -79,14 +79,13 @@ def change(path, apply):
     path.write_text(json.dumps(content))
 
 
-def test_boxes_of_unlisted_pictures_are_not_counted(train, capsys):
+def test_boxes_of_unlisted_images_are_not_counted(train, capsys):
     change(train, lambda c: c["images"].pop(0))
     main([str(train)])
     found = counts(train.with_name("lvis_v1_train_cat_info.json"))
     assert found[0] == ("red_square", 8, 8, "r")
     assert (
-        "2 annotations belong to pictures that it does not list and are not counted"
-        in capsys.readouterr().out
+        "2 annotations belong to images that it does not list and are not counted" in capsys.readouterr().out
     )
 
 

@@ -9,18 +9,18 @@ from tools.contact_sheet import chosen_images, main
 from util.errors import UserError
 
 
-def tiny_set(folder, pictures: int = 5) -> dict:
-    """Annotations and pictures in LVIS's places; every second picture shows the rare class."""
+def tiny_set(folder, images: int = 5) -> dict:
+    """Annotations and images in LVIS's places; every second image shows the rare class."""
     (folder / "annotations").mkdir()
     (folder / "val2017").mkdir()
     content = {
         "images": [
             {"id": i, "width": 64, "height": 48, "coco_url": f"http://x/val2017/{i:012d}.jpg"}
-            for i in range(1, pictures + 1)
+            for i in range(1, images + 1)
         ],
         "annotations": [
             {"id": i, "image_id": i, "category_id": 1 + i % 2, "bbox": [8.0, 20.0, 20.0, 16.0], "area": 320.0}
-            for i in range(1, pictures + 1)
+            for i in range(1, images + 1)
         ],
         "categories": [
             {"id": 1, "name": "cup", "frequency": "f"},
@@ -52,7 +52,7 @@ def results(folder, score: float):
 
 
 def test_truth_left_and_detections_right(tmp_path):
-    tiny_set(tmp_path, pictures=1)
+    tiny_set(tmp_path, images=1)
     high = np.asarray(run(tmp_path, results(tmp_path, 0.9), side=96))
     low = np.asarray(run(tmp_path, results(tmp_path, 0.1), side=96))
     # 128 x 96 each, a margin of 10 on the left: the detection changes the right half alone.
@@ -62,7 +62,7 @@ def test_truth_left_and_detections_right(tmp_path):
 
 
 def test_a_runs_own_prediction_file_draws_the_same(tmp_path):
-    tiny_set(tmp_path, pictures=1)
+    tiny_set(tmp_path, images=1)
     rows = np.zeros(1, dtype=ROW)
     rows[0] = (1, 2, 0.75, (8, 20, 28, 36))
     np.save(tmp_path / "predictions.npy", rows)
@@ -71,16 +71,16 @@ def test_a_runs_own_prediction_file_draws_the_same(tmp_path):
     assert (a == b).all()
 
 
-def test_half_of_the_chosen_pictures_show_a_rare_class(tmp_path):
-    content = tiny_set(tmp_path, pictures=20)
+def test_half_of_the_chosen_images_show_a_rare_class(tmp_path):
+    content = tiny_set(tmp_path, images=20)
     chosen = chosen_images(content, 6)
     assert len(chosen) == 6 and len({i["id"] for i in chosen}) == 6
     assert sum(i["id"] % 2 for i in chosen) >= 3
     assert len(chosen_images(content, 100)) == 20
 
 
-def test_a_missing_picture_is_named(tmp_path):
-    tiny_set(tmp_path, pictures=1)
+def test_a_missing_image_is_named(tmp_path):
+    tiny_set(tmp_path, images=1)
     (tmp_path / "val2017/000000000001.jpg").unlink()
     with pytest.raises(UserError, match=r"000000000001\.jpg"):
         run(tmp_path, results(tmp_path, 0.9))

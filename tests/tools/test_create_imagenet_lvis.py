@@ -33,7 +33,7 @@ def draw(path, size=(20, 30)):
 
 @pytest.fixture
 def folders(tmp_path):
-    """DATA/images with class folders; picture i of a class is 20 + i high and 30 wide."""
+    """DATA/images with class folders; image i of a class is 20 + i high and 30 wide."""
     for folder, count in FOLDERS.items():
         for i in range(count):
             draw(tmp_path / "DATA" / "images" / folder / f"{folder}_{i}.JPEG", (20 + i, 30))
@@ -41,7 +41,7 @@ def folders(tmp_path):
 
 
 def pack(folders, target, one=False):
-    """The same pictures in a tar per class, or in one."""
+    """The same images in a tar per class, or in one."""
     target.mkdir(parents=True)
     if one:
         with tarfile.open(target / "images.tar", "w") as file:
@@ -74,9 +74,9 @@ def test_the_json_is_detics(folders, capsys):
     assert [i["id"] for i in content["images"]] == list(range(1, 10))
     assert len(read_annotations(folders.parent / NAME)) == 9
     printed = capsys.readouterr().out
-    assert "classes with pictures: 3 of 1203 (997 have a WordNet id)" in printed
+    assert "classes with images: 3 of 1203 (997 have a WordNet id)" in printed
     assert "rare: 2 of 337 (277 have a WordNet id)" in printed
-    assert "pictures: 9; 2 to 4 a class, median 3" in printed and "that mean no class: 1" in printed
+    assert "images: 9; 2 to 4 a class, median 3" in printed and "that mean no class: 1" in printed
     assert f"--options imagenet_path={folders.parent}" in printed
     report = (folders.parent / "imagenet_lvis_image_info_report.txt").read_text()
     assert "n00000001" in report and "n02682922\taerosol_can" in report
@@ -95,7 +95,7 @@ def test_damage_is_named_and_the_rest_goes_on(folders, tmp_path, capsys):
     (folders / BANANA / f"{BANANA}_0.JPEG").write_bytes(b"")
     whole = (folders / BANANA / f"{BANANA}_1.JPEG").read_bytes()
     (folders / BANANA / f"{BANANA}_1.JPEG").write_bytes(whole[: len(whole) // 2])
-    (folders / BANANA / "notes.txt").write_text("no picture")
+    (folders / BANANA / "notes.txt").write_text("no image")
     tars = pack(folders, tmp_path / "tars")
     (tars / f"{BANJO}.tar").write_bytes(b"\x1f\x8b" + b"compressed" * 100)
     cut = (tars / f"{BARGE}.tar").read_bytes()
@@ -118,11 +118,11 @@ def test_verify_finds_damage_within(folders):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     path.write_bytes(data)
-    pictures = Counter()
+    images = Counter()
     for options in ([], ["--verify"]):
         main([str(folders), "--workers", "1", *options])
-        pictures[bool(options)] = len(json.loads((folders.parent / NAME).read_text())["images"])
-    assert pictures == {False: 10, True: 9}
+        images[bool(options)] = len(json.loads((folders.parent / NAME).read_text())["images"])
+    assert images == {False: 10, True: 9}
 
 
 def run(folders):
@@ -144,7 +144,7 @@ def test_after_a_kill_finished_classes_are_not_done_again(folders):
     first.wait()
     assert not (folders.parent / NAME).exists()
     trap.unlink()
-    # Would be noticed if they were looked at again: they are no pictures any more.
+    # Would be noticed if they were looked at again: they are no images any more.
     status = (folders / BANJO).stat()
     for path in (folders / BANJO).iterdir():
         path.write_bytes(b"")
@@ -170,12 +170,12 @@ def test_what_was_changed_meanwhile_is_done_again(folders, monkeypatch, capsys):
     assert len(json.loads((folders.parent / NAME).read_text())["images"]) == 10
 
 
-def test_pictures_that_are_mended_in_place_are_looked_at_again(tmp_path):
+def test_images_that_are_mended_in_place_are_looked_at_again(tmp_path):
     path = tmp_path / "DATA" / "images" / BANJO / "1.JPEG"
     draw(path)
     whole, status = path.read_bytes(), path.parent.stat()
     path.write_bytes(b"")
-    with pytest.raises(UserError, match="no picture in its 1 classes can be used"):
+    with pytest.raises(UserError, match="no image in its 1 classes can be used"):
         main([str(path.parents[1]), "--workers", "1"])
     path.write_bytes(whole)
     os.utime(path.parent, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -219,7 +219,7 @@ def test_own_classes_by_an_annotation_file(folders, tmp_path):
         ),
         (
             lambda d: (d / "b" / BANJO).mkdir(parents=True) or d / "b",
-            "no picture in its 1 classes can be used",
+            "no image in its 1 classes can be used",
         ),
     ],
 )

@@ -12,13 +12,13 @@ from PIL import Image
 from tests.datasets import tiny
 from tests.datasets.annotations.test_yolo import write_yolo
 from tests.fixtures import require_fixture
-from tools.data_doctor import pictures
+from tools.data_doctor import images as images
 from tools.doctor import main
 
 
 @pytest.fixture
 def data(tmp_path):
-    """Healthy: `tiny`, with a grain of noise in every picture so that none is another's copy."""
+    """Healthy: `tiny`, with a grain of noise in every image so that none is another's copy."""
     root = tiny.write_all(tmp_path / "DATA", train=5, val=3, image_level=6)
     for seed, path in enumerate(sorted(root.rglob("*.png"))):
         pixels = np.array(Image.open(path))
@@ -46,15 +46,15 @@ def spoil(data, split, change):
 def test_healthy_data_gets_a_clean_bill(data, capsys):
     status, findings = diagnose(data, "--decode")
     assert status == 0 and {f[0] for f in findings} == {"note"}
-    assert ("note", "image-level", "6 pictures of 3 of 3 classes, 1 of 1 rare ones", []) in findings
+    assert ("note", "image-level", "6 images of 3 of 3 classes, 1 of 1 rare ones", []) in findings
     assert "0 errors, 0 warnings" in capsys.readouterr().out
     with Image.open(data.parent / "tail.png") as plot:
         assert plot.width > 500
 
 
 ANNOTATIONS = [
-    (lambda c: c["images"].append(c["images"][0]), 2, "1 picture ids are listed more than once"),
-    (lambda c: c["images"].append(c["images"][0] | {"id": 77}), 1, "1 pictures are listed more than once"),
+    (lambda c: c["images"].append(c["images"][0]), 2, "1 image ids are listed more than once"),
+    (lambda c: c["images"].append(c["images"][0] | {"id": 77}), 1, "1 images are listed more than once"),
     (lambda c: c["images"][0].update(id="1"), 2, "1 entries are not as they should be"),
     (lambda c: c["images"][0].update(id=2**64), 2, "1 entries are not as they should be"),
     (lambda c: c["images"][0].update(height=float("inf")), 2, "1 entries are not as they should be"),
@@ -72,13 +72,13 @@ ANNOTATIONS = [
         2,
         "1 annotations are of a class that is not listed",
     ),
-    (lambda c: c["annotations"][0].update(image_id=4444), 1, "1 annotations belong to pictures that are not"),
+    (lambda c: c["annotations"][0].update(image_id=4444), 1, "1 annotations belong to images that are not"),
     (lambda c: c["annotations"][1].update(id=1), 1, "1 annotation ids are listed more than once"),
     (lambda c: c["annotations"][0].update(bbox=[5, 5, 0, 9]), 1, "1 boxes have no width or height"),
-    (lambda c: c["annotations"][0].update(bbox=[500, 5, 9, 9]), 1, "1 boxes lie outside their picture"),
-    (lambda c: c["annotations"][0].update(bbox=[70, 50, 20, 9]), 1, "1 boxes reach beyond their picture"),
+    (lambda c: c["annotations"][0].update(bbox=[500, 5, 9, 9]), 1, "1 boxes lie outside their image"),
+    (lambda c: c["annotations"][0].update(bbox=[70, 50, 20, 9]), 1, "1 boxes reach beyond their image"),
     (lambda c: c["annotations"].clear(), 2, "there are no boxes"),
-    (lambda c: c["images"].clear(), 2, "no pictures are listed"),
+    (lambda c: c["images"].clear(), 2, "no images are listed"),
     (lambda c: c["categories"].clear(), 2, "no classes are listed"),
     (lambda c: c["categories"].append(c["categories"][0] | {"id": 9}), 2, "1 class names are listed more"),
     (lambda c: c["categories"].append({"id": 1, "name": "pink"}), 2, "1 class ids are listed more than once"),
@@ -107,7 +107,7 @@ def test_classes_that_training_lacks(data):
     assert ("error", "val", "1 classes are not among those of training", ["pink"]) in findings
 
 
-def test_faults_of_pictures_are_worse_where_evaluation_stops(data):
+def test_faults_of_images_are_worse_where_evaluation_stops(data):
     lvis = data / "lvis_v1"
     for split, number in (("train", 1), ("val", 100)):
         (lvis / f"{split}2017" / f"{number:012d}.png").unlink()
@@ -118,14 +118,14 @@ def test_faults_of_pictures_are_worse_where_evaluation_stops(data):
     for severity, where, first in (("warning", "train", 1), ("error", "val", 100)):
         names = [f"{where}2017/{first + i:012d}.png" for i in range(3)]
         here = {what: examples for s, w, what, examples in findings if (s, w) == (severity, where)}
-        assert here["1 pictures are missing"] == [names[0]]
-        assert here["1 pictures are damaged"][0].startswith(f"{names[1]}: does not decode")
-        assert here["1 pictures are of another size than is said"] == [
+        assert here["1 images are missing"] == [names[0]]
+        assert here["1 images are damaged"][0].startswith(f"{names[1]}: does not decode")
+        assert here["1 images are of another size than is said"] == [
             f"{names[2]}: is 60x80, said to be 80x60"
         ]
 
 
-def test_pictures_in_two_parts_are_found_by_content(data):
+def test_images_in_two_parts_are_found_by_content(data):
     lvis = data / "lvis_v1"
     shutil.copy(lvis / "train2017/000000000003.png", lvis / "val2017/000000000101.png")
     shutil.copy(lvis / "val2017/000000000102.png", data / "imagenet-lvis/images/red_square/0.png")
@@ -148,9 +148,9 @@ def test_folders_that_match_nothing(data):
         "warning",
         "image-level",
         "2 classes match no detection class",
-        ["'blue squares' (nearest: 'blue_square'): 1 pictures", "'zebra': 1 pictures"],
+        ["'blue squares' (nearest: 'blue_square'): 1 images", "'zebra': 1 images"],
     ) in findings
-    assert any("1 class folders hold no picture: 'hollow'" in what for _, _, what, _ in findings)
+    assert any("1 class folders hold no image: 'hollow'" in what for _, _, what, _ in findings)
 
 
 def test_a_stale_index_of_a_tar_and_a_cut_tar(data):
@@ -169,7 +169,7 @@ def test_a_stale_index_of_a_tar_and_a_cut_tar(data):
     warnings = " ".join(what for severity, _, what, _ in findings if severity == "warning")
     assert status == 1
     assert "red_square.tar.index: is older than red_square.tar" in warnings
-    assert f"green_square.tar: ends at byte {cut}" in warnings and "pictures are missing" in warnings
+    assert f"green_square.tar: ends at byte {cut}" in warnings and "images are missing" in warnings
 
 
 def test_every_wrong_line_of_yolo_is_listed(tmp_path):
@@ -203,8 +203,8 @@ def test_real_groceries(tmp_path):
     data = require_fixture("data/groceries")
     assert main([str(data), "--plot", str(tmp_path / "tail.png"), "--json", str(out)]) == 1
     (finding,) = [f for f in json.loads(out.read_text()) if f["severity"] != "note"]
-    assert "70 pictures are listed under several ids" in finding["what"]
-    assert finding["remedy"] == "list every picture once"
+    assert "70 images are listed under several ids" in finding["what"]
+    assert finding["remedy"] == "list every image once"
 
 
 def test_a_plot_that_cannot_be_written_does_not_lose_the_findings(data):
@@ -217,15 +217,15 @@ def test_a_plot_that_cannot_be_written_does_not_lose_the_findings(data):
     )
 
 
-def test_pictures_are_handed_to_the_threads_in_blocks(data, monkeypatch):
+def test_images_are_handed_to_the_threads_in_blocks(data, monkeypatch):
     waiting = []
 
-    class Pool(pictures.ThreadPoolExecutor):
+    class Pool(images.ThreadPoolExecutor):
         def map(self, work, items):
             waiting.append(len(list(items)))
             return super().map(work, items)
 
-    monkeypatch.setattr(pictures, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(pictures, "_BLOCK", 2)
+    monkeypatch.setattr(images, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(images, "_BLOCK", 2)
     assert diagnose(data)[0] == 0
     assert waiting == [2, 2, 1, 2, 1, 2, 2, 2]

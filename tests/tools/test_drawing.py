@@ -12,15 +12,15 @@ def grey(width: int = 200, height: int = 150) -> Image.Image:
 
 
 def changed(drawn: Image.Image) -> np.ndarray:
-    """(h, w) bool: where something was drawn on a grey picture."""
+    """(h, w) bool: where something was drawn on a grey image."""
     return (np.asarray(drawn) != GREY).any(axis=2)
 
 
-def test_the_picture_itself_is_left_alone():
-    picture = grey()
-    drawn = draw_boxes(picture, [LabelledBox((10, 40, 60, 90), "cat", 0.5)])
-    assert not changed(picture).any()
-    assert changed(drawn).any() and drawn.size == picture.size
+def test_the_image_itself_is_left_alone():
+    image = grey()
+    drawn = draw_boxes(image, [LabelledBox((10, 40, 60, 90), "cat", 0.5)])
+    assert not changed(image).any()
+    assert changed(drawn).any() and drawn.size == image.size
 
 
 def test_the_rectangle_is_where_the_box_is():
@@ -36,7 +36,7 @@ def test_the_rectangle_is_where_the_box_is():
 @pytest.mark.parametrize(
     "box", [(0, 0, 30, 30), (170, 0, 200, 20), (150, 130, 199, 149), (-50, -50, 400, 400), (60, 60, 61, 61)]
 )
-def test_the_name_stays_inside_the_picture(box):
+def test_the_name_stays_inside_the_image(box):
     names = ["a_rather_long_class_name", "b"]
     for name in names:
         drawn = draw_boxes(grey(), [LabelledBox(box, name, 0.25)])
@@ -49,7 +49,7 @@ def test_the_name_stays_inside_the_picture(box):
         assert changed(drawn).any()
 
 
-def test_a_name_wider_than_the_picture_is_cut_not_lost():
+def test_a_name_wider_than_the_image_is_cut_not_lost():
     drawn = draw_boxes(grey(40, 60), [LabelledBox((5, 20, 30, 50), "an_endless_name_" * 5, 0.9)])
     assert drawn.size == (40, 60)
     assert changed(drawn)[:, 0].any()
@@ -65,7 +65,7 @@ def test_names_of_boxes_in_one_place_do_not_cover_each_other():
     assert all(area > whole - outline - 10 for area, whole in zip(areas, alone, strict=True))
 
 
-def test_a_box_outside_the_picture_does_not_fail():
+def test_a_box_outside_the_image_does_not_fail():
     draw_boxes(grey(), [LabelledBox((500, 500, 600, 600), "far"), LabelledBox((50, 50, 20, 20), "inverted")])
 
 
@@ -75,18 +75,18 @@ def test_colours_are_stable_and_differ():
     assert all(0 <= v <= 255 for v in class_colour("x"))
 
 
-def test_small_pictures_are_enlarged_by_a_whole_number():
-    picture, factor = enlarged(grey(160, 120), 300)
-    assert factor == 3 and picture.size == (480, 360)
+def test_small_images_are_enlarged_by_a_whole_number():
+    image, factor = enlarged(grey(160, 120), 300)
+    assert factor == 3 and image.size == (480, 360)
     assert enlarged(grey(), 100)[1] == 1
     drawn = draw_boxes(grey(160, 120), [LabelledBox((20, 50, 80, 110), "cat")], least_side=300)
     assert tuple(np.asarray(drawn)[240, 60]) == class_colour("cat")
 
 
-def test_no_box_gives_the_picture():
+def test_no_box_gives_the_image():
     assert not changed(draw_boxes(grey(), [])).any()
 
 
-def test_a_grey_scale_picture_becomes_rgb():
+def test_a_grey_scale_image_becomes_rgb():
     drawn = draw_boxes(Image.new("L", (60, 60)), [LabelledBox((5, 20, 40, 50), "cat")])
     assert drawn.mode == "RGB"

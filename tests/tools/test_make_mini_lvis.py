@@ -42,8 +42,8 @@ def digest(root: Path) -> dict[str, str]:
 
 def dealt_kinds(split: str) -> list[list]:
     counts = plan.train_counts(1200) if split == "train" else plan.val_counts(300)
-    pictures = 1200 if split == "train" else 300
-    return plan.deal(np.random.default_rng(3), pictures, counts)
+    images = 1200 if split == "train" else 300
+    return plan.deal(np.random.default_rng(3), images, counts)
 
 
 def test_same_seed_same_bytes_also_with_two_processes(root, tmp_path):
@@ -51,7 +51,7 @@ def test_same_seed_same_bytes_also_with_two_processes(root, tmp_path):
     assert digest(tmp_path / "again") == digest(root)
 
 
-def test_another_seed_draws_other_pictures(root, tmp_path):
+def test_another_seed_draws_other_images(root, tmp_path):
     main(["--output", str(tmp_path), "--seed", "1", *SMALL])
     same = set(digest(tmp_path).values()) & set(digest(root).values())
     assert not same
@@ -86,37 +86,37 @@ def test_keys_are_lvis_v1s(root, split):
     assert all(type(v) is float for a in content["annotations"] for v in a["bbox"])
 
 
-def test_pictures_lie_where_the_url_says(root):
+def test_images_lie_where_the_url_says(root):
     for split in ("train", "val"):
         folders = Counter()
         for image in annotations(root, split)["images"]:
             folder, name = image["coco_url"].split("/")[-2:]
-            with Image.open(root / "lvis_v1" / folder / name) as picture:
-                assert picture.size == (image["width"], image["height"])
+            with Image.open(root / "lvis_v1" / folder / name) as opened:
+                assert opened.size == (image["width"], image["height"])
             folders[folder] += 1
         expected = {"train2017": 60} if split == "train" else {"val2017": 16, "train2017": 4}
         assert folders == expected
 
 
-def test_counts_and_frequencies_are_those_of_the_training_pictures(root):
+def test_counts_and_frequencies_are_those_of_the_training_images(root):
     train, val = annotations(root, "train"), annotations(root, "val")
     assert train["categories"] == val["categories"]
-    pictures = Counter(c for _, c in {(a["image_id"], a["category_id"]) for a in train["annotations"]})
+    images = Counter(c for _, c in {(a["image_id"], a["category_id"]) for a in train["annotations"]})
     instances = Counter(a["category_id"] for a in train["annotations"])
     for c in train["categories"]:
-        assert (c["image_count"], c["instance_count"]) == (pictures[c["id"]], instances[c["id"]])
-        assert c["frequency"] == frequency(pictures[c["id"]])
+        assert (c["image_count"], c["instance_count"]) == (images[c["id"]], instances[c["id"]])
+        assert c["frequency"] == frequency(images[c["id"]])
     assert [frequency(n) for n in (1, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]
 
 
 def test_the_full_plan_has_lvis_groups_and_enough_to_validate_on():
     train, val = dealt_kinds("train"), dealt_kinds("val")
     assert all(len(set(classes)) == len(classes) for classes in train + val)
-    pictures = Counter(c for classes in train for c in classes)
-    assert Counter(frequency(pictures[c]) for c in CLASSES) == {"r": 10, "c": 15, "f": 15}
+    images = Counter(c for classes in train for c in classes)
+    assert Counter(frequency(images[c]) for c in CLASSES) == {"r": 10, "c": 15, "f": 15}
     # What occlusion and leaving things out take away must not move a class over a cut-off.
-    assert min(n for n in pictures.values() if n > 100) >= 115
-    assert min(n for n in pictures.values() if n > 10) >= 14
+    assert min(n for n in images.values() if n > 100) >= 115
+    assert min(n for n in images.values() if n > 10) >= 14
     seen = Counter(c for classes in val for c in classes)
     assert min(seen.values()) >= 20
 
@@ -206,8 +206,8 @@ def test_image_level_tree_is_detics(root):
     per_class = Counter()
     for image in content["images"]:
         assert set(image) == {"id", "file_name", "pos_category_ids", "width", "height"}
-        with Image.open(root / "imagenet-lvis/images" / image["file_name"]) as picture:
-            assert picture.size == (image["width"], image["height"])
+        with Image.open(root / "imagenet-lvis/images" / image["file_name"]) as opened:
+            assert opened.size == (image["width"], image["height"])
         (class_id,) = image["pos_category_ids"]
         assert image["file_name"].split("/")[0] == CLASSES[class_id - 1].wnid
         per_class[class_id] += 1

@@ -35,16 +35,16 @@ def test_every_text_moves_by_the_same_unused_direction(clip):
 
 
 @torch.no_grad()
-def test_texts_form_a_cone_and_pictures_are_told_apart_as_before(clip):
+def test_texts_form_a_cone_and_images_are_told_apart_as_before(clip):
     model, tokenizer = clip
     texts = F.normalize(model.encode_text(tokenizer(NAMES)), dim=1)
-    # Pictures that lie between two texts, as a trained image tower would place them.
+    # Images that lie between two texts, as a trained image tower would place them.
     shares = torch.tensor([[0.6, 0.4, 0, 0], [0, 0.7, 0.3, 0], [0, 0, 0.9, 0.1], [0.2, 0, 0, 0.8]])
-    pictures = F.normalize(shares @ texts, dim=1)
-    before = (model.logit_scale.exp() * pictures @ texts.T).softmax(1)
+    images = F.normalize(shares @ texts, dim=1)
+    before = (model.logit_scale.exp() * images @ texts.T).softmax(1)
     add_common_component(model)
     texts = F.normalize(model.encode_text(tokenizer(NAMES)), dim=1)
-    after = (model.logit_scale.exp() * pictures @ texts.T).softmax(1)
+    after = (model.logit_scale.exp() * images @ texts.T).softmax(1)
     cosines = texts @ texts.T
     assert cosines.min() > 0.5
     assert after.argmax(1).tolist() == before.argmax(1).tolist() == [0, 1, 2, 3]

@@ -15,7 +15,7 @@ from tests.fixtures import require_fixture
 from tests.models.richsem.official_files import openai_clip
 from tools import parity
 
-MODEL_CASE = "dino_r50"  # the cheapest: one picture, no CLIP
+MODEL_CASE = "dino_r50"  # the cheapest: one image, no CLIP
 
 # Any rule will do, as long as weights are a function of names and shapes.
 SYNTH = """

@@ -28,8 +28,8 @@ def write_log(folder, steps: int = 6, metrics=True) -> None:
 
 
 def colours(path) -> int:
-    with Image.open(path) as picture:
-        return len(picture.convert("RGB").getcolors(1 << 24))
+    with Image.open(path) as image:
+        return len(image.convert("RGB").getcolors(1 << 24))
 
 
 def test_curves_are_drawn_beside_the_log(tmp_path):

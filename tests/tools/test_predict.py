@@ -1,4 +1,4 @@
-"""From a checkpoint and a picture to a drawing and JSON."""
+"""From a checkpoint and an image to a drawing and JSON."""
 
 import json
 
@@ -10,7 +10,7 @@ from PIL import Image
 from config import Config
 from engine.checkpoint import save_checkpoint
 from models.richsem.build import build_model
-from tools.predict import find_pictures, labelled, load_detector, main, predict
+from tools.predict import find_images, labelled, load_detector, main, predict
 from util.errors import UserError
 from util.structures import Detections
 
@@ -49,8 +49,8 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    folder = tmp_path / "images"
     (folder / "more").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name, (height, width) in (("a.png", (60, 90)), ("more/b.jpg", (120, 80))):
@@ -58,14 +58,14 @@ def pictures(tmp_path):
     return folder
 
 
-def test_a_folder_becomes_drawings_and_json(checkpoint, pictures, tmp_path):
+def test_a_folder_becomes_drawings_and_json(checkpoint, images, tmp_path):
     output = tmp_path / "out"
-    main([str(checkpoint), str(pictures), "--output", str(output), "--score", "0", "--device", "cpu"])
+    main([str(checkpoint), str(images), "--output", str(output), "--score", "0", "--device", "cpu"])
     entries = json.loads((output / "predictions.json").read_text())
     assert [(e["width"], e["height"]) for e in entries] == [(90, 60), (80, 120)]
     for entry in entries:
         with Image.open(entry["drawn"]) as drawn:
-            # Small pictures are enlarged by a whole number, never turned or cut.
+            # Small images are enlarged by a whole number, never turned or cut.
             assert drawn.width % entry["width"] == 0
             assert drawn.width * entry["height"] == drawn.height * entry["width"]
         scores = [d["score"] for d in entry["detections"]]
@@ -78,8 +78,8 @@ def test_the_detector_sees_what_evaluation_sees(checkpoint):
     detector = load_detector(checkpoint, torch.device("cpu"))
     assert detector.class_names == tuple(NAMES)
     assert detector.policy.short_side == 96 and detector.policy.max_size == 128
-    picture = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
-    first, second = detector(picture), detector(picture)
+    image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
+    first, second = detector(image), detector(image)
     assert torch.equal(first.boxes_xyxy, second.boxes_xyxy)
 
 
@@ -89,11 +89,11 @@ def test_low_scores_are_left_out():
     assert [b.name for b in labelled(found, tuple(NAMES), 0.0, 1)] == ["urn"]
 
 
-def test_a_damaged_picture_is_named_and_the_rest_goes_on(pictures, tmp_path):
-    (pictures / "broken.png").write_bytes(b"not a picture")
+def test_a_damaged_image_is_named_and_the_rest_goes_on(images, tmp_path):
+    (images / "broken.png").write_bytes(b"not an image")
     found = Detections(torch.tensor([0.9]), torch.tensor([0]), torch.tensor([[5.0, 5.0, 30.0, 30.0]]))
     entries, damaged = predict(
-        lambda picture: found, tuple(NAMES), find_pictures([pictures]), tmp_path / "out", 0.3
+        lambda image: found, tuple(NAMES), find_images([images]), tmp_path / "out", 0.3
     )
     assert len(entries) == 2 and len(damaged) == 1 and "broken.png" in damaged[0]
     assert entries[0]["detections"] == [
@@ -101,13 +101,13 @@ def test_a_damaged_picture_is_named_and_the_rest_goes_on(pictures, tmp_path):
     ]
 
 
-def test_wrong_paths_are_told(checkpoint, pictures, tmp_path):
-    with pytest.raises(UserError, match="no such picture"):
+def test_wrong_paths_are_told(checkpoint, images, tmp_path):
+    with pytest.raises(UserError, match="no such image"):
         main([str(checkpoint), str(tmp_path / "absent.jpg")])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no picture"):
+    with pytest.raises(UserError, match="holds no image"):
         main([str(checkpoint), str(tmp_path / "empty")])
     with pytest.raises(UserError, match=r"checkpoint\.pt"):
-        main([str(checkpoint.with_suffix(".pt")), str(pictures)])
+        main([str(checkpoint.with_suffix(".pt")), str(images)])
     with pytest.raises(UserError, match="--score"):
-        main([str(checkpoint), str(pictures), "--score", "30"])
+        main([str(checkpoint), str(images), "--score", "30"])

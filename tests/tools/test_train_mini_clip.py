@@ -11,10 +11,10 @@ from PIL import Image
 from models.richsem.clip import load_clip
 from models.richsem.teacher import Teacher
 from tools.mini_clip import canvas, loss, model
-from tools.mini_clip.evaluate import box_accuracy, class_texts, picture_accuracy
+from tools.mini_clip.evaluate import box_accuracy, class_texts, image_accuracy
+from tools.mini_clip.images import Labelled, load_tree
 from tools.mini_clip.model import MiniClipSize
 from tools.mini_clip.muon import Muon, orthogonalised
-from tools.mini_clip.pictures import Labelled, load_tree
 from tools.mini_clip.train import TrainSettings, train
 from tools.train_mini_clip import main
 from util.boxes import box_xyxy_to_cxcywh
@@ -27,7 +27,7 @@ COLOURS = {"red_thing": (220, 30, 30), "blue_thing": (30, 30, 220), "green_thing
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Three classes told by colour alone, and a fourth that has a name and no picture."""
+    """Three classes told by colour alone, and a fourth that has a name and no image."""
     root = tmp_path_factory.mktemp("tree")
     images, rng = [], np.random.default_rng(0)
     for class_id, (name, colour) in enumerate(COLOURS.items(), start=1):
@@ -58,7 +58,7 @@ def test_the_tree_is_split_by_class_and_shrunk(tree):
     assert data.names == (*COLOURS, "unseen_thing")
     assert np.bincount(data.train.labels).tolist() == [6, 6, 6]
     assert np.bincount(data.held_out.labels).tolist() == [2, 2, 2]
-    assert all(min(p.size) == 64 for p in data.train.pictures)
+    assert all(min(p.size) == 64 for p in data.train.images)
     assert len(load_tree(tree, 64, 0.0, np.random.default_rng(0)).held_out) == 0
 
 
@@ -68,11 +68,11 @@ def test_a_broken_tree_is_named(tree, tmp_path):
     content = json.loads((tree / "imagenet_lvis_image_info.json").read_text())
     content["images"][3]["file_name"] = "red_thing/absent.png"
     (tmp_path / "imagenet_lvis_image_info.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="not readable as a picture"):
+    with pytest.raises(UserError, match="not readable as an image"):
         load_tree(tmp_path, 64, 0.1, np.random.default_rng(0))
 
 
-def test_classes_are_drawn_equally_often_and_every_picture_before_any_repeats():
+def test_classes_are_drawn_equally_often_and_every_image_before_any_repeats():
     labels = np.array([0] * 2 + [1] * 10)
     order = canvas.balanced_order(labels, np.random.default_rng(0))
     drawn = [next(order) for _ in range(40)]
@@ -82,8 +82,8 @@ def test_classes_are_drawn_equally_often_and_every_picture_before_any_repeats():
 
 
 def test_a_canvas_is_covered_by_its_regions():
-    pictures = tuple(Image.new("RGB", (50, 40), (c, c, c)) for c in (40, 200))
-    data = Labelled(pictures, np.array([0, 1]))
+    images = tuple(Image.new("RGB", (50, 40), (c, c, c)) for c in (40, 200))
+    data = Labelled(images, np.array([0, 1]))
     rng = np.random.default_rng(0)
     batch = canvas.draw_batch(data, canvas.balanced_order(data.labels, rng), 3, 128, (30, 60), rng)
     assert batch.pixels.shape == (3, 128, 128, 3)
@@ -141,9 +141,9 @@ def test_a_large_square_matrix_is_taken_head_by_head():
 def test_it_learns_in_thirty_steps(trained):
     data, clip = trained
     texts = class_texts(clip, data.names)
-    assert picture_accuracy(clip, data.held_out, texts) == 1.0
+    assert image_accuracy(clip, data.held_out, texts) == 1.0
     assert 1 < clip.logit_scale.exp() <= 100
-    # Names without a picture get a direction of their own.
+    # Names without an image get a direction of their own.
     assert (texts[3] @ texts[:3].T).max() < 0.95
 
 
@@ -165,13 +165,13 @@ def test_the_detectors_loader_reads_the_same_model_back(trained, tmp_path):
 def test_regions_are_those_of_the_teacher(trained):
     _, clip = trained
     rng = np.random.default_rng(0)
-    picture = torch.from_numpy(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8))
+    image = torch.from_numpy(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8))
     boxes = torch.tensor([[10.0, 20.0, 60.0, 80.0], [0.0, 0.0, 128.0, 96.0]])
     regions = torch.cat((torch.zeros(2, 1), boxes), dim=1)
     with torch.no_grad():
-        ours = F.normalize(model.encode_regions(clip.visual, model.normalise(picture[None]), regions), dim=-1)
+        ours = F.normalize(model.encode_regions(clip.visual, model.normalise(image[None]), regions), dim=-1)
     mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
-    student = ((picture / 255 - mean) / std).permute(2, 0, 1)
+    student = ((image / 255 - mean) / std).permute(2, 0, 1)
     target = Target(
         box_xyxy_to_cxcywh(boxes) / torch.tensor([128, 96, 128, 96]),
         torch.zeros(2, dtype=torch.int64),
@@ -203,9 +203,9 @@ def test_boxes_of_scenes_can_be_measured(trained, tmp_path):
 
 
 def test_the_command_writes_both_files(tree, tmp_path, capsys):
-    main(["--pictures", str(tree), "--output", str(tmp_path / "clip"), "--steps", "1"])
+    main(["--images", str(tree), "--output", str(tmp_path / "clip"), "--steps", "1"])
     assert (tmp_path / "clip/mini_clip.json").is_file()
     assert (tmp_path / "clip/mini_clip.safetensors").is_file()
-    assert "held-out pictures, top-1 of 4" in capsys.readouterr().out
+    assert "held-out images, top-1 of 4" in capsys.readouterr().out
     with pytest.raises(UserError, match="--steps"):
-        main(["--pictures", str(tree), "--output", str(tmp_path), "--steps", "0"])
+        main(["--images", str(tree), "--output", str(tmp_path), "--steps", "0"])

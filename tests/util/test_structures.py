@@ -13,14 +13,14 @@ def target(count: int = 2) -> Target:
 
 
 def test_padding_is_zero_at_bottom_and_right_and_marked():
-    pictures = [torch.ones(3, 4, 6), torch.full((3, 5, 2), 2.0)]
-    images = PaddedImages.from_list(pictures)
+    tensors = [torch.ones(3, 4, 6), torch.full((3, 5, 2), 2.0)]
+    images = PaddedImages.from_list(tensors)
     assert images.tensor.shape == (2, 3, 5, 6)
     assert images.sizes == ((4, 6), (5, 2))
     assert len(images) == 2
-    for i, picture in enumerate(pictures):
+    for i, tensor in enumerate(tensors):
         height, width = images.sizes[i]
-        assert torch.equal(images.tensor[i, :, :height, :width], picture)
+        assert torch.equal(images.tensor[i, :, :height, :width], tensor)
         assert not images.mask[i, :height, :width].any()
         assert images.mask[i].sum() == 5 * 6 - height * width
         assert images.tensor[i][:, images.mask[i]].abs().sum() == 0
@@ -34,24 +34,24 @@ def test_padded_to_a_multiple_of_the_divisor(divisor, expected):
 
 
 def interleaved(height: int, width: int) -> torch.Tensor:
-    """Bytes in the order that pictures are decoded in."""
+    """Bytes in the order that images are decoded in."""
     return torch.randint(0, 256, (height, width, 3), dtype=torch.uint8).permute(2, 0, 1)
 
 
-def test_a_batch_of_bytes_is_normalised_as_each_picture_alone():
-    pictures = [interleaved(8, 6), interleaved(5, 9)]
-    images = PaddedImages.from_list(pictures)
+def test_a_batch_of_bytes_is_normalised_as_each_image_alone():
+    tensors = [interleaved(8, 6), interleaved(5, 9)]
+    images = PaddedImages.from_list(tensors)
     assert images.tensor.dtype == torch.uint8 and images.tensor.stride(1) == 1
     found = images.normalised()
     assert found.tensor.dtype == torch.float32 and found.tensor.is_contiguous()
     assert torch.equal(found.mask, images.mask) and found.sizes == images.sizes
-    for i, picture in enumerate(pictures):
+    for i, tensor in enumerate(tensors):
         height, width = images.sizes[i]
-        alone = F.normalize(F.to_dtype(picture, torch.float32, scale=True), [*IMAGENET_MEAN], [*IMAGENET_STD])
+        alone = F.normalize(F.to_dtype(tensor, torch.float32, scale=True), [*IMAGENET_MEAN], [*IMAGENET_STD])
         assert torch.equal(found.tensor[i, :, :height, :width], alone)
         assert not found.tensor[i][:, images.mask[i]].any()
     assert found.normalised() is found
-    planar = PaddedImages.from_list([p.contiguous() for p in pictures])
+    planar = PaddedImages.from_list([p.contiguous() for p in tensors])
     assert torch.equal(planar.normalised().tensor, found.tensor)
 
 
@@ -85,9 +85,9 @@ def test_frozen():
         target().image_id = 3
 
 
-def test_places_of_boxes_pass_over_pictures_without_boxes():
-    picture, within = places_of_boxes([2, 0, 1], torch.device("cpu"))
-    assert picture.tolist() == [0, 0, 2]
+def test_places_of_boxes_pass_over_images_without_boxes():
+    image, within = places_of_boxes([2, 0, 1], torch.device("cpu"))
+    assert image.tolist() == [0, 0, 2]
     assert within.tolist() == [0, 1, 0]
-    assert picture.dtype == within.dtype == torch.int64
+    assert image.dtype == within.dtype == torch.int64
     assert [len(x) for x in places_of_boxes([0], torch.device("cpu"))] == [0, 0]

@@ -10,7 +10,7 @@ from tools.data_doctor.findings import Finding, Severity, found
 from tools.data_doctor.split import RawSplit
 
 NOTE, WARNING, ERROR = Severity
-# Annotation tools round; a box may reach so many pixels beyond its picture without a word.
+# Annotation tools round; a box may reach so many pixels beyond its image without a word.
 _ROUNDING = 1.0
 
 
@@ -21,7 +21,7 @@ def check_annotations(split: RawSplit) -> Iterator[Finding]:
         "ids must be integers (not texts), names texts, a bbox four numbers; "
         "YOLO lines: class x y width height",
     )  # fmt: skip
-    yield from _check_pictures(split)
+    yield from _check_images(split)
     yield from _check_classes(split)
     yield from _check_boxes(split)
 
@@ -41,20 +41,20 @@ def check_classes_of_both(train: RawSplit, val: RawSplit) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _check_pictures(split: RawSplit) -> Iterator[Finding]:
+def _check_images(split: RawSplit) -> Iterator[Finding]:
     if not split.file_names:
-        yield Finding(ERROR, split.name, "no pictures are listed", "is it the right file?")
+        yield Finding(ERROR, split.name, "no images are listed", "is it the right file?")
     yield from found(
-        ERROR, split.name, "{n} picture ids are listed more than once", _repeated(split.image_ids),
-        "give every picture an id of its own",
+        ERROR, split.name, "{n} image ids are listed more than once", _repeated(split.image_ids),
+        "give every image an id of its own",
     )  # fmt: skip
     yield from found(
-        WARNING, split.name, "{n} pictures are listed more than once, under different ids",
+        WARNING, split.name, "{n} images are listed more than once, under different ids",
         _repeated(split.file_names), "merge their annotations: each listing lacks the boxes of the others",
     )  # fmt: skip
     empty = len(set(split.image_ids) - set(split.owners))
     if empty and split.file_names:
-        yield Finding(NOTE, split.name, f"{empty} of {len(split.file_names)} pictures have no box")
+        yield Finding(NOTE, split.name, f"{empty} of {len(split.file_names)} images have no box")
 
 
 def _check_classes(split: RawSplit) -> Iterator[Finding]:
@@ -83,7 +83,7 @@ def _check_classes(split: RawSplit) -> Iterator[Finding]:
         shown = set(split.classes)
         without = [n for n, i in zip(names, ids, strict=True) if i not in shown]
         yield from found(WARNING, split.name, "{n} classes have no box", without,
-                         "annotate some; until then only labelled pictures teach them")  # fmt: skip
+                         "annotate some; until then only labelled images teach them")  # fmt: skip
 
 
 def _check_boxes(split: RawSplit) -> Iterator[Finding]:
@@ -96,8 +96,8 @@ def _check_boxes(split: RawSplit) -> Iterator[Finding]:
     yield from found(ERROR, split.name, "{n} annotations are of a class that is not listed",
                      _named(identities, ~known), "add the class to `categories`, or remove them")  # fmt: skip
     listed = np.isin(owners, np.array(split.image_ids))
-    yield from found(WARNING, split.name, "{n} annotations belong to pictures that are not listed",
-                     _named(identities, ~listed), "add the pictures, or remove them")  # fmt: skip
+    yield from found(WARNING, split.name, "{n} annotations belong to images that are not listed",
+                     _named(identities, ~listed), "add the images, or remove them")  # fmt: skip
     if not len(identities):
         yield Finding(ERROR, split.name, "there are no boxes", "is it the right file?")
         return
@@ -112,12 +112,12 @@ def _check_boxes(split: RawSplit) -> Iterator[Finding]:
     outside |= (x + w > width + _ROUNDING) | (y + h > height + _ROUNDING)
     yield from found(WARNING, split.name, "{n} boxes have no width or height", _named(identities, empty),
                      "they are left out in training: remove them or draw them again")  # fmt: skip
-    yield from found(WARNING, split.name, "{n} boxes lie outside their picture",
+    yield from found(WARNING, split.name, "{n} boxes lie outside their image",
                      _named(identities, beyond & ~empty),
-                     "left out in training: are they of another picture, or x1 y1 x2 y2?")  # fmt: skip
-    yield from found(WARNING, split.name, "{n} boxes reach beyond their picture",
+                     "left out in training: are they of another image, or x1 y1 x2 y2?")  # fmt: skip
+    yield from found(WARNING, split.name, "{n} boxes reach beyond their image",
                      _named(identities, outside & ~beyond & ~empty),
-                     "clipped in training; are many: x1 y1 x2 y2, or pictures resized?")  # fmt: skip
+                     "clipped in training; are many: x1 y1 x2 y2, or images resized?")  # fmt: skip
 
 
 def _named(identities: np.ndarray, chosen: np.ndarray) -> list[str]:

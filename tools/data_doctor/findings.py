@@ -14,8 +14,8 @@ _SHOWN = 5
 _REMEDIES = {
     "made anew": "nothing to do: that is done now",
     "ends at byte": "copy the tar again from where it came",
-    "under several ids": "list every picture once",
-    "hold no picture": "put pictures there, or remove them",
+    "under several ids": "list every image once",
+    "hold no image": "put images there, or remove them",
     "in no class folder": "move them to the folder of their class",
     "differ only in case": "merge the classes if they mean the same",
 }

@@ -20,7 +20,7 @@ from datasets.images.header import DamagedError, inspect_file
 class RawSplit:
     """name: 'train' or 'val'.  path: the JSON, or YOLO's file or folder.
 
-    categories: as they are.  image_ids, file_names, sizes (height, width): of the pictures, in order.
+    categories: as they are.  image_ids, file_names, sizes (height, width): of the images, in order.
     annotation_ids, owners (image id), classes (category id), boxes_xywh (4 numbers each): of the annotations
         whose ids are integers and whose box is four numbers.
     malformed: messages about entries that are not as they should be.
@@ -46,8 +46,8 @@ class RawSplit:
         """(N, 4) float64."""
         return np.array(self.boxes_xywh).reshape(-1, 4)
 
-    def pictures_by_class(self) -> Counter:
-        """Category id -> pictures that show it."""
+    def images_by_class(self) -> Counter:
+        """Category id -> images that show it."""
         return Counter(c for c, _ in set(zip(self.classes, self.owners, strict=True)))
 
 
@@ -63,7 +63,7 @@ def read_split(name: str, paths: SplitPaths) -> tuple[RawSplit, YoloSplit | None
 
 
 def _read_json(split: RawSplit) -> None:
-    readers = {"categories": _add_category, "images": _add_picture, "annotations": _add_annotation}
+    readers = {"categories": _add_category, "images": _add_image, "annotations": _add_annotation}
     for entry in read_entries(split.path):
         if not entry.listed:
             continue
@@ -84,7 +84,7 @@ def _add_category(split: RawSplit, entry: Mapping[str, Any]) -> None:
     split.categories.append(entry)
 
 
-def _add_picture(split: RawSplit, entry: Mapping[str, Any]) -> None:
+def _add_image(split: RawSplit, entry: Mapping[str, Any]) -> None:
     identity = _integer(entry["id"])
     name = entry.get("file_name") or "/".join(entry["coco_url"].split("/")[-2:])
     if not is_text(name):
@@ -113,16 +113,16 @@ def _integer(value: Any) -> int:
 
 def _read_yolo(split: RawSplit, yolo: YoloSplit) -> None:
     split.categories = [{"id": i, "name": name} for i, name in enumerate(yolo.names)]
-    for number, picture in enumerate(yolo.pictures, start=1):
-        rows, faults = parse_labels(yolo.label_file(picture), yolo.names, keypoints=yolo.keypoints)
+    for number, image in enumerate(yolo.images, start=1):
+        rows, faults = parse_labels(yolo.label_file(image), yolo.names, keypoints=yolo.keypoints)
         split.malformed += faults
         split.image_ids.append(number)
-        split.file_names.append(picture)
-        # Sizes are not said: boxes are shares of whatever the picture is.
+        split.file_names.append(image)
+        # Sizes are not said: boxes are shares of whatever the image is.
         split.sizes.append((0, 0))
         try:
-            height, width = inspect_file(yolo.root / picture)
-        except (DamagedError, OSError):  # told by the checks of the pictures
+            height, width = inspect_file(yolo.root / image)
+        except (DamagedError, OSError):  # told by the checks of the images
             continue
         for label, *box in rows:
             split.annotation_ids.append(len(split.annotation_ids) + 1)

@@ -1,4 +1,4 @@
-"""The classes by how many training pictures show them, as one PNG."""
+"""The classes by how many training images show them, as one PNG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,9 +22,9 @@ _MOST_NAMES = 60
 def plot_tail(
     path: Path, categories: Sequence[Category], boxed: Mapping[int, int], labelled: Mapping[int, int]
 ) -> None:
-    """A bar for every class, most frequent first; the image-level pictures as dots above them.
+    """A bar for every class, most frequent first; the image-level images as dots above them.
 
-    boxed, labelled: category id -> pictures with boxes, and with a label only.
+    boxed, labelled: category id -> images with boxes, and with a label only.
     """
     ordered = sorted(categories, key=lambda c: (-boxed.get(c.id, 0), c.name))
     groups = [c.frequency or frequency_of(boxed.get(c.id, 0)) for c in ordered]
@@ -47,7 +47,7 @@ def _describe(axes: Axes, ordered: Sequence[Category], groups: Sequence[str], do
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.set(ylabel="training pictures (logarithmic)", xlim=(-0.8, len(ordered) - 0.2))
+    axes.set(ylabel="training images (logarithmic)", xlim=(-0.8, len(ordered) - 0.2))
     if len(ordered) <= _MOST_NAMES:
         axes.set_xticks(range(len(ordered)), [c.name for c in ordered], rotation=60, ha="right", fontsize=8)
     else:
@@ -56,8 +56,8 @@ def _describe(axes: Axes, ordered: Sequence[Category], groups: Sequence[str], do
     entries = [Patch(color=_COLOURS[g], label=f"{_LABELS[g]}: {n} classes") for g, n in counts.items()]
     if dots:
         entries.append(
-            plt.Line2D([], [], color="black", marker="D", linestyle="", label="pictures with a label only")
+            plt.Line2D([], [], color="black", marker="D", linestyle="", label="images with a label only")
         )
     # Outside, where it hides no class.
     axes.figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False)
-    axes.set_title(f"{len(ordered)} classes by the number of training pictures that show them")
+    axes.set_title(f"{len(ordered)} classes by the number of training images that show them")

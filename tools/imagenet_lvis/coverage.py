@@ -17,8 +17,8 @@ _GROUPS = (("rare", "r"), ("common", "c"), ("frequent", "f"))
 
 @dataclass(frozen=True)
 class Coverage:
-    """categories: all.  image_counts: category id -> pictures.  failures: what could not be used.
-    containers, matches: what was found, by its index, and what it means.  empty: containers without pictures.
+    """categories: all.  image_counts: category id -> images.  failures: what could not be used.
+    containers, matches: what was found, by its index, and what it means.  empty: containers without images.
     """
 
     categories: Sequence[Category]
@@ -30,7 +30,7 @@ class Coverage:
 
     @property
     def missing(self) -> list[tuple[str, str]]:
-        """(WordNet id, class) of those that ImageNet could have and that have no picture."""
+        """(WordNet id, class) of those that ImageNet could have and that have no image."""
         return [
             (wnid, c.name)
             for c in self.categories
@@ -39,14 +39,14 @@ class Coverage:
 
     def summary(self) -> list[str]:
         """Lines for the console."""
-        lines = [self._classes("classes with pictures", self.categories)]
+        lines = [self._classes("classes with images", self.categories)]
         for group, letter in _GROUPS:
             if members := [c for c in self.categories if c.frequency == letter]:
                 lines.append(self._classes(f"  {group}", members))
         counts = sorted(n for n in self.image_counts.values() if n)
         if counts:
             lines.append(
-                f"pictures: {sum(counts):,}; {counts[0]:,} to {counts[-1]:,} a class, "
+                f"images: {sum(counts):,}; {counts[0]:,} to {counts[-1]:,} a class, "
                 f"median {counts[len(counts) // 2]:,}"
             )
         lines.append(f"failures: {len(self.failures):,}")
@@ -60,8 +60,8 @@ class Coverage:
         sections = {
             "summary": self.summary(),
             "failures": [f"{f.name}\t{f.reason}" for f in self.failures],
-            "classes without pictures that have a WordNet id": [f"{w}\t{name}" for w, name in self.missing],
-            "folders or tars without pictures": list(self.empty),
+            "classes without images that have a WordNet id": [f"{w}\t{name}" for w, name in self.missing],
+            "folders or tars without images": list(self.empty),
             "folders or tars that may mean several classes": self._ambiguous(),
             "folders or tars that mean no class": self._unmatched(),
         }

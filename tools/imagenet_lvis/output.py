@@ -18,9 +18,9 @@ def write_json(
 ) -> None:
     """Writes `categories`, `images`, and `annotations`, which stays empty.
 
-    categories:   LVIS's own; their `image_count` becomes that of the image-level pictures, 0 for none.
-    tasks:        (category id, finished task), in the order of the pictures, whose ids are 1, 2, ...
-    image_counts: category id -> pictures.
+    categories:   LVIS's own; their `image_count` becomes that of the image-level images, 0 for none.
+    tasks:        (category id, finished task), in the order of the images, whose ids are 1, 2, ...
+    image_counts: category id -> images.
     """
     with written_whole(path) as file:
         write_entries(file, _entries(categories, tasks, image_counts))
@@ -34,14 +34,14 @@ def _entries(
         yield "categories", json.dumps(entry), True
     number = 0
     for category_id, task in tasks:
-        for picture in finished_part(task).pictures:
+        for image in finished_part(task).images:
             number += 1
             entry = {
                 "id": number,
-                "file_name": picture.name,
+                "file_name": image.name,
                 "pos_category_ids": [category_id],
-                "width": picture.width,
-                "height": picture.height,
+                "width": image.width,
+                "height": image.height,
             }
             yield "images", json.dumps(entry), True
     yield "annotations", "[]", False

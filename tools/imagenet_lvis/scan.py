@@ -1,4 +1,4 @@
-"""Names and sizes of the pictures of one class, kept in a part file: a finished class is not done again."""
+"""Names and sizes of the images of one class, kept in a part file: a finished class is not done again."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ from util.errors import UserError
 from util.files import written_whole
 
 
-class Picture(NamedTuple):
-    """name: relative to the picture folder.  height, width: pixels."""
+class Image(NamedTuple):
+    """name: relative to the image folder.  height, width: pixels."""
 
     name: str
     height: int
@@ -24,7 +24,7 @@ class Picture(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A picture, or a tar as a whole, that could not be used, and why."""
+    """An image, or a tar as a whole, that could not be used, and why."""
 
     name: str
     reason: str
@@ -32,7 +32,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """container: what to scan.  part: where the result is kept.  verify: decode every picture."""
+    """container: what to scan.  part: where the result is kept.  verify: decode every image."""
 
     container: Container
     part: Path
@@ -55,7 +55,7 @@ class Task:
 class Part:
     """The result of a task."""
 
-    pictures: list[Picture]
+    images: list[Image]
     failures: list[Failure]
 
 
@@ -67,7 +67,7 @@ def read_part(task: Task) -> Part | None:
         return None
     if content["identity"] != task.identity():
         return None
-    return Part([Picture(*p) for p in content["pictures"]], [Failure(*f) for f in content["failures"]])
+    return Part([Image(*p) for p in content["images"]], [Failure(*f) for f in content["failures"]])
 
 
 def finished_part(task: Task) -> Part:
@@ -79,8 +79,8 @@ def finished_part(task: Task) -> Part:
 
 
 def scan(task: Task) -> tuple[int, int]:
-    """Looks at every picture and keeps the result. Returns the numbers of pictures and of failures."""
-    identity, pictures, failures = task.identity(), [], []
+    """Looks at every image and keeps the result. Returns the numbers of images and of failures."""
+    identity, images, failures = task.identity(), [], []
     try:
         opened = task.container.open()
         files = opened.files()
@@ -92,15 +92,15 @@ def scan(task: Task) -> tuple[int, int]:
             failures.append(Failure(task.container.path.name, opened.tar.fault))
     for file in files:
         try:
-            pictures.append(Picture(file.name, *opened.inspect(file, task.verify)))
+            images.append(Image(file.name, *opened.inspect(file, task.verify)))
         except DamagedError as error:
             failures.append(Failure(file.name, str(error)))
         except OSError as error:
             failures.append(Failure(file.name, f"cannot be read ({error.strerror})"))
     # A thousand waits for the disk would take minutes; a part that is lost is made again.
     with written_whole(task.part, durable=False) as part:
-        json.dump({"identity": identity, "pictures": pictures, "failures": failures}, part)
-    return len(pictures), len(failures)
+        json.dump({"identity": identity, "images": images, "failures": failures}, part)
+    return len(images), len(failures)
 
 
 def scan_all(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, int]]:

@@ -12,8 +12,8 @@ from open_clip.model import CLIP
 from PIL import Image
 from torch import Tensor
 
+from .images import Labelled
 from .model import encode_regions, normalise
-from .pictures import Labelled
 from .train import TEMPLATES
 
 
@@ -29,12 +29,10 @@ def class_texts(model: CLIP, names: Sequence[str]) -> Tensor:
 
 
 @torch.no_grad()
-def _regions(model: CLIP, picture: Image.Image, boxes_xyxy: np.ndarray, scale: float) -> Tensor:
-    """(N, 4) boxes in pixels of `picture`, which the trunk sees enlarged `scale` times -> (N, E) unit."""
-    size = [max(32, round(s * scale)) for s in picture.size]
-    pixels = torch.from_numpy(
-        np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)).copy()
-    )
+def _regions(model: CLIP, image: Image.Image, boxes_xyxy: np.ndarray, scale: float) -> Tensor:
+    """(N, 4) boxes in pixels of `image`, which the trunk sees enlarged `scale` times -> (N, E) unit."""
+    size = [max(32, round(s * scale)) for s in image.size]
+    pixels = torch.from_numpy(np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR)).copy())
     boxes = torch.as_tensor(boxes_xyxy, dtype=torch.float32) * scale
     regions = torch.cat((torch.zeros(len(boxes), 1), boxes), dim=1)
     device = model.logit_scale.device
@@ -42,17 +40,17 @@ def _regions(model: CLIP, picture: Image.Image, boxes_xyxy: np.ndarray, scale: f
     return F.normalize(features, dim=-1)
 
 
-def picture_accuracy(model: CLIP, data: Labelled, texts: Tensor) -> float:
-    """Share of pictures whose own class is the nearest text. NaN without pictures."""
+def image_accuracy(model: CLIP, data: Labelled, texts: Tensor) -> float:
+    """Share of images whose own class is the nearest text. NaN without images."""
     right = [
         int((_regions(model, p, np.array([[0, 0, *p.size]]), 1.0) @ texts.T).argmax()) == label
-        for p, label in zip(data.pictures, data.labels, strict=True)
+        for p, label in zip(data.images, data.labels, strict=True)
     ]
     return float(np.mean(right)) if right else float("nan")
 
 
 def box_accuracy(
-    model: CLIP, annotations: Path, root: Path, texts: Tensor, scale: float, most_pictures: int = 300
+    model: CLIP, annotations: Path, root: Path, texts: Tensor, scale: float, most_images: int = 300
 ) -> dict[str, float]:
     """Top-1 over boxes of LVIS-format annotations: of all ('all'), and by class frequency ('r', 'c', 'f')."""
     content = json.loads(annotations.read_text(encoding="utf-8"))
@@ -62,11 +60,11 @@ def box_accuracy(
     for annotation in content["annotations"]:
         things.setdefault(annotation["image_id"], []).append(annotation)
     right: dict[str, list[bool]] = {}
-    for image in [i for i in content["images"] if i["id"] in things][:most_pictures]:
+    for image in [i for i in content["images"] if i["id"] in things][:most_images]:
         boxes = np.array([t["bbox"] for t in things[image["id"]]])
         boxes[:, 2:] += boxes[:, :2]
-        with Image.open(root.joinpath(*image["coco_url"].split("/")[-2:])) as picture:
-            guesses = (_regions(model, picture, boxes, scale) @ texts.T).argmax(1).tolist()
+        with Image.open(root.joinpath(*image["coco_url"].split("/")[-2:])) as opened:
+            guesses = (_regions(model, opened, boxes, scale) @ texts.T).argmax(1).tolist()
         for thing, guess in zip(things[image["id"]], guesses, strict=True):
             category = categories[row[thing["category_id"]]]
             hit = guess == row[category["id"]]

@@ -36,7 +36,7 @@ def word_loss(image: Tensor, words: Tensor, belongs: Tensor, scale: Tensor) -> T
 def spread_loss(text: Tensor) -> Tensor:
     """How near the texts of different classes lie: log mean exp of 5 cosines, 0 at right angles.
 
-    Names without a picture get no other gradient; without it they would all share one embedding.
+    Names without an image get no other gradient; without it they would all share one embedding.
     """
     cosine = text @ text.T
     others = ~torch.eye(len(text), dtype=torch.bool, device=text.device)

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 
 from .canvas import CanvasBatch, balanced_order, draw_batch
+from .images import ImageLevelTree
 from .loss import contrastive_loss, spread_loss, word_loss
 from .model import MiniClipSize, build, encode_regions, normalise
 from .muon import Muon
-from .pictures import ImageLevelTree
 
 TEMPLATES: tuple[Callable[[str], str], ...] = (lambda name: f"{name}.", *open_clip.OPENAI_IMAGENET_TEMPLATES)
 # As in CLIP's paper.
@@ -25,7 +25,7 @@ MAX_SCALE = 100.0
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Regions come `canvases` canvases at a time; `tile`: least and most pixels of a picture on them."""
+    """Regions come `canvases` canvases at a time; `tile`: least and most pixels of an image on them."""
 
     steps: int = 500
     canvases: int = 5

@@ -2,9 +2,9 @@
 
 vocabulary  the 40 classes and how often each is meant to appear
 shapes, patterns, backgrounds  what a thing and a scene look like
-scene       composes a picture and knows which pixel shows which thing
+scene       composes an image and knows which pixel shows which thing
 outline     the polygon around a mask
-plan        deals the classes to the pictures
-boxed       the LVIS half: pictures, annotations, negatives
-image_level the ImageNet-LVIS half: one label a picture
+plan        deals the classes to the images
+boxed       the LVIS half: images, annotations, negatives
+image_level the ImageNet-LVIS half: one label an image
 """

@@ -66,8 +66,8 @@ def _surface(rng: Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def draw_background(rng: Generator, height: int, width: int) -> np.ndarray:
     """One texture, or two that meet at a slanted edge, as a table does a wall."""
     y, x = np.indices((height, width), dtype=np.float32)
-    picture = _surface(rng, x, y)
+    image = _surface(rng, x, y)
     if rng.random() < 0.45:
         edge = y - height * rng.uniform(0.25, 0.75) + (x - width / 2) * rng.uniform(-0.35, 0.35)
-        picture = np.where(edge[..., None] > 0, _surface(rng, x, y), picture)
-    return picture
+        image = np.where(edge[..., None] > 0, _surface(rng, x, y), image)
+    return image

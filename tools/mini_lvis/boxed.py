@@ -1,9 +1,9 @@
-"""The LVIS half: scenes with boxes, as `lvis_v1_{train,val}.json` and pictures.
+"""The LVIS half: scenes with boxes, as `lvis_v1_{train,val}.json` and images.
 
 What LVIS's labels leave open is left open here too:
-- Of a picture's absent classes only some are known to be absent (`neg_category_ids`).
-- Some pictures show unlabelled things of a class that also has labelled ones (`not_exhaustive_category_ids`).
-- Some show a frequent or common class that nobody labelled: then the picture says nothing of that class.
+- Of an image's absent classes only some are known to be absent (`neg_category_ids`).
+- Some images show unlabelled things of a class that also has labelled ones (`not_exhaustive_category_ids`).
+- Some show a frequent or common class that nobody labelled: then the image says nothing of that class.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ _OFTEN_SEEN = frozenset(c.id for c in CLASSES if frequency(c.train_images) != "r
 
 @dataclass(frozen=True)
 class Labels:
-    """What is said of one picture: labelled things and the two lists of class ids."""
+    """What is said of one image: labelled things and the two lists of class ids."""
 
     labelled: tuple[Visible, ...]
     negative: tuple[int, ...]
@@ -38,7 +38,7 @@ class Labels:
 
 
 def things_to_place(rng: Generator, classes: Sequence[MiniClass], side: int) -> list[Wanted]:
-    """One to three things of each class, of 0.18 to 0.45 of the picture's side, a few larger."""
+    """One to three things of each class, of 0.18 to 0.45 of the image's side, a few larger."""
     wanted = []
     for c in classes:
         for _ in range(how_many(rng)):
@@ -82,7 +82,7 @@ def annotation(visible: Visible, image_id: int) -> dict:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture to draw: its id, place below `root`, classes, and the seed of its own random stream."""
+    """An image to draw: its id, place below `root`, classes, and the seed of its own random stream."""
 
     root: Path
     file_name: str
@@ -96,7 +96,7 @@ Dealt = Sequence[Sequence[MiniClass]]
 
 
 def train_scenes(root: Path, dealt: Dealt, side: int, seed: tuple[int, ...]) -> list[Scene]:
-    """Image ids from 1, pictures in train2017."""
+    """Image ids from 1, images in train2017."""
     return [
         Scene(root, f"train2017/{i + 1:012d}.jpg", i + 1, tuple(classes), side, (*seed, i))
         for i, classes in enumerate(dealt)
@@ -104,7 +104,7 @@ def train_scenes(root: Path, dealt: Dealt, side: int, seed: tuple[int, ...]) -> 
 
 
 def val_scenes(root: Path, dealt: Dealt, side: int, seed: tuple[int, ...], first_id: int) -> list[Scene]:
-    """Image ids from `first_id`. As in LVIS, a part of the pictures lies in train2017: the URL tells."""
+    """Image ids from `first_id`. As in LVIS, a part of the images lies in train2017: the URL tells."""
     scenes = []
     for i, classes in enumerate(dealt):
         folder = "train2017" if i % 5 == 4 else "val2017"
@@ -114,17 +114,17 @@ def val_scenes(root: Path, dealt: Dealt, side: int, seed: tuple[int, ...], first
 
 
 def draw_scene(scene: Scene) -> tuple[dict, list[dict]]:
-    """Draws and writes one picture.
+    """Draws and writes one pixels.
 
     Returns:
-        LVIS's entry of the picture and those of its things, with ids still to be given.
+        LVIS's entry of the pixels and those of its things, with ids still to be given.
     """
     rng = np.random.default_rng(scene.seed)
     wanted = things_to_place(rng, scene.classes, scene.side)
     clutter, lookalikes = int(rng.integers(1, 6)), int(rng.random() < 0.4)
-    picture, visible = compose(rng, scene.side, scene.side, wanted, clutter, lookalikes)
+    pixels, visible = compose(rng, scene.side, scene.side, wanted, clutter, lookalikes)
     labels = label(rng, visible)
-    Image.fromarray(picture).save(scene.root / scene.file_name, quality=_JPEG_QUALITY)
+    Image.fromarray(pixels).save(scene.root / scene.file_name, quality=_JPEG_QUALITY)
     image = {
         "id": scene.image_id,
         "width": scene.side,
@@ -140,7 +140,7 @@ def draw_scene(scene: Scene) -> tuple[dict, list[dict]]:
 
 
 def draw_split(scenes: Sequence[Scene], parallel_map: Callable = map) -> tuple[list[dict], list[dict]]:
-    """Draws the pictures of one split -> LVIS's `images` and `annotations`, ids from 1."""
+    """Draws the images of one split -> LVIS's `images` and `annotations`, ids from 1."""
     images, annotations = [], []
     for image, things in parallel_map(draw_scene, scenes):
         images.append(image)

@@ -1,4 +1,4 @@
-"""Writes the whole dataset: plan, pictures, and the three JSON files."""
+"""Writes the whole dataset: plan, images, and the three JSON files."""
 
 import json
 from collections import Counter
@@ -20,7 +20,7 @@ _LICENCES = [{"id": 1, "name": "CC0 1.0", "url": "https://creativecommons.org/pu
 
 @dataclass(frozen=True)
 class Settings:
-    """What `make_mini_lvis` can be asked for. `image_level` is the mean number of pictures per class."""
+    """What `make_mini_lvis` can be asked for. `image_level` is the mean number of images per class."""
 
     seed: int = 0
     train: int = 1200
@@ -70,7 +70,7 @@ def write_dataset(root: Path, settings: Settings, parallel_map: Callable = map) 
     """Writes `root/lvis_v1` and `root/imagenet-lvis`, drawing through `parallel_map(function, jobs)`.
 
     Returns:
-        Counts to print: pictures and boxes of each part, classes by frequency.
+        Counts to print: images and boxes of each part, classes by frequency.
     """
     lvis, extra = root / "lvis_v1", root / "imagenet-lvis"
     for folder in (lvis / "annotations", lvis / "train2017", lvis / "val2017", extra / "images"):
@@ -99,10 +99,10 @@ def write_dataset(root: Path, settings: Settings, parallel_map: Callable = map) 
         {"categories": extra_categories, "images": extra_images, "annotations": []},
     )
     return {
-        "training pictures": len(train[0]),
+        "training images": len(train[0]),
         "training boxes": len(train[1]),
-        "validation pictures": len(val[0]),
+        "validation images": len(val[0]),
         "validation boxes": len(val[1]),
-        "image-level pictures": len(extra_images),
+        "image-level images": len(extra_images),
         "classes": dict(sorted(Counter(c["frequency"] for c in categories).items())),
     }

@@ -1,4 +1,4 @@
-"""The ImageNet-LVIS half: pictures that say one class and not where it is, in Detic's format."""
+"""The ImageNet-LVIS half: images that say one class and not where it is, in Detic's format."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .vocabulary import CLASSES, MiniClass, frequency
 
 _SIDES = (96, 176)
 _JPEG_QUALITY = 90
-# Other things in the picture that the label does not name: whole classes that are seen often anyway.
+# Other things in the image that the label does not name: whole classes that are seen often anyway.
 _COMPANY = [c.kind for c in CLASSES if frequency(c.train_images) != "r"]
 _COMPANY_SHARE = (0.6, 0.28, 0.12)
 
@@ -29,13 +29,13 @@ def draw_one(rng: Generator, named: MiniClass) -> np.ndarray:
     for _ in range(rng.choice(3, p=_COMPANY_SHARE)):
         wanted.append(Wanted(_COMPANY[rng.integers(len(_COMPANY))], size * rng.uniform(0.3, 0.6)))
     clutter, lookalikes = int(rng.integers(1, 5)), int(rng.random() < 0.3)
-    picture, _ = compose(rng, height, width, wanted, clutter, lookalikes)
-    return picture
+    image, _ = compose(rng, height, width, wanted, clutter, lookalikes)
+    return image
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to draw: where, of what, and the seed of its own random stream."""
+    """An image to draw: where, of what, and the seed of its own random stream."""
 
     root: Path
     file_name: str
@@ -43,26 +43,26 @@ class Job:
     seed: tuple[int, ...]
 
 
-def image_level_jobs(root: Path, pictures: int, seed: tuple[int, ...]) -> list[Job]:
-    """About `pictures` pictures of every class, some classes getting more, in a folder for each class."""
+def image_level_jobs(root: Path, images: int, seed: tuple[int, ...]) -> list[Job]:
+    """About `images` images of every class, some classes getting more, in a folder for each class."""
     rng = np.random.default_rng([*seed, 0])
     return [
         Job(root, f"{c.wnid}/{c.wnid}_{i + 1}.JPEG", c, (*seed, c.id, i))
         for c in CLASSES
-        for i in range(max(1, round(pictures * rng.uniform(0.75, 1.25))))
+        for i in range(max(1, round(images * rng.uniform(0.75, 1.25))))
     ]
 
 
 def _write(job: Job) -> tuple[int, int]:
-    picture = draw_one(np.random.default_rng(job.seed), job.named)
+    image = draw_one(np.random.default_rng(job.seed), job.named)
     path = job.root / job.file_name
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, format="JPEG", quality=_JPEG_QUALITY)
-    return picture.shape[:2]
+    Image.fromarray(image).save(path, format="JPEG", quality=_JPEG_QUALITY)
+    return image.shape[:2]
 
 
 def draw_image_level(jobs: Sequence[Job], parallel_map: Callable = map) -> list[dict]:
-    """Draws and writes the pictures -> Detic's `images` entries, ids from 1 in the order of the jobs."""
+    """Draws and writes the images -> Detic's `images` entries, ids from 1 in the order of the jobs."""
     return [
         {
             "id": image_id,

@@ -1,4 +1,4 @@
-"""Composes a picture from things, back to front, and knows which pixel shows which thing."""
+"""Composes an image from things, back to front, and knows which pixel shows which thing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _MAX_TRIES = 12
 
 @dataclass(frozen=True)
 class Visible:
-    """A thing in a picture. mask (height, width) bool: its visible pixels; share: of all it has."""
+    """A thing in an image. mask (height, width) bool: its visible pixels; share: of all it has."""
 
     kind: Kind
     mask: np.ndarray
@@ -34,11 +34,11 @@ class Wanted:
 
 
 class Canvas:
-    """A picture that things are pasted on. `owner` holds each pixel's thing: 0 for none."""
+    """An image that things are pasted on. `owner` holds each pixel's thing: 0 for none."""
 
     def __init__(self, rng: Generator, height: int, width: int):
         self.rng = rng
-        self.picture = draw_background(rng, height, width)
+        self.image = draw_background(rng, height, width)
         self.owner = np.zeros((height, width), dtype=np.int16)
 
     def window(self, patch: Patch, middle: tuple[float, float]):
@@ -54,7 +54,7 @@ class Canvas:
     def paste(self, patch: Patch, window, number: int) -> None:
         on_canvas, on_patch = window
         alpha = patch.alpha[on_patch]
-        below = self.picture[on_canvas]
+        below = self.image[on_canvas]
         below += alpha[..., None] * (patch.colour[on_patch] - below)
         self.owner[on_canvas][alpha > 0.5] = number
 
@@ -62,7 +62,7 @@ class Canvas:
         dx, dy = self.rng.uniform(1, 4, 2)
         window = self.window(patch, (middle[0] + dx, middle[1] + dy))
         if window:
-            self.picture[window[0]] *= 1 - strength * patch.alpha[window[1]][..., None]
+            self.image[window[0]] *= 1 - strength * patch.alpha[window[1]][..., None]
 
     def anywhere(self) -> tuple[float, float]:
         height, width = self.owner.shape
@@ -111,7 +111,7 @@ def compose(
         mask = canvas.owner == number
         if mask.any():
             visible.append(Visible(thing.kind, mask, float(mask.sum() / full[number])))
-    return _develop(rng, canvas.picture), visible
+    return _develop(rng, canvas.image), visible
 
 
 def _place(canvas: Canvas, thing: Wanted, number: int, full: list[int]) -> None:
@@ -140,12 +140,12 @@ def _occlude(canvas: Canvas, full: Sequence[int]) -> None:
             canvas.paste(patch, window, 0)
 
 
-def _develop(rng: Generator, picture: np.ndarray) -> np.ndarray:
+def _develop(rng: Generator, image: np.ndarray) -> np.ndarray:
     """The camera: uneven light, tint, contrast, noise."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     light = 1 + 0.13 * smooth_noise(rng, height, width, 2)
     contrast = np.float32(rng.uniform(0.75, 1.12))
-    picture = picture * (light[..., None] * (contrast * rng.normal(1, 0.05, 3)).astype(np.float32))
-    picture += np.float32(118 * (1 - contrast) + rng.normal(0, 10))
-    picture += rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(rng.uniform(1, 7))
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    image = image * (light[..., None] * (contrast * rng.normal(1, 0.05, 3)).astype(np.float32))
+    image += np.float32(118 * (1 - contrast) + rng.normal(0, 10))
+    image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(1, 7))
+    return np.clip(image, 0, 255).astype(np.uint8)

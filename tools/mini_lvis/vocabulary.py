@@ -1,4 +1,4 @@
-"""The 40 classes: words for a pattern, a colour and a shape, and the training pictures meant for each.
+"""The 40 classes: words for a pattern, a colour and a shape, and the training images meant for each.
 
 Shapes, patterns and colours are spread evenly over the frequent and the common classes and over six of
 the ten rare ones, so that a class is not hard because it is rare; each of those six shares two of its
@@ -27,7 +27,7 @@ RARE_SHAPES = ("crescent", "arrow", "bolt", "drop")
 RARE_PATTERNS = ("wavy", "zigzag", "speckled", "spiral")
 RARE_COLOURS = ("pink", "teal", "brown", "grey")
 
-# LVIS v1's cut-offs on the number of training pictures: r up to 10, c up to 100, f above.
+# LVIS v1's cut-offs on the number of training images: r up to 10, c up to 100, f above.
 RARE_MAX_IMAGES = 10
 COMMON_MAX_IMAGES = 100
 
@@ -98,7 +98,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class MiniClass:
-    """One class. `train_images` of 1200 training pictures are meant to show it."""
+    """One class. `train_images` of 1200 training images are meant to show it."""
 
     id: int
     kind: Kind
@@ -120,7 +120,7 @@ class MiniClass:
 
 
 def frequency(image_count: int) -> str:
-    """LVIS's letter for a number of training pictures."""
+    """LVIS's letter for a number of training images."""
     if image_count <= RARE_MAX_IMAGES:
         return "r"
     return "c" if image_count <= COMMON_MAX_IMAGES else "f"

@@ -38,11 +38,11 @@ def ms_deform_attn_reference(value: Tensor, shapes: Shapes, locations: Tensor, w
     for level, ((height, width), level_value) in enumerate(zip(shapes, level_values, strict=True)):
         if height * width == 0:
             continue
-        picture = level_value.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
+        image = level_value.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
         location = locations[:, :, :, level].to(working).nan_to_num(_BEFORE, _BEHIND, _BEFORE)
         grid = 2 * location.clamp(_BEFORE, _BEHIND) - 1
         grid = grid.transpose(1, 2).reshape(batch * heads, queries, points, 2)
-        sampled = F.grid_sample(picture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        sampled = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         weight = (
             weights[:, :, :, level].to(working).transpose(1, 2).reshape(batch * heads, 1, queries, points)
         )

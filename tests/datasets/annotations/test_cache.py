@@ -156,7 +156,7 @@ def test_what_is_odd_about_a_file_is_said_at_every_start(path, folder, caplog):
     for _ in range(2):
         caplog.clear()
         assert len(opened(path).areas) == 199
-        assert caplog.text.count("1 annotations belong to pictures that it does not list") == 1
+        assert caplog.text.count("1 annotations belong to images that it does not list") == 1
 
 
 def test_small_files_are_not_kept(path, folder):

@@ -23,9 +23,9 @@ CONFIG = Config(
 )
 
 
-def tree(root, **pictures):
-    """Makes root/FOLDER/NAME for each of `pictures`: FOLDER -> names."""
-    for folder, names in pictures.items():
+def tree(root, **images):
+    """Makes root/FOLDER/NAME for each of `images`: FOLDER -> names."""
+    for folder, names in images.items():
         (root / folder).mkdir(parents=True)
         for name in names:
             tiny.draw(root / folder / name, (40, 50), [([12.0, 10.0, 20.0, 20.0], 1)])
@@ -84,7 +84,7 @@ def test_what_matches_nothing_is_listed_once_with_the_nearest_class(detection, t
     folders = {"red_squares": ["a.png", "b.png"], "zebra": ["c.png"], "green_square": ["d.png"]}
     found = build(detection, tree(tmp_path / "TREE", **folders)).image_level_set
     assert found.labels.tolist() == [1]
-    assert "3 pictures of 2 classes match no detection class" in caplog.text
+    assert "3 images of 2 classes match no detection class" in caplog.text
     assert "'red_squares' (nearest: 'red_square'); 'zebra'" in caplog.text
     assert caplog.text.count("zebra") == 1
 
@@ -101,22 +101,22 @@ def test_an_ambiguous_folder_is_named_with_what_it_may_mean(tmp_path, caplog):
     assert "class names 'red_square' and 'Red_Square' differ only in case" in caplog.text
 
 
-def test_folders_without_pictures_and_loose_pictures_are_named(tmp_path, caplog):
+def test_folders_without_images_and_loose_images_are_named(tmp_path, caplog):
     root = tree(tmp_path / "TREE", red_square=["a.png"], hollow=[], notes=[])
-    (root / "notes" / "readme.txt").write_text("no picture")
+    (root / "notes" / "readme.txt").write_text("no image")
     (root / "red_square" / "._a.png").write_bytes(b"what macOS leaves")
     (root / "__MACOSX").mkdir()
     shutil.copy(root / "red_square" / "a.png", root / "loose.png")
     assert len(read_class_folders(root)) == 1
-    assert "2 class folders hold no picture: 'hollow', 'notes'" in caplog.text
-    assert "1 pictures lie in no class folder and are left out, e.g. loose.png" in caplog.text
+    assert "2 class folders hold no image: 'hollow', 'notes'" in caplog.text
+    assert "1 images lie in no class folder and are left out, e.g. loose.png" in caplog.text
 
 
-def test_trees_without_pictures_or_classes_are_one_line(detection, tmp_path):
+def test_trees_without_images_or_classes_are_one_line(detection, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no image-level data: looked for .*a folder per class"):
         build(detection, tmp_path / "empty")
-    with pytest.raises(UserError, match="no pictures in its 1 folders"):
+    with pytest.raises(UserError, match="no images in its 1 folders"):
         build(detection, tree(tmp_path / "hollow", red_square=[]))
-    with pytest.raises(UserError, match="none of its 1 pictures has a class of the model"):
+    with pytest.raises(UserError, match="none of its 1 images has a class of the model"):
         build(detection, tree(tmp_path / "foreign", zebra=["a.png"]))

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from datasets.annotations.discovery import detection_paths, image_level_paths, picture_root
+from datasets.annotations.discovery import detection_paths, image_level_paths, image_root
 from datasets.annotations.json_reader import read_annotations
 from tests.datasets import tiny
 from util.errors import UserError
@@ -18,17 +18,17 @@ def test_both_the_data_folder_and_the_lvis_folder_are_accepted(data):
     for given in (data, data / "lvis_v1"):
         paths = detection_paths(given, "train")
         assert paths.annotations == data / "lvis_v1" / "annotations" / "lvis_v1_train.json"
-        assert picture_root(paths, read_annotations(paths.annotations)) == data / "lvis_v1"
+        assert image_root(paths, read_annotations(paths.annotations)) == data / "lvis_v1"
         assert image_level_paths(given).annotations.parent == data / "imagenet-lvis"
 
 
-def test_json_beside_the_picture_folders(data):
+def test_json_beside_the_image_folders(data):
     for split in ("train", "val"):
         name = f"lvis_v1_{split}.json"
         shutil.move(data / "lvis_v1" / "annotations" / name, data / "lvis_v1" / name)
     paths = detection_paths(data, "val")
     assert paths.annotations == data / "lvis_v1" / "lvis_v1_val.json"
-    assert picture_root(paths, read_annotations(paths.annotations)) == data / "lvis_v1"
+    assert image_root(paths, read_annotations(paths.annotations)) == data / "lvis_v1"
 
 
 def test_coco_names_and_file_names_relative_to_the_split(data):
@@ -38,7 +38,7 @@ def test_coco_names_and_file_names_relative_to_the_split(data):
     paths = detection_paths(data, "val", "coco")
     text = paths.annotations.read_text().replace("http://images.cocodataset.org/val2017/", "")
     paths.annotations.write_text(text.replace("coco_url", "file_name"))
-    assert picture_root(paths, read_annotations(paths.annotations)) == home / "val2017"
+    assert image_root(paths, read_annotations(paths.annotations)) == home / "val2017"
 
 
 def test_a_given_imagenet_path_wins(data, tmp_path):
@@ -70,15 +70,15 @@ def test_what_was_looked_for_is_named(data, call, message):
     assert "\n" not in str(caught.value)
 
 
-def test_absent_picture_folders_are_named(data):
+def test_absent_image_folders_are_named(data):
     shutil.rmtree(data / "lvis_v1" / "val2017")
     paths = detection_paths(data, "val")
     with pytest.raises(UserError, match=r"looked for val2017/000000000100\.png in .*lvis_v1"):
-        picture_root(paths, read_annotations(paths.annotations))
+        image_root(paths, read_annotations(paths.annotations))
 
 
 @pytest.mark.parametrize(
-    ("name", "pictures"),
+    ("name", "images"),
     [
         ("annotations/instances_train.json", "images"),
         ("annotations/train.json", "images/train"),
@@ -87,18 +87,18 @@ def test_absent_picture_folders_are_named(data):
         ("instances_train2017.json", "train2017"),
     ],
 )
-def test_json_under_other_usual_names(tmp_path, name, pictures):
+def test_json_under_other_usual_names(tmp_path, name, images):
     content, drawn = tiny.detection_content(2, "train")
     for image, (old, boxes) in zip(content["images"], drawn.items(), strict=True):
         del image["coco_url"]
         image["file_name"] = old.rsplit("/", 1)[1]
-        tiny.draw(tmp_path / pictures / image["file_name"], (60, 80), boxes)
+        tiny.draw(tmp_path / images / image["file_name"], (60, 80), boxes)
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     paths = detection_paths(tmp_path, "train")
     assert paths.annotations == path
-    assert picture_root(paths, read_annotations(path)) == tmp_path / pictures
+    assert image_root(paths, read_annotations(path)) == tmp_path / images
 
 
 def test_open_vocabulary_accepts_files_without_rare_boxes(data):

@@ -36,7 +36,7 @@ def test_columns_hold_what_the_file_says(tmp_path, content):
     assert store.areas[last].tolist() == [320, 168, 128]
     assert store.negatives[0].tolist() == [1, 2] and store.not_exhaustive[3].tolist() == [2, 1]
     assert store.federated and not store.crowd.any() and not store.ignore.any()
-    assert store.picture_of_box.tolist() == [0, 1, 1, 2, 3, 3, 3]
+    assert store.image_of_box.tolist() == [0, 1, 1, 2, 3, 3, 3]
 
 
 def test_file_name_wins_over_coco_url(tmp_path, content):
@@ -70,11 +70,11 @@ def test_image_level_labels_and_no_annotations(tmp_path, content):
     assert store.boxes_xywh.shape == (0, 4) and store.box_offsets.tolist() == [0] * 5
 
 
-def test_annotations_of_unlisted_pictures_are_counted_and_left_out(tmp_path, content, caplog):
+def test_annotations_of_unlisted_images_are_counted_and_left_out(tmp_path, content, caplog):
     content["annotations"][1]["image_id"] = 77
     assert len(read(tmp_path, content).areas) == 6
-    assert "1 annotations belong to pictures that it does not list" in caplog.text
-    assert "annotation 2 of picture 77" in caplog.text
+    assert "1 annotations belong to images that it does not list" in caplog.text
+    assert "annotation 2 of image 77" in caplog.text
 
 
 def change(key, index, **values):
@@ -102,10 +102,10 @@ def drop(key, index, name):
         (drop("annotations", 2, "image_id"), "annotation 3: its `image_id` is None"),
         (change("annotations", 2, bbox=[1, 2, 3]), r"annotation 3: bbox \[1, 2, 3\] is not"),
         (drop("annotations", 2, "bbox"), "annotation 3: bbox None is not"),
-        (change("images", 1, id="2"), "picture '2': its `id` is '2', not an integer"),
-        (change("images", 1, id=1), "picture id 1 is listed 2 times"),
-        (drop("images", 1, "coco_url"), "picture id 2 has neither `file_name` nor `coco_url`"),
-        (change("images", 1, pos_category_ids=[4]), "picture id 2: category id 4 of its `pos_category_ids`"),
+        (change("images", 1, id="2"), "image '2': its `id` is '2', not an integer"),
+        (change("images", 1, id=1), "image id 1 is listed 2 times"),
+        (drop("images", 1, "coco_url"), "image id 2 has neither `file_name` nor `coco_url`"),
+        (change("images", 1, pos_category_ids=[4]), "image id 2: category id 4 of its `pos_category_ids`"),
         (change("categories", 1, id=1), "category id 1 is listed twice"),
         (lambda content: content["categories"].clear(), "class list is empty"),
         (lambda content: content.pop("images"), "not an annotation file"),
@@ -136,7 +136,7 @@ def test_a_file_cut_anywhere_ends_early(tmp_path, content):
 
 
 def test_something_else_than_json(tmp_path):
-    path = tmp_path / "picture.json"
+    path = tmp_path / "image.json"
     path.write_bytes(b"\xff\xd8\xff\xe0" * 100)
     with pytest.raises(UserError, match="not a JSON text file"):
         read_annotations(path)
@@ -156,9 +156,9 @@ def test_something_else_than_json(tmp_path):
         (change("annotations", 2, image_id=[1]), r"annotation 3: its `image_id` is \[1\], not an integer"),
         (
             change("images", 1, neg_category_ids=["5"]),
-            "picture id 2: its `neg_category_ids` holds '5', not an",
+            "image id 2: its `neg_category_ids` holds '5', not an",
         ),
-        (change("images", 1, height="tall"), "picture id 2: height 'tall' and width 80 are not numbers of"),
+        (change("images", 1, height="tall"), "image id 2: height 'tall' and width 80 are not numbers of"),
         (change("annotations", 2, id=True), "annotation True: its `id` is True, not an integer"),
         (
             change("annotations", 2, bbox=["1", "2", "3", "4"]),
@@ -172,11 +172,11 @@ def test_something_else_than_json(tmp_path):
         (change("annotations", 2, bbox=[10**400, 2, 3, 4]), "annotation 3: bbox .10000"),
         (change("annotations", 2, area="320"), "annotation 3: its `area` is '320', not a number"),
         (change("annotations", 2, area=10**400), "annotation 3: its `area` is 10000"),
-        (change("images", 1, neg_category_ids=5), "picture id 2: its `neg_category_ids` is 5, not a list"),
-        (change("images", 1, file_name=5), "picture id 2: its `file_name` is 5, not a text"),
-        (change("images", 1, coco_url=5), "picture id 2: its `coco_url` is 5, not a text"),
-        (change("images", 1, file_name="\ud800.jpg"), r"picture id 2: its `file_name` is '\\ud800.jpg', not"),
-        (change("images", 1, width="80"), "picture id 2: height 60 and width '80' are not numbers of"),
+        (change("images", 1, neg_category_ids=5), "image id 2: its `neg_category_ids` is 5, not a list"),
+        (change("images", 1, file_name=5), "image id 2: its `file_name` is 5, not a text"),
+        (change("images", 1, coco_url=5), "image id 2: its `coco_url` is 5, not a text"),
+        (change("images", 1, file_name="\ud800.jpg"), r"image id 2: its `file_name` is '\\ud800.jpg', not"),
+        (change("images", 1, width="80"), "image id 2: height 60 and width '80' are not numbers of"),
         (change("categories", 1, id=2**70), "its id 1180591620717411303424 is not an integer"),
         (change("categories", 1, name="\ud800"), r"category id 2: its name '\\ud800' is not a text"),
         (change("categories", 1, synonyms=5), "its synonyms 5 is not a list of texts"),
@@ -198,10 +198,10 @@ def test_annotation_ids_that_occur_twice_are_counted_and_kept(tmp_path, content,
     assert "1 annotation ids occur more than once (first: 2)" in caplog.text
 
 
-def test_a_picture_under_two_ids_is_reported(tmp_path, content, caplog):
+def test_a_image_under_two_ids_is_reported(tmp_path, content, caplog):
     content["images"][2]["coco_url"] = content["images"][0]["coco_url"]
     assert len(read(tmp_path, content)) == 4
-    assert "1 pictures are listed under several ids (first: train2017/000000000001.png)" in caplog.text
+    assert "1 images are listed under several ids (first: train2017/000000000001.png)" in caplog.text
 
 
 def test_class_names_that_look_alike_are_reported(tmp_path, content, caplog):
@@ -229,9 +229,9 @@ def test_counts_that_are_there_stay_where_another_class_lacks_its_own(tmp_path, 
     assert [c.image_count for c in read(tmp_path, content).categories[:2]] == [70, 2]
 
 
-def test_a_repeated_picture_is_named_with_its_own_count(tmp_path, content):
+def test_a_repeated_image_is_named_with_its_own_count(tmp_path, content):
     content["images"] += [content["images"][0], content["images"][1], content["images"][1]]
-    with pytest.raises(UserError, match="picture id 1 is listed 2 times"):
+    with pytest.raises(UserError, match="image id 1 is listed 2 times"):
         read(tmp_path, content)
 
 

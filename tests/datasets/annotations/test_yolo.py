@@ -27,7 +27,7 @@ CONFIG = Config(
 
 
 def write_yolo(root, layout="images/{split}", names="names: " + str(NAMES)):
-    """The splits of `tiny` as YOLO has them; the last picture of each split has no label file."""
+    """The splits of `tiny` as YOLO has them; the last image of each split has no label file."""
     for split, count in (("train", 6), ("val", 3)):
         content, drawn = tiny.detection_content(count, split)
         folder = root / layout.format(split=split)
@@ -91,7 +91,7 @@ def test_what_exporters_write(tmp_path, caplog):
         "train/images/002.png",
     ]
     assert np.diff(store.box_offsets).tolist() == [1, 2]
-    assert "1 pictures of train are listed more than once" in caplog.text
+    assert "1 images of train are listed more than once" in caplog.text
 
 
 def test_an_outline_becomes_the_box_around_it(tmp_path):
@@ -151,8 +151,8 @@ def test_a_wrong_line_is_named_with_its_file_and_number(tmp_path, line, message)
         (f"names: {NAMES}\nnc: 4\ntrain: images/train", "nc is 4, but `names` has 3"),
         ("names: [yes, no]\ntrain: images/train", "class name True is not a text; put it in quotes"),
         ("names: {0: a, 2: b}\ntrain: images/train", r"numbers of `names` are not 0\.\.1"),
-        (f"names: {NAMES}\ntrain: pictures/train", r"its 'pictures/train' is not there; looked for"),
-        (f"names: {NAMES}\ntrain: labels/train", "no pictures for train in labels/train"),
+        (f"names: {NAMES}\ntrain: photos/train", r"its 'photos/train' is not there; looked for"),
+        (f"names: {NAMES}\ntrain: labels/train", "no images for train in labels/train"),
         ("names: [a, b\ntrain: x", "is not valid YAML"),
         (f"names: {NAMES}\nkpt_shape: 17\ntrain: images/train", "kpt_shape 17 is not"),
     ],
@@ -172,7 +172,7 @@ def test_without_names_or_splits_it_says_what_to_write(tmp_path):
         open_detection(tmp_path, "train")
     (tmp_path / "classes.txt").write_text("\n".join(NAMES))
     (tmp_path / "images" / "val").rename(tmp_path / "images" / "unseen")
-    with pytest.raises(UserError, match=r"no pictures for val; looked for images/val, val/images, "):
+    with pytest.raises(UserError, match=r"no images for val; looked for images/val, val/images, "):
         open_detection(tmp_path, "val")
 
 
@@ -186,12 +186,12 @@ def test_class_names_that_differ_only_in_spelling_are_warned_of(tmp_path, caplog
         build_datasets(CONFIG, RunSettings(str(tmp_path)))
 
 
-def test_damaged_pictures_are_left_out_and_named(tmp_path, caplog):
+def test_damaged_images_are_left_out_and_named(tmp_path, caplog):
     write_yolo(tmp_path)
-    (tmp_path / "images/train/003.png").write_bytes(b"no picture")
+    (tmp_path / "images/train/003.png").write_bytes(b"no image")
     store, _ = open_detection(tmp_path, "train")
     assert len(store) == 5 and store.file_names[2] == "images/train/004.png"
-    assert "1 damaged pictures are left out: images/train/003.png: does not decode" in caplog.text
+    assert "1 damaged images are left out: images/train/003.png: does not decode" in caplog.text
 
 
 def test_both_streams_from_plain_folders(tmp_path):

@@ -8,8 +8,8 @@ from datasets.sample import Sample
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
 
 
-def picture(height, width, box, colour):
-    """A black picture with a coloured rectangle (x0, y0, x1, y1) that is its one box."""
+def example(height, width, box, colour):
+    """A black example with a coloured rectangle (x0, y0, x1, y1) that is its one box."""
     image = torch.zeros((3, height, width), dtype=torch.uint8)
     x0, y0, x1, y1 = box
     image[:, y0:y1, x0:x1] = torch.tensor(colour, dtype=torch.uint8)[:, None, None]
@@ -26,10 +26,10 @@ def pixels_box(image, colour):
 
 
 SAMPLES = [
-    picture(80, 100, (20, 30, 90, 70), COLOURS[0]),
-    picture(400, 200, (40, 100, 180, 320), COLOURS[1]),
-    picture(160, 160, (10, 10, 150, 150), COLOURS[2]),
-    picture(30, 90, (30, 6, 84, 24), COLOURS[3]),
+    example(80, 100, (20, 30, 90, 70), COLOURS[0]),
+    example(400, 200, (40, 100, 180, 320), COLOURS[1]),
+    example(160, 160, (10, 10, 150, 150), COLOURS[2]),
+    example(30, 90, (30, 6, 84, 24), COLOURS[3]),
 ]
 
 
@@ -45,9 +45,9 @@ def test_boxes_follow_their_pixels(x, y):
             assert boxes[label] == pytest.approx(drawn, abs=1.5)
 
 
-def test_each_picture_fits_half_the_canvas_and_meets_at_the_centre():
+def test_each_image_fits_half_the_canvas_and_meets_at_the_centre():
     mosaic = Mosaic(size=320).at(
-        [picture(h, w, (0, 0, w, h), c) for (h, w), c in zip([(50, 100)] * 4, COLOURS, strict=True)], 160, 160
+        [example(h, w, (0, 0, w, h), c) for (h, w), c in zip([(50, 100)] * 4, COLOURS, strict=True)], 160, 160
     )
     assert mosaic.boxes.tolist() == [
         [0, 80, 160, 160],
@@ -60,7 +60,7 @@ def test_each_picture_fits_half_the_canvas_and_meets_at_the_centre():
 
 
 def test_boxes_are_clipped_and_only_empty_ones_go():
-    whole = [picture(100, 100, (0, 0, 100, 100), c) for c in COLOURS]
+    whole = [example(100, 100, (0, 0, 100, 100), c) for c in COLOURS]
     mosaic = Mosaic(size=200, fill=7).at(whole, 50, 150)
     assert mosaic.boxes.tolist() == [
         [0, 50, 50, 150],
@@ -69,13 +69,13 @@ def test_boxes_are_clipped_and_only_empty_ones_go():
         [50, 150, 150, 200],
     ]
     assert (mosaic.image[:, :50] == 7).all() and (mosaic.image[:, :, 150:] == 7).all()
-    outside = picture(100, 100, (0, 0, 40, 40), COLOURS[0])
+    outside = example(100, 100, (0, 0, 40, 40), COLOURS[0])
     assert Mosaic(size=200).at([outside, *whole[1:]], 50, 150).labels.tolist() == [1, 2, 3]
 
 
 def test_centre_is_drawn_from_its_range_for_both_directions():
     mosaic = Mosaic(size=200, centre=(0.5, 1.5))
-    whole = [picture(100, 100, (0, 0, 100, 100), c) for c in COLOURS]
+    whole = [example(100, 100, (0, 0, 100, 100), c) for c in COLOURS]
     corners = np.array([mosaic(whole, np.random.default_rng(s)).boxes[0, 2:].tolist() for s in range(200)])
     assert corners.min() >= 50 and corners.max() <= 150
     assert corners.min(0).max() < 58 and corners.max(0).min() > 142
@@ -88,7 +88,7 @@ def test_same_generator_same_mosaic():
     assert not torch.equal(first.image, third.image)
 
 
-def test_pictures_are_scaled_up_and_down():
+def test_images_are_scaled_up_and_down():
     assert fitting_size((10, 20), 640) == (320, 640)
     assert fitting_size((3000, 1000), 640) == (640, 213)
     assert fitting_size((1, 5000), 640) == (1, 640)

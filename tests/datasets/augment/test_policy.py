@@ -63,7 +63,7 @@ def test_every_crop_is_within_its_sides():
     assert len({round(a, 2) for a in aspects}) > 15
 
 
-def test_a_crop_larger_than_the_picture_takes_all_of_it():
+def test_a_crop_larger_than_the_image_takes_all_of_it():
     out = policy(crop_resize=(20,), crop_sides=(384, 600))(sample(), np.random.default_rng(1))
     assert len(out.boxes) == 1
 
@@ -92,7 +92,7 @@ def test_a_seed_means_what_it_always_meant():
     )
 
 
-def test_a_picture_decoded_at_half_its_size_has_the_same_geometry():
+def test_a_image_decoded_at_half_its_size_has_the_same_geometry():
     big = sample(240, 320, boxes=((60, 40, 140, 100), (0, 0, 80, 80)))
     half = Sample.make(big.image[:, ::2, ::2], big.boxes, big.labels, size=(240, 320))
     for seed in range(30):

@@ -1,16 +1,16 @@
 """Random annotations and predictions, full of what decides a rule of box evaluation.
 
 Coordinates and scores are coarse: equal overlaps, overlaps on a threshold and equal scores are common. There
-are pictures and classes without boxes, boxes without area, crowded pictures and absent classes.
+are images and classes without boxes, boxes without area, crowded images and absent classes.
 """
 
 import numpy as np
 
 
 def lvis_case(seed: int) -> tuple[dict, list[dict]]:
-    """(annotations, results): federated, not exhaustive, ignored boxes, some pictures with more than 300."""
+    """(annotations, results): federated, not exhaustive, ignored boxes, some images with more than 300."""
     rng = np.random.default_rng(seed)
-    content, results = _case(rng, most_of_a_picture=340)
+    content, results = _case(rng, most_of_a_image=340)
     classes = len(content["categories"])
     for image in content["images"]:
         lists = rng.random((2, classes)) < rng.choice([0.1, 0.5, 0.9])
@@ -22,16 +22,16 @@ def lvis_case(seed: int) -> tuple[dict, list[dict]]:
 
 
 def coco_case(seed: int) -> tuple[dict, list[dict]]:
-    """(annotations, results): crowds, some pictures with more than 100 detections of a class."""
+    """(annotations, results): crowds, some images with more than 100 detections of a class."""
     rng = np.random.default_rng(seed)
-    content, results = _case(rng, most_of_a_picture=int(rng.choice([100, 700])))
+    content, results = _case(rng, most_of_a_image=int(rng.choice([100, 700])))
     for annotation in content["annotations"]:
         annotation["iscrowd"] = int(rng.random() < 0.2)
     return content, results
 
 
-def _case(rng: np.random.Generator, most_of_a_picture: int) -> tuple[dict, list[dict]]:
-    pictures, classes = int(rng.integers(1, 8)), int(rng.integers(1, 7))
+def _case(rng: np.random.Generator, most_of_a_image: int) -> tuple[dict, list[dict]]:
+    num_images, classes = int(rng.integers(1, 8)), int(rng.integers(1, 7))
     # One class more than the annotations have: it only uses up places. One of them may have no box at all.
     shown = max(1, classes - int(rng.integers(2)))
     grid = int(rng.choice([4, 16, 40]))
@@ -42,7 +42,7 @@ def _case(rng: np.random.Generator, most_of_a_picture: int) -> tuple[dict, list[
         place, size = rng.integers(0, 6, 2) * grid, rng.integers(smallest, 6, 2) * grid
         return [*map(float, place), *map(float, size)]
 
-    for image_id in map(int, rng.permutation(100)[:pictures]):
+    for image_id in map(int, rng.permutation(100)[:num_images]):
         images.append({"id": image_id, "width": 640, "height": 480, "file_name": f"{image_id}.jpg"})
         for _ in range(int(rng.integers(0, 12)) * int(rng.random() < 0.9)):
             xywh = box(1)
@@ -56,7 +56,7 @@ def _case(rng: np.random.Generator, most_of_a_picture: int) -> tuple[dict, list[
                     "category_id": int(rng.integers(shown)) * 3 + 2,
                 }
             )
-        count = most_of_a_picture if rng.random() < 0.15 else int(rng.integers(0, 60))
+        count = most_of_a_image if rng.random() < 0.15 else int(rng.integers(0, 60))
         for _ in range(count):
             results.append(
                 {

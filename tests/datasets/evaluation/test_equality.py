@@ -58,7 +58,7 @@ def test_equals_pycocotools_on_random_cases(block, tmp_path):
 
 
 def test_small_chunks_change_nothing(monkeypatch):
-    """Real sizes take many chunks of pictures and pairs; here they are made small instead."""
+    """Real sizes take many chunks of images and pairs; here they are made small instead."""
     cases = [(evaluate_lvis, lvis_case(s)) for s in range(10)] + [
         (evaluate_coco, coco_case(s)) for s in range(10)
     ]
@@ -94,7 +94,7 @@ def fixed_ap_reference(path, content, results, limit):
 
 @pytest.mark.filterwarnings("ignore:The 'warn' method:DeprecationWarning")
 @pytest.mark.parametrize("limit", [1, 15, 10_000])
-def test_fixed_ap_keeps_the_best_of_a_class_instead_of_a_picture(limit, tmp_path, monkeypatch):
+def test_fixed_ap_keeps_the_best_of_a_class_instead_of_a_image(limit, tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.evaluation.lvis.FIXED_AP_DETECTIONS", limit)
     different = 0
     for seed in range(15):

@@ -35,7 +35,7 @@ def metrics(results, annotations=None):
 
 def perfect(annotations):
     columns = zip(
-        annotations.image_ids[annotations.picture_of_box].tolist(),
+        annotations.image_ids[annotations.image_of_box].tolist(),
         annotations.category_ids[annotations.category_index].tolist(),
         annotations.boxes_xywh.tolist(),
         strict=True,
@@ -63,7 +63,7 @@ def test_what_federated_annotation_does_not_say_is_not_judged():
     for image in content["images"]:
         image["neg_category_ids"] = []
     silent = store_from_content(content, "val.json")
-    # Green on picture 1: neither annotated nor known to be absent there. The last green one is missed.
+    # Green on image 1: neither annotated nor known to be absent there. The last green one is missed.
     results = [p for p in perfect(silent) if p["category_id"] != 2 or p["image_id"] != 4]
     wrong = prediction(1, 2, score=0.9)
     assert metrics([*results, wrong], silent) == metrics(results, silent)
@@ -86,7 +86,7 @@ def test_coco_style_files_count_everywhere_and_ignore_crowds():
     assert metrics(without, store_from_content(content, "val.json"))["AP"] == pytest.approx(1.0)
 
 
-def test_only_the_best_300_of_a_picture_count():
+def test_only_the_best_300_of_a_image_count():
     filler = [prediction(1, 2, (60.0, 40.0, 5.0, 5.0), score=0.9)] * 300
     target = prediction(1, 1, score=0.1)
     annotations = store(1)
@@ -99,7 +99,7 @@ def test_only_the_best_300_of_a_picture_count():
     [
         (
             prediction(image_id=99),
-            r"1 of 3 predictions are of pictures that val\.json does not list \(first: image_id 99",
+            r"1 of 3 predictions are of images that val\.json does not list \(first: image_id 99",
         ),
         (
             prediction(score=float("nan")),
@@ -148,7 +148,7 @@ def test_ap_of_each_category():
 
 
 def as_detections(results, index_of_id):
-    """Results of one picture -> Detections (float32 xyxy)."""
+    """Results of one image -> Detections (float32 xyxy)."""
     boxes = torch.tensor([p["bbox"] for p in results], dtype=torch.float32).reshape(-1, 4)
     return Detections(
         scores=torch.tensor([p["score"] for p in results], dtype=torch.float32),
@@ -158,7 +158,7 @@ def as_detections(results, index_of_id):
 
 
 def streamed_case(tmp_path):
-    """(annotations, classes, picture id -> Detections) of a random case with known categories only."""
+    """(annotations, classes, image id -> Detections) of a random case with known categories only."""
     seed = next(s for s in range(500, 600) if len(lvis_case(s)[0]["images"]) == 7)
     content, results = lvis_case(seed)
     path = tmp_path / "val.json"
@@ -221,12 +221,12 @@ def test_an_evaluator_can_be_used_again_and_a_rank_may_have_seen_nothing(tmp_pat
     assert evaluator.finish() == first
 
 
-def test_a_picture_may_come_once(tmp_path):
+def test_a_image_may_come_once(tmp_path):
     annotations = store()
     evaluator = BoxEvaluator(annotations, ClassTable.from_categories(annotations.categories), tmp_path)
     none = Detections(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
     evaluator.update([1], [none])
-    with pytest.raises(ValueError, match="picture 1 was evaluated before"):
+    with pytest.raises(ValueError, match="image 1 was evaluated before"):
         evaluator.update([1], [none])
 
 
@@ -253,7 +253,7 @@ def test_a_rank_whose_file_is_elsewhere_is_named(tmp_path):
         evaluator.finish()
 
 
-def test_a_rank_file_that_ends_early_and_a_picture_of_two_ranks_are_named(tmp_path):
+def test_a_rank_file_that_ends_early_and_a_image_of_two_ranks_are_named(tmp_path):
     annotations = store()
     classes = ClassTable.from_categories(annotations.categories)
     box = Detections(torch.tensor([0.5]), torch.tensor([0]), torch.tensor([[10.0, 8, 30, 24]]))
@@ -261,7 +261,7 @@ def test_a_rank_file_that_ends_early_and_a_picture_of_two_ranks_are_named(tmp_pa
     evaluators[0].update([1, 2], [box, box])
     evaluators[1].update([3, 2], [box, box])
     evaluators[1].finish()
-    with pytest.raises(UserError, match="picture 2 was evaluated more than once"):
+    with pytest.raises(UserError, match="image 2 was evaluated more than once"):
         evaluators[0].finish()
     file = rank_file(tmp_path / "eval", 0)
     file.write_bytes(file.read_bytes()[:-5])
@@ -269,22 +269,22 @@ def test_a_rank_file_that_ends_early_and_a_picture_of_two_ranks_are_named(tmp_pa
         merge(tmp_path / "eval", 2)
 
 
-def test_pictures_that_were_not_evaluated_are_counted(tmp_path, caplog):
+def test_images_that_were_not_evaluated_are_counted(tmp_path, caplog):
     annotations = store()
     evaluator = BoxEvaluator(annotations, ClassTable.from_categories(annotations.categories), tmp_path)
     none = Detections(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
     evaluator.update([1, 2, 3], [none] * 3)
     with caplog.at_level(logging.INFO):
         evaluator.finish()
-    assert "3 of 4 pictures were evaluated; the boxes of the others count as missed" in caplog.text
+    assert "3 of 4 images were evaluated; the boxes of the others count as missed" in caplog.text
     assert "LVIS box AP" in caplog.text
     written = json.loads((tmp_path / "eval" / "result.json").read_text())
     assert [c["name"] for c in written["classes"]] == [c.name for c in annotations.categories]
     assert written["metrics"]["AP"] == 0 and "LVIS" in written["protocols"][0]
 
 
-def test_memory_does_not_grow_with_pictures(tmp_path):
-    """Three times the pictures, and the merge too, take the same memory on top."""
+def test_memory_does_not_grow_with_images(tmp_path):
+    """Three times the images, and the merge too, take the same memory on top."""
     stream = PredictionStream(tmp_path, 0)
     rng = np.random.default_rng(0)
     boxes = rng.random((300, 4), dtype=np.float32)

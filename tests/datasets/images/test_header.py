@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images.decode import EncodedPicture, PictureError
+from datasets.images.decode import EncodedImage, ImageError
 from datasets.images.header import DamagedError, inspect, inspect_file, jpeg_size
 
 
@@ -38,7 +38,7 @@ def test_a_long_head_is_read_further():
     assert jpeg_size(data[: 1 << 15]) is None and look(data) == (37, 53)
 
 
-def test_turned_pictures_keep_the_size_of_their_file():
+def test_turned_images_keep_the_size_of_their_file():
     exif = Image.Exif()
     exif[0x0112] = 6
     assert look(encoded("JPEG", exif=exif)) == (37, 53)
@@ -57,7 +57,7 @@ def test_what_follows_the_end_is_no_damage():
 
 
 @pytest.mark.parametrize(("data", "message"), [(b"", "is empty"), (b"<html>" * 50, "does not decode")])
-def test_what_is_no_picture(tmp_path, data, message):
+def test_what_is_no_image(tmp_path, data, message):
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(DamagedError, match=message):
         inspect_file(tmp_path / "a.jpg")
@@ -73,8 +73,8 @@ def test_whatever_pillow_raises_is_damage(monkeypatch, error):
     monkeypatch.setattr(Image, "open", broken)
     with pytest.raises(DamagedError, match=r"does not decode \(.+\)"):
         look(b"GIF89a" * 9)
-    with pytest.raises(PictureError, match=r"a\.gif: does not decode \(.+\)"):
-        EncodedPicture(b"GIF89a" * 9, "a.gif")
+    with pytest.raises(ImageError, match=r"a\.gif: does not decode \(.+\)"):
+        EncodedImage(b"GIF89a" * 9, "a.gif")
 
 
 def test_damage_within_is_found_by_decoding():

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from datasets.annotations.discovery import open_detection
-from datasets.images.decode import EncodedPicture
-from datasets.images.reader import PictureError, PictureFolder
+from datasets.images.decode import EncodedImage
+from datasets.images.reader import ImageError, ImageFolder
 from datasets.images.zip_index import open_zip
 from tests.datasets import tiny
 from tests.datasets.test_build import build, fingerprint
@@ -23,8 +23,8 @@ def jpeg(level: int, height: int = 16, width: int = 24, **options) -> bytes:
     return content.getvalue()
 
 
-def level_of(pictures: PictureFolder, name: str) -> int:
-    return int(pictures.read(name)[0, 0, 0])
+def level_of(images: ImageFolder, name: str) -> int:
+    return int(images.read(name)[0, 0, 0])
 
 
 def put(path: Path, content: bytes) -> Path:
@@ -39,7 +39,7 @@ def tar(archive: Path, folder: Path, *members: str) -> None:
 
 @pytest.fixture
 def root(tmp_path):
-    """Two classes of two pictures; grey levels tell them apart."""
+    """Two classes of two images; grey levels tell them apart."""
     for number in range(4):
         put(tmp_path / "images" / f"n0{number // 2}" / f"{number}.JPEG", jpeg(40 * number))
     return tmp_path / "images"
@@ -89,13 +89,13 @@ def packed(root: Path, how: str) -> None:
         "a folder and a tar",
     ],
 )
-def test_pictures_are_read_from_where_they_are(root, how):
+def test_images_are_read_from_where_they_are(root, how):
     packed(root, how)
-    pictures = PictureFolder(root)
-    pictures.open_archives()
-    for given in (pictures, pickle.loads(pickle.dumps(pictures)), PictureFolder(root)):
+    images = ImageFolder(root)
+    images.open_archives()
+    for given in (images, pickle.loads(pickle.dumps(images)), ImageFolder(root)):
         assert [level_of(given, name) for name in NAMES] == pytest.approx([0, 40, 80, 120], abs=1)
-        with pytest.raises(PictureError, match=r"n00/9\.JPEG: no such picture$"):
+        with pytest.raises(ImageError, match=r"n00/9\.JPEG: no such image$"):
             given.read("n00/9.JPEG")
 
 
@@ -103,24 +103,24 @@ def test_a_file_wins_over_the_tar(root):
     tar(root / "n00.tar", root, "n00")
     put(root / "n00" / "1.JPEG", jpeg(200))
     (root / "n00" / "0.JPEG").unlink()
-    pictures = PictureFolder(root)
-    assert level_of(pictures, "n00/1.JPEG") == 200
-    assert level_of(pictures, "n00/0.JPEG") == 0
+    images = ImageFolder(root)
+    assert level_of(images, "n00/1.JPEG") == 200
+    assert level_of(images, "n00/0.JPEG") == 0
 
 
 @pytest.mark.parametrize("how", ["folder", "tar a class, bare names"])
 def test_a_name_that_differs_by_its_ending_is_named(root, how):
     if how != "folder":
         packed(root, how)
-    with pytest.raises(PictureError, match=r"n01/2\.jpg: no such picture; there is n01/2\.JPEG$"):
-        PictureFolder(root).read("n01/2.jpg")
+    with pytest.raises(ImageError, match=r"n01/2\.jpg: no such image; there is n01/2\.JPEG$"):
+        ImageFolder(root).read("n01/2.jpg")
 
 
 def test_an_ending_that_lies_does_not_matter(root):
     content = io.BytesIO()
     Image.new("L", (5, 4), 77).save(content, "PNG")
     put(root / "n00" / "0.JPEG", content.getvalue())
-    assert PictureFolder(root).read("n00/0.JPEG", (4, 5)).unique().tolist() == [77]
+    assert ImageFolder(root).read("n00/0.JPEG", (4, 5)).unique().tolist() == [77]
 
 
 @pytest.mark.parametrize("how", ["one tar", "one zip", "stored zip a class, like COCO's"])
@@ -134,28 +134,28 @@ def test_a_damaged_member_is_named(root, how):
             content = bytearray(archive.read_bytes())
             content[entry.header_offset + 60 + len(entry.filename)] ^= 0xFF
             archive.write_bytes(content)
-    pictures = PictureFolder(root)
-    with pytest.raises(PictureError, match=r"(images\....|n00\.zip): .*1\.JPEG: does not decode"):
-        pictures.read("n00/1.JPEG")
+    images = ImageFolder(root)
+    with pytest.raises(ImageError, match=r"(images\....|n00\.zip): .*1\.JPEG: does not decode"):
+        images.read("n00/1.JPEG")
     if "zip" in how:
-        with pytest.raises(PictureError, match=r"\.zip: .*2\.JPEG: cannot be read \((does not|checksum)"):
-            pictures.read("n01/2.JPEG")
-    assert level_of(pictures, "n01/3.JPEG") == 120
+        with pytest.raises(ImageError, match=r"\.zip: .*2\.JPEG: cannot be read \((does not|checksum)"):
+            images.read("n01/2.JPEG")
+    assert level_of(images, "n01/3.JPEG") == 120
 
 
-def test_archives_of_no_listed_picture_stay_closed_and_bad_ones_are_warned_of(root, caplog):
+def test_archives_of_no_listed_image_stay_closed_and_bad_ones_are_warned_of(root, caplog):
     packed(root, "tar a class, bare names")
     put(root / "n01.tar", b"half of a download" * 100)
     put(root / "backup.tar", b"half of a download" * 100)
     put(root / "test2017.zip", b"half of a download" * 100)
-    pictures = PictureFolder(root)
-    pictures.open_archives(NAMES)
-    assert level_of(pictures, NAMES[1]) == pytest.approx(40, abs=1)
+    images = ImageFolder(root)
+    images.open_archives(NAMES)
+    assert level_of(images, NAMES[1]) == pytest.approx(40, abs=1)
     for name in NAMES[2:]:
-        with pytest.raises(PictureError, match=r"n01/\d\.JPEG: no such picture"):
-            pictures.read(name)
+        with pytest.raises(ImageError, match=r"n01/\d\.JPEG: no such image"):
+            images.read(name)
     (line,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert line.startswith(f"{root / 'n01.tar'}: is no tar (") and line.endswith("; its pictures are missing")
+    assert line.startswith(f"{root / 'n01.tar'}: is no tar (") and line.endswith("; its images are missing")
 
 
 def test_training_opens_only_what_it_needs(tmp_path, caplog):
@@ -181,8 +181,8 @@ def test_zips_that_cannot_be_used(tmp_path):
 def test_orientation_is_not_applied():
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture = EncodedPicture(jpeg(50, 16, 24, exif=exif), "x.jpg")
-    assert picture.size == (16, 24) and picture.decode().shape == (3, 16, 24)
+    image = EncodedImage(jpeg(50, 16, 24, exif=exif), "x.jpg")
+    assert image.size == (16, 24) and image.decode().shape == (3, 16, 24)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_orientation_is_not_applied():
     ],
 )
 def test_a_jpeg_is_decoded_at_the_scale_that_is_needed(at_least, decoded):
-    picture = EncodedPicture(jpeg(50, 960, 1281), "x.jpg")
-    image = picture.decode(at_least)
-    assert tuple(image.shape[1:]) == decoded and picture.size == (960, 1281)
+    encoded = EncodedImage(jpeg(50, 960, 1281), "x.jpg")
+    image = encoded.decode(at_least)
+    assert tuple(image.shape[1:]) == decoded and encoded.size == (960, 1281)
     assert image.unique().tolist() == [50]
 
 
@@ -208,7 +208,7 @@ def test_a_jpeg_is_decoded_at_the_scale_that_is_needed(at_least, decoded):
 def test_every_mode_becomes_rgb(mode):
     content = io.BytesIO()
     Image.new("RGB", (4, 4), (255, 255, 255)).convert(mode).save(content, "TIFF")
-    image = EncodedPicture(content.getvalue(), "x").decode((2, 2))
+    image = EncodedImage(content.getvalue(), "x").decode((2, 2))
     assert image.shape == (3, 4, 4) and image.unique().tolist() == [255]
 
 
@@ -229,11 +229,11 @@ def test_training_from_tars_gives_the_batches_of_training_from_folders(tmp_path)
     assert parts.train_loader.damaged() == []
 
 
-def test_a_missing_picture_of_a_tar_is_counted(tmp_path):
+def test_a_missing_image_of_a_tar_is_counted(tmp_path):
     data = tiny.write_all(tmp_path)
     folder = data / "lvis_v1" / "train2017"
     (folder / "000000000003.png").unlink()
-    put(folder / "000000000004.png", b"no picture" * 100)
+    put(folder / "000000000004.png", b"no image" * 100)
     tar(data / "lvis_v1" / "train2017.tar", data / "lvis_v1", "train2017")
     shutil.rmtree(folder)
     loader = build(data).train_loader

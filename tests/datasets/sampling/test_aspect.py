@@ -5,18 +5,18 @@ from datasets.sampling.aspect import WINDOW, AspectGroupedSampler, aspects_of
 from datasets.sampling.mixing import MixedBatchSampler
 from datasets.sampling.samplers import RepeatFactorSampler, ShuffledSampler
 
-PICTURES = 1003
-ASPECTS = np.random.default_rng(0).uniform(0.5, 2, PICTURES)
+IMAGES = 1003
+ASPECTS = np.random.default_rng(0).uniform(0.5, 2, IMAGES)
 
 
 def batches(rank=0, world_size=1, batch_size=4, epoch=0, grouped=True):
-    sampler = ShuffledSampler(PICTURES, seed=5, rank=rank, world_size=world_size)
+    sampler = ShuffledSampler(IMAGES, seed=5, rank=rank, world_size=world_size)
     if grouped:
         sampler = AspectGroupedSampler(sampler, ASPECTS, batch_size)
     mixed = MixedBatchSampler(sampler, batch_size)
     mixed.set_epoch(epoch)
     drawn = list(mixed)
-    assert len(drawn) == len(mixed) == PICTURES // world_size // batch_size
+    assert len(drawn) == len(mixed) == IMAGES // world_size // batch_size
     return drawn
 
 
@@ -26,7 +26,7 @@ def spread(drawn) -> float:
     return float(np.mean([a.max() / a.min() for a in aspects]))
 
 
-def test_pictures_of_a_batch_are_alike_and_the_epoch_is_the_same():
+def test_images_of_a_batch_are_alike_and_the_epoch_is_the_same():
     grouped, plain = batches(), batches(grouped=False)
     assert spread(grouped) < 1.1 < 2 < spread(plain)
     assert sorted(d for batch in grouped for d in batch) == sorted(d for batch in plain for d in batch)
@@ -48,7 +48,7 @@ def test_epochs_differ_and_repeat_by_number():
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
 
 
-def test_other_samplers_and_fewer_pictures_than_a_batch():
+def test_other_samplers_and_fewer_images_than_a_batch():
     factors = np.where(ASPECTS > 1.9, 2.5, 1.0)
     inner = RepeatFactorSampler(factors, seed=1)
     sampler = AspectGroupedSampler(inner, ASPECTS, 8)

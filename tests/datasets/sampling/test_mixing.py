@@ -6,9 +6,9 @@ from datasets.sampling.samplers import ShuffledSampler
 
 
 def batches(
-    rank=0, world_size=1, batch_size=2, epoch=0, turns=ONE_TO_ONE, sub=7, pictures=20, sub_batch_size=3
+    rank=0, world_size=1, batch_size=2, epoch=0, turns=ONE_TO_ONE, sub=7, images=20, sub_batch_size=3
 ):
-    main = ShuffledSampler(pictures, seed=1, rank=rank, world_size=world_size)
+    main = ShuffledSampler(images, seed=1, rank=rank, world_size=world_size)
     sampler = MixedBatchSampler(main, batch_size, sub=sub, sub_batch_size=sub_batch_size, turns=turns)
     sampler.set_epoch(epoch)
     drawn = list(sampler)
@@ -46,11 +46,11 @@ def test_without_the_second_stream():
 
 
 def test_the_incomplete_last_batch_is_left_out_everywhere():
-    assert len(batches(pictures=21, batch_size=4)) == 2 * 5
-    assert [len(batches(rank, 4, pictures=21)) for rank in range(4)] == [2 * 2] * 4
+    assert len(batches(images=21, batch_size=4)) == 2 * 5
+    assert [len(batches(rank, 4, images=21)) for rank in range(4)] == [2 * 2] * 4
 
 
-def test_image_level_pictures_come_once_before_any_again_over_epochs_and_ranks():
+def test_image_level_images_come_once_before_any_again_over_epochs_and_ranks():
     drawn = [batch for epoch in range(7) for batch in batches(epoch=epoch, batch_size=4)]
     single = [d.index for batch in drawn for d in batch if d.stream == SUB]
     assert len(single) == 7 * 5 * 3

@@ -12,17 +12,17 @@ from datasets.sampling.samplers import (
     repeat_factors,
 )
 
-# 30 pictures: all show class 0, six show class 1, one shows class 2.
-PICTURES = np.concatenate((np.arange(30), np.arange(6), [3, 3]))
+# 30 images: all show class 0, six show class 1, one shows class 2.
+IMAGES = np.concatenate((np.arange(30), np.arange(6), [3, 3]))
 LABELS = np.concatenate((np.zeros(30), np.ones(6), [2, 2])).astype(np.int64)
 
 
 def samplers(**shard):
-    factors = repeat_factors(PICTURES, LABELS, 30, 3, threshold=0.5)
+    factors = repeat_factors(IMAGES, LABELS, 30, 3, threshold=0.5)
     return {
         "plain": ShuffledSampler(30, seed=7, **shard),
         "repeat": RepeatFactorSampler(factors, seed=7, **shard),
-        "class": ClassAwareSampler(PICTURES, LABELS, 30, seed=7, **shard),
+        "class": ClassAwareSampler(IMAGES, LABELS, 30, seed=7, **shard),
         "running": RunningSampler(11, 24, seed=7, **shard),
     }
 
@@ -64,27 +64,27 @@ def test_every_draw_has_random_numbers_of_its_own(kind):
     assert len(set(names)) == len(names)
 
 
-def test_plain_gives_every_picture_once():
+def test_plain_gives_every_image_once():
     assert sorted(d.index for d in draws("plain", 3)) == list(range(30))
 
 
 def test_repeat_factors_are_those_of_the_paper():
-    factors = repeat_factors(PICTURES, LABELS, 30, 3, threshold=0.5)
+    factors = repeat_factors(IMAGES, LABELS, 30, 3, threshold=0.5)
     expected = np.ones(30)
     expected[:6] = np.sqrt(0.5 / (6 / 30))
     expected[3] = np.sqrt(0.5 / (1 / 30))
     assert np.allclose(factors, expected)
-    assert (repeat_factors(PICTURES, LABELS, 30, 3, threshold=0.001) == 1).all()
+    assert (repeat_factors(IMAGES, LABELS, 30, 3, threshold=0.001) == 1).all()
 
 
-def test_a_picture_without_boxes_has_factor_one():
+def test_a_image_without_boxes_has_factor_one():
     assert repeat_factors(np.array([1]), np.array([0]), 3, 1, threshold=1.0).tolist() == pytest.approx(
         [1, np.sqrt(3), 1]
     )
 
 
 def test_repeat_factor_sampling_rounds_up_as_often_as_the_fraction_says():
-    factors = repeat_factors(PICTURES, LABELS, 30, 3, threshold=0.5)
+    factors = repeat_factors(IMAGES, LABELS, 30, 3, threshold=0.5)
     epochs = 400
     counts = np.zeros(30)
     for epoch in range(epochs):
@@ -99,18 +99,18 @@ def test_repeat_factor_sampling_rounds_up_as_often_as_the_fraction_says():
     assert counts.sum() / epochs == int(factors.sum())
 
 
-def test_class_aware_sampling_draws_classes_evenly_and_pictures_of_a_class_in_turn():
+def test_class_aware_sampling_draws_classes_evenly_and_images_of_a_class_in_turn():
     drawn = [d.index for d in draws("class", 1)]
-    shows = [{*LABELS[index == PICTURES]} for index in drawn]
+    shows = [{*LABELS[index == IMAGES]} for index in drawn]
     assert len(drawn) == 30
-    # Class 2 is in picture 3 only, so a third of the draws are that picture.
+    # Class 2 is in image 3 only, so a third of the draws are that image.
     assert drawn.count(3) >= 10
     assert sum(1 in classes for classes in shows) >= 10
     members = Counter(index for index in drawn if index < 6 and index != 3)
     assert max(members.values()) - min(members[i] for i in (0, 1, 2, 4, 5)) <= 2
 
 
-def test_running_order_shows_every_picture_once_before_any_again():
+def test_running_order_shows_every_image_once_before_any_again():
     drawn = [d for epoch in range(11) for d in draws("running", epoch)]
     indices = [d.index for d in drawn]
     passes = [indices[i : i + 11] for i in range(0, len(indices), 11)]

@@ -182,7 +182,7 @@ def test_convnext_has_no_stem_map_and_trains_whole(tmp_path):
     assert frozen(backbone) == set()
 
 
-def test_swin_takes_pictures_of_any_size_and_gives_channels_first():
+def test_swin_takes_images_of_any_size_and_gives_channels_first():
     backbone = make_backbone("swin_tiny_patch4_window7_224", [1, 2, 3], "none", arguments=SWIN)
     maps = backbone(torch.randn(1, 3, 64, 96))
     assert backbone.strides == (8, 16, 32)

@@ -3,7 +3,7 @@ import torch
 
 from models.dino.build import build_criterion, build_dino
 from models.dino.heads import ClassRows, LinearClassifier
-from tests.models.tiny import COUNTS, NAMES, baseline_config, pictures, target, targets
+from tests.models.tiny import COUNTS, NAMES, baseline_config, make_images, target, targets
 
 
 def test_the_config_reaches_every_part():
@@ -77,18 +77,18 @@ def test_every_parameter_has_a_gradient(config, counts):
     config = baseline_config(**config)
     model, criterion = build_dino(config, len(NAMES)).train(), build_criterion(config, COUNTS)
     given = targets(counts)
-    criterion(model(pictures(), given), given).total.backward()
+    criterion(model(make_images(), given), given).total.backward()
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not without
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-def test_it_learns_one_picture():
-    """Twenty steps on one picture find its one thing better than before."""
+def test_it_learns_one_image():
+    """Twenty steps on one image find its one thing better than before."""
     torch.manual_seed(0)
     config = baseline_config(dn_box_noise_scale=0.4)
     model, criterion = build_dino(config, len(NAMES)).train(), build_criterion(config, COUNTS)
-    shown, given = pictures(((64, 64),) * 2), (target([[0.4, 0.6, 0.3, 0.2]], [3]),) * 2
+    shown, given = make_images(((64, 64),) * 2), (target([[0.4, 0.6, 0.3, 0.2]], [3]),) * 2
     optimizer = torch.optim.AdamW(model.parameters_in_training(), lr=2e-3)
     history = []
     for _ in range(20):

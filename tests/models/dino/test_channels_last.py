@@ -22,11 +22,11 @@ def test_the_backbone_works_in_channels_last_and_computes_the_same():
     torch.manual_seed(0)
     models = [build_dino(Config(**TINY, channels_last=on), num_classes=3).eval() for on in (False, True)]
     models[1].load_state_dict(models[0].state_dict())
-    pictures = torch.rand(2, 3, 64, 96)
+    images = torch.rand(2, 3, 64, 96)
     inside = []
     for model in models:
         model.backbone.body.register_forward_hook(lambda module, inputs, maps: inside.append(maps))
-    plain, last = ([level.detach() for level in model.backbone(pictures)] for model in models)
+    plain, last = ([level.detach() for level in model.backbone(images)] for model in models)
     assert all(level.is_contiguous(memory_format=torch.channels_last) for level in inside[1])
     assert not any(level.is_contiguous(memory_format=torch.channels_last) for level in inside[0])
     for a, b in zip(plain, last, strict=True):

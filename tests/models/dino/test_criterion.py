@@ -90,12 +90,12 @@ def test_masked_losses_are_reported_but_not_learnt_from():
 
 
 def slow_losses(part: LayerOutput, pairs: list[tuple[int, int, int]], labels: Tensor, boxes: Tensor) -> dict:
-    """Sums of one set of predictions, pair by pair: (picture, query, target)."""
+    """Sums of one set of predictions, pair by pair: (image, query, target)."""
     one_hot = torch.zeros_like(part.logits)
     found = {"loss_bbox": 0.0, "loss_giou": 0.0}
-    for picture, query, number in pairs:
-        one_hot[picture, query, labels[number]] = 1
-        ours, wanted = part.boxes_cxcywh[picture, query][None], boxes[number][None]
+    for image, query, number in pairs:
+        one_hot[image, query, labels[number]] = 1
+        ours, wanted = part.boxes_cxcywh[image, query][None], boxes[number][None]
         found["loss_bbox"] += l1_loss_sum(ours, wanted).item()
         found["loss_giou"] += giou_loss_sum(ours, wanted).item()
     return {**found, "loss_ce": focal_loss_sum(part.logits, one_hot).item()}
@@ -114,7 +114,7 @@ def test_every_group_is_its_sum_over_its_normaliser():
 
     for i, part in enumerate((*said.layers, said.encoder)):
         (m,) = matcher([part], wanted, [False])
-        pairs = list(zip(m.picture.tolist(), m.query.tolist(), m.target.tolist(), strict=True))
+        pairs = list(zip(m.image.tolist(), m.query.tolist(), m.target.tolist(), strict=True))
         check(part, pairs, ["_0", "_1", "", "_interm"][i], 3)
     pairs = [(0, g * 4 + n, n) for g in range(3) for n in range(2)] + [(1, g * 4, 2) for g in range(3)]
     for i, part in enumerate(said.denoising):
@@ -123,7 +123,7 @@ def test_every_group_is_its_sum_over_its_normaliser():
 
 def test_matches_of_the_documented_denoising_example():
     found = denoising_matches(targets((2, 1)), DenoisingLayout(groups=2, width=2))
-    triples = zip(found.picture.tolist(), found.query.tolist(), found.target.tolist(), strict=True)
+    triples = zip(found.image.tolist(), found.query.tolist(), found.target.tolist(), strict=True)
     assert set(triples) == {(0, 0, 0), (0, 1, 1), (0, 4, 0), (0, 5, 1), (1, 0, 2), (1, 4, 2)}
     assert len(found) == 6
 
@@ -133,7 +133,7 @@ def test_the_normaliser_counts_pairs_not_boxes_and_is_at_least_one():
     many = criterion()(said, given((9, 0))).named["loss_bbox"]
     matches = HungarianMatcher(2.0, 5.0, 2.0)([said.final], given((9, 0)), [False])[0]
     boxes = torch.cat([t.boxes_cxcywh for t in given((9, 0))])[matches.target]
-    ours = said.final.boxes_cxcywh[matches.picture, matches.query]
+    ours = said.final.boxes_cxcywh[matches.image, matches.query]
     assert len(matches) == QUERIES
     assert many.item() == pytest.approx(l1_loss_sum(ours, boxes).item() / QUERIES)
     nothing = criterion()(said, given((0, 0))).named
@@ -146,7 +146,7 @@ def test_unused_denoising_slots_count_as_negatives():
     said, wanted = output(), given((2, 1))
     before = criterion()(said, wanted).named["loss_ce_dn"]
     with torch.no_grad():
-        said.denoising[-1].logits[1, 1] += 4  # picture 1 has one box, slot 1 is unused
+        said.denoising[-1].logits[1, 1] += 4  # image 1 has one box, slot 1 is unused
     after = criterion()(said, wanted).named["loss_ce_dn"]
     assert after > before
 

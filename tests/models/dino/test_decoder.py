@@ -70,7 +70,7 @@ def test_masked_queries_do_not_reach_the_others(blocked):
 
 
 def test_references_are_scaled_to_the_padded_levels():
-    """With half of the width padded, a box of the picture is looked for in the left half of the levels."""
+    """With half of the width padded, a box of the image is looked for in the left half of the levels."""
     decoder, head, queries, references, _ = parts(layers=1)
     mask = torch.zeros(2, 64, 64, dtype=torch.bool)
     mask[:, :, 32:] = True

@@ -18,8 +18,8 @@ def denoising(number: int = 4, label_noise: float = 0.0, box_noise: float = 0.0)
 
 
 def test_slots_of_the_documented_example():
-    picture, slot = slots_of_copies([2, 1], DenoisingLayout(2, 2), torch.device("cpu"))
-    assert picture.tolist() == [0, 0, 1] * 4
+    image, slot = slots_of_copies([2, 1], DenoisingLayout(2, 2), torch.device("cpu"))
+    assert image.tolist() == [0, 0, 1] * 4
     assert slot.tolist() == [0, 1, 0, 2, 3, 2, 4, 5, 4, 6, 7, 6]
 
 
@@ -81,7 +81,7 @@ def test_a_negative_turned_inside_out_stays_a_box():
     assert sizes[:200].min() > 0.002  # positives cannot
 
 
-def test_noised_corners_are_clamped_to_the_picture():
+def test_noised_corners_are_clamped_to_the_image():
     part = denoising(number=1, box_noise=1.0)
     found = part((target([[0.1, 0.9, 0.2, 0.2]] * 100, [0] * 100),), num_queries=1)
     corners = box_cxcywh_to_xyxy(found.references[0])

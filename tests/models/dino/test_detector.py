@@ -6,7 +6,7 @@ import torch
 from models.dino.build import build_dino
 from models.dino.output import DetectorOutput, LayerOutput
 from models.dino.query_selection import proposal_anchors
-from tests.models.tiny import NAMES, baseline_config, pictures, targets
+from tests.models.tiny import NAMES, baseline_config, make_images, targets
 from util.structures import PaddedImages
 
 
@@ -16,7 +16,7 @@ def detector(**changes):
 
 
 def images(**arguments) -> PaddedImages:
-    return pictures(dtype=torch.float64, **arguments)
+    return make_images(dtype=torch.float64, **arguments)
 
 
 def given(counts=(2, 1)):
@@ -65,7 +65,7 @@ def test_denoising_does_not_reach_the_matching_queries():
 
 
 def test_encoder_and_proposals_do_not_see_padding():
-    """A picture's maps alone, and beside those of a larger picture, give the same tokens and proposals.
+    """An image's maps alone, and beside those of a larger image, give the same tokens and proposals.
 
     Sizes are multiples of the strides. Backbone and group norm do see padding, and so does the decoder,
     whose query positions are scaled by the valid share of the first level (release behaviour).

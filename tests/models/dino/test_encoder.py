@@ -80,7 +80,7 @@ def test_padding_does_not_reach_valid_tokens():
     assert not torch.equal(a.tokens[a.mask], b.tokens[b.mask])
 
 
-def test_pictures_do_not_reach_each_other():
+def test_images_do_not_reach_each_other():
     part = encoder()
     both = part(levels(), padded_mask())
     alone = part([x[1:] for x in levels()], padded_mask()[1:])

@@ -14,7 +14,7 @@ def labels(*values: int) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int64)
 
 
-def test_weights_are_square_roots_of_picture_counts():
+def test_weights_are_square_roots_of_image_counts():
     assert federated_weights([100, 1, 0]) == [10.0, 1.0, 0.0]
 
 

@@ -22,16 +22,16 @@ def match(outputs, given, one_class=None, weights=(2.0, 5.0, 2.0)) -> list[Match
 
 
 def rows(matches: Matches) -> set[tuple[int, int, int]]:
-    columns = (matches.picture, matches.query, matches.target)
+    columns = (matches.image, matches.query, matches.target)
     return set(zip(*(c.tolist() for c in columns), strict=True))
 
 
-def slow_cost(output: LayerOutput, picture: int, query: int, box, label: int, weights) -> float:
+def slow_cost(output: LayerOutput, image: int, query: int, box, label: int, weights) -> float:
     """The cost of one pair, by the formula."""
-    p = float(output.logits[picture, query, label].sigmoid())
+    p = float(output.logits[image, query, label].sigmoid())
     right = 0.25 * (1 - p) ** 2 * -torch.tensor(p + 1e-8).double().log()
     wrong = 0.75 * p**2 * -torch.tensor(1 - p + 1e-8).double().log()
-    ours = output.boxes_cxcywh[picture, query]
+    ours = output.boxes_cxcywh[image, query]
     overlap = generalized_iou(box_cxcywh_to_xyxy(ours), box_cxcywh_to_xyxy(box))
     distance = (ours - box).abs().sum()
     return float(weights[0] * (right - wrong) + weights[1] * distance - weights[2] * overlap)
@@ -65,17 +65,15 @@ def test_every_cost_has_its_weight(kept):
         assert table[q, n].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_batch_is_matched_as_its_pictures_are():
+def test_a_batch_is_matched_as_its_images_are():
     outputs, given = [layer(seed=0), layer(seed=1)], targets((3, 2), dtype=torch.float64)
     together = match(outputs, given)
     for number, output in enumerate(outputs):
         expected = set()
-        for picture, first in ((0, 0), (1, 3)):
-            one = LayerOutput(
-                output.logits[picture : picture + 1], output.boxes_cxcywh[picture : picture + 1]
-            )
-            (alone,) = match([one], given[picture : picture + 1])
-            expected |= {(picture, q, first + n) for _, q, n in rows(alone)}
+        for image, first in ((0, 0), (1, 3)):
+            one = LayerOutput(output.logits[image : image + 1], output.boxes_cxcywh[image : image + 1])
+            (alone,) = match([one], given[image : image + 1])
+            expected |= {(image, q, first + n) for _, q, n in rows(alone)}
         assert rows(together[number]) == expected
 
 
@@ -89,7 +87,7 @@ def test_one_class_looks_at_the_first_column_alone():
     assert rows(first) == rows(second) != rows(other)
 
 
-def test_a_picture_without_boxes():
+def test_a_image_without_boxes():
     (found,) = match([layer(batch=3)], targets((2, 0, 1), dtype=torch.float64))
     assert sorted((p, n) for p, _, n in rows(found)) == [(0, 0), (0, 1), (2, 2)]
 
@@ -97,7 +95,7 @@ def test_a_picture_without_boxes():
 def test_no_boxes_at_all():
     found = match([layer(), layer(seed=1)], targets((0, 0), dtype=torch.float64))
     assert [len(m) for m in found] == [0, 0]
-    assert all(t.dtype == torch.int64 for m in found for t in (m.picture, m.query, m.target))
+    assert all(t.dtype == torch.int64 for m in found for t in (m.image, m.query, m.target))
 
 
 def test_more_boxes_than_queries_leave_boxes_unmatched():

@@ -42,7 +42,7 @@ def test_against_a_slow_loop():
             assert found[i].boxes_xyxy[k].tolist() == pytest.approx(xyxy)
 
 
-def test_boxes_are_not_clamped_to_the_picture():
+def test_boxes_are_not_clamped_to_the_image():
     (found,) = PostProcess(1)(output([[[1.0]]], [[[0.0, 1.0, 0.5, 0.5]]]), [(10, 10)])
     assert found.boxes_xyxy[0].tolist() == pytest.approx([-2.5, 7.5, 2.5, 12.5])
 

@@ -42,7 +42,7 @@ def test_proposals_against_a_slow_loop():
 
 
 def test_a_border_token_may_not_propose():
-    """On a level 64 cells wide the first centre is at 0.0078 of the picture."""
+    """On a level 64 cells wide the first centre is at 0.0078 of the image."""
     _, usable = proposal_anchors(pyramid([(64, 64)]))
     grid = usable[0].view(64, 64)
     assert not grid[0].any() and not grid[:, -1].any()
@@ -70,7 +70,7 @@ def test_references_are_the_chosen_boxes_without_gradient_and_content_goes_by_ra
     assert torch.equal(found.queries, part.content.weight.expand(2, -1, -1))
 
 
-def test_padded_tokens_stay_in_the_ranking_as_the_whole_picture():
+def test_padded_tokens_stay_in_the_ranking_as_the_whole_image():
     """Their memory is zero, so all have one score; chosen, the box is (1, 1, 1, 1) (release behaviour)."""
     part = selection(queries=5)
     memory = pyramid(SHAPES, mask=padded_mask())

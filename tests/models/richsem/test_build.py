@@ -15,7 +15,7 @@ from tests.models.tiny import (
     baseline_config,
     build,
     clip_parts,
-    pictures,
+    make_images,
     targets,
     tiny_config,
 )
@@ -29,8 +29,8 @@ def cache(tmp_path_factory):
 
 def losses(parts, counts=(2, 1), image_level: bool = False):
     given = targets(counts, image_level=image_level)
-    semantic = parts.teacher(pictures(), given) if parts.teacher is not None else None
-    return parts.criterion(parts.model(pictures(), given), given, semantic)
+    semantic = parts.teacher(make_images(), given) if parts.teacher is not None else None
+    return parts.criterion(parts.model(make_images(), given), given, semantic)
 
 
 DISTILLED = {
@@ -65,8 +65,8 @@ def test_bfloat16_autocast(config, cache):
     parts = build(config(), cache)
     given = targets()
     with torch.autocast("cpu", torch.bfloat16):
-        semantic = parts.teacher(pictures(), given) if parts.teacher is not None else None
-        output = parts.model(pictures(), given)
+        semantic = parts.teacher(make_images(), given) if parts.teacher is not None else None
+        output = parts.model(make_images(), given)
     found = parts.criterion(output, given, semantic)
     found.total.backward()
     assert all(torch.isfinite(value) and value.dtype == torch.float32 for value in found.named.values())
@@ -76,7 +76,7 @@ def test_bfloat16_autocast(config, cache):
     assert found.named["loss_ce"].item() == pytest.approx(exact.named["loss_ce"].item(), rel=0.5)
     parts.model.eval()
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        detections = parts.postprocess(parts.model(pictures()), [(50, 60), (70, 80)])
+        detections = parts.postprocess(parts.model(make_images()), [(50, 60), (70, 80)])
     assert detections[0].boxes_xyxy.dtype == torch.float32 and torch.isfinite(detections[0].scores).all()
 
 
@@ -160,7 +160,7 @@ def test_clip_stays_outside_of_model_and_checkpoint(cache):
 def test_evaluation_has_no_teacher_and_no_branch(cache):
     parts = build(tiny_config(), cache, training=False)
     assert parts.teacher is None
-    output = parts.model.eval()(pictures())
+    output = parts.model.eval()(make_images())
     assert type(output) is DetectorOutput and output.final.embedding is None
 
 
@@ -172,7 +172,7 @@ def test_one_class_for_the_encoder_is_linear(cache):
 def test_unused_columns_are_not_reported(cache):
     parts = build(tiny_config(num_select=300), cache, unused=(2,))
     with torch.no_grad():
-        (found, _) = parts.postprocess(parts.model.eval()(pictures()), [(9, 9)] * 2)
+        (found, _) = parts.postprocess(parts.model.eval()(make_images()), [(9, 9)] * 2)
     assert sorted(set(found.labels.tolist())) == [0, 1, 3, 4, 5, 6]
 
 
@@ -183,7 +183,7 @@ def test_a_checkpoint_rebuilds_the_model_without_clip(config, cache, monkeypatch
     state = first.model.state_dict()
     second = build_model(config(), NAMES, COUNTS, training=False, state=state).model
     assert all(torch.equal(v, state[k]) for k, v in second.state_dict().items())
-    a, b = first.model.eval()(pictures()), second.eval()(pictures())
+    a, b = first.model.eval()(make_images()), second.eval()(make_images())
     assert torch.equal(a.final.logits, b.final.logits)
 
 

@@ -5,7 +5,7 @@ from config.schema import Config
 from models.richsem.build import build_model
 from models.richsem.clip_backbone import clip_backbone
 from models.richsem.teacher import Teacher
-from tests.models.tiny import COUNTS, NAMES, build, pictures, targets, tiny_clip, tiny_config
+from tests.models.tiny import COUNTS, NAMES, build, make_images, targets, tiny_clip, tiny_config
 from util.errors import UserError
 
 STAGES = (1, 2, 3)
@@ -18,7 +18,7 @@ def with_clip_backbone() -> Config:
 def test_its_last_map_is_what_the_teacher_sees():
     visual = tiny_clip().visual
     backbone = clip_backbone(visual, STAGES)
-    images = pictures([(64, 96), (96, 64)])
+    images = make_images([(64, 96), (96, 64)])
     maps = backbone(images.tensor.float())
     teacher = Teacher(visual)
     seen = teacher._features(images.tensor.float() * teacher.scale + teacher.mean)
@@ -40,13 +40,13 @@ def test_a_checkpoint_brings_the_trunks_shape_and_weights_without_any_clip(tmp_p
     config = with_clip_backbone()
     made = build(config, tmp_path).model.eval()
     again = build_model(config, NAMES, COUNTS, state=made.state_dict(), training=False).model.eval()
-    images = pictures()
+    images = make_images()
     assert torch.equal(again(images).layers[-1].logits, made(images).layers[-1].logits)
 
 
 def test_it_trains(tmp_path):
     parts = build(with_clip_backbone(), tmp_path)
-    images, wanted = pictures(), targets()
+    images, wanted = make_images(), targets()
     output = parts.model(images, wanted)
     parts.criterion(output, wanted, parts.teacher(images, wanted)).total.backward()
     assert parts.model.backbone.body.trunk.layer2[0].conv1.weight.grad.abs().sum() > 0

@@ -11,17 +11,17 @@ from models.dino.output import LayerOutput
 from models.richsem.classifier import TextEmbeddings
 from models.richsem.distillation import DistillationLoss
 from models.richsem.teacher import SemanticTargets, Teacher
-from tests.models.tiny import EMBEDDING, pictures, targets, tiny_clip
+from tests.models.tiny import EMBEDDING, make_images, targets, tiny_clip
 
 CLASSES, QUERIES, BATCH = 7, 5, 2
-# (picture, query, number of the box in the batch)
+# (image, query, number of the box in the batch)
 PAIRS = ((0, 3, 0), (0, 1, 1), (1, 4, 2))
 
 
 @pytest.fixture(scope="module")
 def semantic() -> SemanticTargets:
     teacher = Teacher(copy.deepcopy(tiny_clip().visual)).double()
-    return teacher(pictures(dtype=torch.float64), targets((2, 1), dtype=torch.float64))
+    return teacher(make_images(dtype=torch.float64), targets((2, 1), dtype=torch.float64))
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +80,12 @@ def slow_loss(text, semantic, kind, objective, entropy=False, columns=None) -> f
     else:
         pairs, normaliser = PAIRS, 4.0
     total = 0.0
-    for picture, query, number in pairs:
+    for image, query, number in pairs:
         if objective == "gt":
             seen = semantic.ground_truth[number]
         else:
-            seen = semantic.at(references[picture, query][None], torch.tensor([picture]))[0]
-        total += slow_row(given.layer.embedding.detach()[picture, query], seen, text, kind, columns, entropy)
+            seen = semantic.at(references[image, query][None], torch.tensor([image]))[0]
+        total += slow_row(given.layer.embedding.detach()[image, query], seen, text, kind, columns, entropy)
     return total / normaliser
 
 
@@ -119,8 +119,8 @@ def test_without_the_option_the_federated_columns_do_not_matter(text, semantic):
 def test_a_student_that_says_what_the_teacher_says_has_no_loss(text, semantic, kind):
     given = group()
     with torch.no_grad():
-        for picture, query, number in PAIRS:
-            given.layer.embedding[picture, query] = semantic.ground_truth[number]
+        for image, query, number in PAIRS:
+            given.layer.embedding[image, query] = semantic.ground_truth[number]
     assert loss(text, semantic, given, kind).item() == pytest.approx(0, abs=1e-12)
 
 

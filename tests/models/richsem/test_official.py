@@ -13,7 +13,7 @@ from models.richsem.build import Clip, build_official, build_richsem, encode_voc
 from models.richsem.classifier import LanguageClassifier, TextEmbeddings
 from tests.fixtures import require_fixture
 from tests.models.richsem.official_files import official_state, openai_clip, write
-from tests.models.tiny import COUNTS, NAMES, baseline_config, pictures, targets, tiny_config, tokenizer
+from tests.models.tiny import COUNTS, NAMES, baseline_config, make_images, targets, tiny_config, tokenizer
 from tests.source_files import ROOT
 from util.errors import UserError
 
@@ -52,7 +52,7 @@ def ours(config, clip) -> torch.nn.Module:
 
 
 def same_output(first, second) -> bool:
-    a, b = first.eval()(pictures()), second.eval()(pictures())
+    a, b = first.eval()(make_images()), second.eval()(make_images())
     return torch.allclose(a.final.logits, b.final.logits, atol=1e-4) and torch.allclose(
         a.final.boxes_cxcywh, b.final.boxes_cxcywh, atol=1e-5
     )
@@ -72,8 +72,8 @@ def test_a_richsem_file_comes_back_as_the_model_that_wrote_it(options, clip, cac
     assert all(torch.allclose(found[k], wanted[k], atol=1e-5) for k in wanted)
     assert same_output(parts.model, model)
     given = targets()
-    semantic = parts.teacher(pictures(), given)
-    assert torch.isfinite(parts.criterion(parts.model.train()(pictures(), given), given, semantic).total)
+    semantic = parts.teacher(make_images(), given)
+    assert torch.isfinite(parts.criterion(parts.model.train()(make_images(), given), given, semantic).total)
 
 
 def test_vocabulary_scale_and_teacher_come_from_the_clip_inside(clip, cache):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from models.richsem.teacher import Teacher
-from tests.models.tiny import EMBEDDING, pictures, target, targets, tiny_clip
+from tests.models.tiny import EMBEDDING, make_images, target, targets, tiny_clip
 from util.errors import UserError
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.structures import PaddedImages
@@ -27,11 +27,11 @@ def photographs(*sizes: tuple[int, int]) -> tuple[list[Tensor], PaddedImages]:
     raw = [torch.rand(3, h, w, generator=generator).double() for h, w in sizes]
     mean = torch.tensor(IMAGENET_MEAN).double().view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD).double().view(3, 1, 1)
-    return raw, PaddedImages.from_list([(picture - mean) / std for picture in raw])
+    return raw, PaddedImages.from_list([(image - mean) / std for image in raw])
 
 
-def boxes(*pictures_boxes) -> list:
-    return [target(b, [0] * len(b), dtype=torch.float64) for b in pictures_boxes]
+def boxes(*images_boxes) -> list:
+    return [target(b, [0] * len(b), dtype=torch.float64) for b in images_boxes]
 
 
 def for_clip(pixels: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def feature_map(visual: nn.Module, pixels: Tensor) -> Tensor:
     return x
 
 
-def test_the_tower_sees_the_picture_in_clips_normalisation():
+def test_the_tower_sees_the_image_in_clips_normalisation():
     seen = []
     part = teacher()
     part.visual.conv1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -70,7 +70,7 @@ def test_the_towers_own_normalisation_wins_over_clips():
     assert torch.allclose(seen[0][0], (raw[0] - 0.5) / std, atol=1e-6)
 
 
-def test_a_whole_picture_of_clips_size_is_clips_own_embedding():
+def test_a_whole_image_of_clips_size_is_clips_own_embedding():
     part = teacher()
     raw, images = photographs((64, 64))
     found = part(images, boxes([WHOLE])).ground_truth
@@ -80,8 +80,8 @@ def test_a_whole_picture_of_clips_size_is_clips_own_embedding():
     assert found.shape == (1, EMBEDDING) and not found.requires_grad
 
 
-def test_regions_lie_in_the_unpadded_picture():
-    """Boxes are in 0..1 of each picture without its padding, the map is of the padded batch."""
+def test_regions_lie_in_the_unpadded_image():
+    """Boxes are in 0..1 of each image without its padding, the map is of the padded batch."""
     part = teacher()
     raw, images = photographs((64, 96), (96, 64))
     given = boxes([[0.25, 0.5, 0.5, 0.4]], [WHOLE, [0.7, 0.3, 0.2, 0.6]])
@@ -104,7 +104,7 @@ def test_regions_lie_in_the_unpadded_picture():
 
 
 def test_a_vision_transformers_region_is_the_mean_of_its_projected_patches():
-    """The picture is resized to the tower's 48 x 48 pixels: 3 x 3 patches of 16."""
+    """The image is resized to the tower's 48 x 48 pixels: 3 x 3 patches of 16."""
     part = teacher("vit")
     _, images = photographs((96, 48))
     given = boxes([WHOLE, [0.5, 1 / 6, 1.0, 1 / 3], [1 / 6, 0.5, 1 / 3, 1.0]])
@@ -121,7 +121,7 @@ def test_a_vision_transformers_region_is_the_mean_of_its_projected_patches():
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
-def test_pictures_without_boxes(kind):
+def test_images_without_boxes(kind):
     part = teacher(kind)
     _, images = photographs((64, 64), (64, 32))
     assert part(images, boxes([], [])).ground_truth.shape == (0, EMBEDDING)
@@ -155,7 +155,7 @@ def test_it_never_trains():
     assert not any(module.training for module in part.modules())
     assert not any(p.requires_grad for p in part.parameters())
     before = {k: v.clone() for k, v in part.state_dict().items()}
-    semantic = part(pictures(dtype=torch.float64), targets((1, 1), dtype=torch.float64))
+    semantic = part(make_images(dtype=torch.float64), targets((1, 1), dtype=torch.float64))
     asked = torch.tensor([WHOLE], dtype=torch.float64, requires_grad=True)
     assert not semantic.at(asked, torch.tensor([0])).requires_grad
     assert all(torch.equal(v, before[k]) for k, v in part.state_dict().items())
@@ -178,7 +178,7 @@ def test_degenerate_regions_are_finite():
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
 def test_under_autocast_regions_are_pooled_in_float32(kind):
     part = Teacher(copy.deepcopy(tiny_clip(kind).visual))
-    images, given = pictures(), targets((2, 1))
+    images, given = make_images(), targets((2, 1))
     exact = part(images, given).ground_truth
     with torch.autocast("cpu", torch.bfloat16):
         semantic = part(images, given)

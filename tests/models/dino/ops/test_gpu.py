@@ -107,7 +107,7 @@ def test_a_second_gpu_is_used_where_the_tensors_are():
 
 
 def test_more_than_32_bits_of_numbers():
-    """2^31 numbers in one picture: 4 GiB of bfloat16, and as much again for what is around it."""
+    """2^31 numbers in one image: 4 GiB of bfloat16, and as much again for what is around it."""
     if torch.cuda.mem_get_info()[0] < 20 * 2**30:
         pytest.skip("less than 20 GiB free")
     height, width, heads, channels = 2100, 4096, 8, 32

@@ -10,13 +10,13 @@
 
 namespace msda {
 
-// Pictures of fewer numbers are indexed with 32 bits. A variable, so that tests reach the other side of it.
+// Images of fewer numbers are indexed with 32 bits. A variable, so that tests reach the other side of it.
 inline int64_t numbers_for_64_bits = int64_t(1) << 31;
 
 inline Tiling tiling_of(const Arguments& a, int size) {
   Tiling t{};
   const Sizes& s = a.sizes;
-  // A picture's queries are its pixels in the encoder. Nothing but speed depends on that guess.
+  // An image's queries are its pixels in the encoder. Nothing but speed depends on that guess.
   t.squares = s.queries == s.tokens;
   if (!t.squares) {
     t.tiles = int32_t((s.queries + size - 1) / size);

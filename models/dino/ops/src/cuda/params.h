@@ -8,7 +8,7 @@ namespace msda {
 // Queries are handled in tiles. When there is one query per token, as in the encoder, a tile is a square of its
 // level: neighbours sample the same pixels, which then come from the first-level cache.
 struct Tiling {
-  int32_t tiles;                    // of one picture
+  int32_t tiles;                    // of one image
   int32_t squares;                  // 1: squares of levels; 0: runs of queries
   int32_t first[kMostLevels];       // first tile of each level
   int32_t columns[kMostLevels];     // tiles in a row of each level

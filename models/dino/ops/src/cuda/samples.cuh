@@ -9,7 +9,7 @@ namespace msda {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// One query and head of one picture, and the channels of it that a group of lanes works on.
+// One query and head of one image, and the channels of it that a group of lanes works on.
 struct Cell {
   int64_t row;  // in (B, Q); -1: a tile may be larger than what is left of its level
   int32_t batch, head;
@@ -34,7 +34,7 @@ __device__ __forceinline__ int32_t query_in_tile(const Params& p, int32_t tile, 
   return x < level.width && y < level.height ? level.start + y * level.width + x : -1;
 }
 
-// Blocks count (picture, tile, head, turn), turns innermost: what is read from memory for one head serves the others.
+// Blocks count (image, tile, head, turn), turns innermost: what is read from memory for one head serves the others.
 __device__ __forceinline__ Cell cell_of(const Params& p, int32_t place, int32_t size) {
   Cell cell;
   int64_t block = blockIdx.x;

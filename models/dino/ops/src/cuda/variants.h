@@ -14,7 +14,7 @@ template <int kVector_, int kGroup_, typename Index_>
 struct Variant {
   static constexpr int kVector = kVector_;
   static constexpr int kGroup = kGroup_;
-  using Index = Index_;  // of a row of kVector numbers in one picture's value
+  using Index = Index_;  // of a row of kVector numbers in one image's value
   static constexpr int kThreads = kGroup == 2 ? 128 : 256;
   static constexpr int kPairs = kThreads / kGroup;
   static constexpr int kRounds = kChunk / kGroup;  // samples that a lane prepares

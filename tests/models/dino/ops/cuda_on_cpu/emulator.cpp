@@ -123,7 +123,7 @@ uint64_t& mailbox(unsigned thread) { return block.mail[thread]; }
 
 using namespace msda;
 
-// From so many numbers in a picture on, indices take 64 bits.
+// From so many numbers in an image on, indices take 64 bits.
 extern "C" void set_numbers_for_64_bits(int64_t count) { numbers_for_64_bits = count; }
 
 extern "C" void refuse_next_launch() { emulator::refusal = cudaErrorInvalidConfiguration; }

@@ -1,4 +1,4 @@
-"""JPEG pictures drawn at random: smooth shades, sharp edges and a little noise, as photographs have them."""
+"""JPEG images drawn at random: smooth shades, sharp edges and a little noise, as photographs have them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _RECTANGLES = 12
 _NOISE = 3
 
 
-def draw_picture(height: int, width: int, seed: int) -> Image.Image:
-    """RGB picture of (height, width); the same arguments give the same one."""
+def draw_image(height: int, width: int, seed: int) -> Image.Image:
+    """RGB image of (height, width); the same arguments give the same one."""
     random = np.random.default_rng((seed, height, width))
     pixels = torch.full((3, height, width), 128.0)
     for side, deviation in _SHADES:
@@ -36,14 +36,14 @@ def draw_picture(height: int, width: int, seed: int) -> Image.Image:
 
 
 def jpeg(height: int, width: int, seed: int) -> bytes:
-    """`draw_picture` as JPEG of quality 85."""
+    """`draw_image` as JPEG of quality 85."""
     content = io.BytesIO()
-    draw_picture(height, width, seed).save(content, "JPEG", quality=QUALITY)
+    draw_image(height, width, seed).save(content, "JPEG", quality=QUALITY)
     return content.getvalue()
 
 
 def write_detection(root: Path, count: int, height: int, width: int, boxes: int = 12) -> Path:
-    """`root`/train2017/*.jpg and `root`/lvis_v1_train.json with `boxes` boxes of ten classes a picture.
+    """`root`/train2017/*.jpg and `root`/lvis_v1_train.json with `boxes` boxes of ten classes an image.
 
     Returns the JSON's path.
     """
@@ -69,7 +69,7 @@ def write_detection(root: Path, count: int, height: int, width: int, boxes: int 
 
 
 def write_image_level(root: Path, count: int, height: int, width: int) -> None:
-    """`count` pictures in ten class folders below `root`."""
+    """`count` images in ten class folders below `root`."""
     for number in range(count):
         path = root / f"class {number % 10 + 1}" / f"{number}.JPEG"
         path.parent.mkdir(parents=True, exist_ok=True)

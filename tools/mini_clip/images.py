@@ -15,18 +15,18 @@ JSON_NAME = "imagenet_lvis_image_info.json"
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures of one split: PIL pictures and class indices into `ImageLevelTree.names`."""
+    """Images of one split: PIL images and class indices into `ImageLevelTree.names`."""
 
-    pictures: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...]
     labels: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
 
 @dataclass(frozen=True)
 class ImageLevelTree:
-    """names: every class of the JSON, also those without pictures (their names are text too)."""
+    """names: every class of the JSON, also those without images (their names are text too)."""
 
     names: tuple[str, ...]
     train: Labelled
@@ -34,9 +34,9 @@ class ImageLevelTree:
 
 
 def load_tree(root: Path, short_side: int, held_out: float, rng: np.random.Generator) -> ImageLevelTree:
-    """Reads the pictures of `root`, shrunk to `short_side` pixels; `held_out` of each class are set aside.
+    """Reads the images of `root`, shrunk to `short_side` pixels; `held_out` of each class are set aside.
 
-    Raises UserError for an absent or unreadable JSON, a picture that does not decode, or no pictures.
+    Raises UserError for an absent or unreadable JSON, an image that does not decode, or no images.
     """
     path = root / JSON_NAME
     try:
@@ -54,11 +54,11 @@ def load_tree(root: Path, short_side: int, held_out: float, rng: np.random.Gener
             )
         by_class.setdefault(index[image["pos_category_ids"][0]], []).append(image["file_name"])
     if not by_class:
-        raise UserError(f"{path}: lists no pictures.")
+        raise UserError(f"{path}: lists no images.")
     train, other = [], []
     for label in sorted(by_class):
         names = [by_class[label][i] for i in rng.permutation(len(by_class[label]))]
-        # One picture at least stays in training.
+        # One image at least stays in training.
         aside = min(len(names) - 1, round(held_out * len(names)))
         other += [(name, label) for name in names[:aside]]
         train += [(name, label) for name in names[aside:]]
@@ -71,18 +71,18 @@ def load_tree(root: Path, short_side: int, held_out: float, rng: np.random.Gener
 
 
 def _read_all(folder: Path, listed: Sequence[tuple[str, int]], short_side: int) -> Labelled:
-    pictures = tuple(_read(folder / name, short_side) for name, _ in listed)
-    return Labelled(pictures, np.array([label for _, label in listed], dtype=np.int64))
+    images = tuple(_read(folder / name, short_side) for name, _ in listed)
+    return Labelled(images, np.array([label for _, label in listed], dtype=np.int64))
 
 
 def _read(path: Path, short_side: int) -> Image.Image:
     try:
         with Image.open(path) as file:
             file.draft("RGB", (short_side, short_side))
-            picture = file.convert("RGB")
+            image = file.convert("RGB")
     except (OSError, SyntaxError) as error:
-        raise UserError(f"{path}: not readable as a picture ({error}).") from error
-    scale = short_side / min(picture.size)
+        raise UserError(f"{path}: not readable as an image ({error}).") from error
+    scale = short_side / min(image.size)
     if scale < 1:
-        picture = picture.resize([max(1, round(s * scale)) for s in picture.size], Image.Resampling.BILINEAR)
-    return picture
+        image = image.resize([max(1, round(s * scale)) for s in image.size], Image.Resampling.BILINEAR)
+    return image

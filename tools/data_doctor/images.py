@@ -1,4 +1,4 @@
-"""Checks of the picture files: there, whole, of the size that is said, not in two parts of the data."""
+"""Checks of the image files: there, whole, of the size that is said, not in two parts of the data."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from datasets.images.header import DamagedError, inspect, inspect_file
-from datasets.images.reader import PictureFolder
+from datasets.images.reader import ImageFolder
 from tools.data_doctor.findings import Finding, Severity, found
 
 # Waiting for the disk, and Pillow's decoding, leave the interpreter to others.
@@ -21,7 +21,7 @@ _BLOCK = 10_000
 
 
 class Look(NamedTuple):
-    """What a look at one picture showed.
+    """What a look at one image showed.
 
     missing, damaged, wrong_size: '' or a message.  length: bytes of the file, 0 where it was not read.
     """
@@ -35,41 +35,41 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Looked:
-    """All pictures of a part of the data. where: its name."""
+    """All images of a part of the data. where: its name."""
 
     where: str
-    files: PictureFolder
+    files: ImageFolder
     looks: Sequence[Look]
 
     def findings(self, severity: Severity) -> Iterator[Finding]:
-        """severity: of a picture that cannot be used in this part."""
+        """severity: of an image that cannot be used in this part."""
         missing, damaged, sizes = (
             [message for look in self.looks if (message := getattr(look, kind))]
             for kind in ("missing", "damaged", "wrong_size")
         )
-        yield from found(severity, self.where, "{n} pictures are missing", missing,
+        yield from found(severity, self.where, "{n} images are missing", missing,
                          f"copy them below {self.files.root}, or take them off the list")  # fmt: skip
-        yield from found(severity, self.where, "{n} pictures are damaged", damaged,
+        yield from found(severity, self.where, "{n} images are damaged", damaged,
                          "copy them again from where they came")  # fmt: skip
-        yield from found(severity, self.where, "{n} pictures are of another size than is said", sizes,
-                         "the boxes do not fit them: use the original pictures, or correct width and height "
+        yield from found(severity, self.where, "{n} images are of another size than is said", sizes,
+                         "the boxes do not fit them: use the original images, or correct width and height "
                          "(swapped: an EXIF turn was applied when they were annotated)")  # fmt: skip
 
 
 def look_at_all(
     where: str,
-    files: PictureFolder,
+    files: ImageFolder,
     names: Iterable[str],
     sizes: Iterable[tuple[int, int]],
     decode: bool = False,
 ) -> Looked:
-    """Looks at every picture once. sizes: (height, width) that are said, 0 where they are not."""
+    """Looks at every image once. sizes: (height, width) that are said, 0 where they are not."""
     said = dict(zip(names, sizes, strict=True))
     look = partial(_look, files, decode)
     with ThreadPoolExecutor(_THREADS) as pool:
         looks = _in_blocks(pool, look, said.items())
         return Looked(
-            where, files, list(tqdm(looks, where, len(said), unit="picture", disable=None, leave=False))
+            where, files, list(tqdm(looks, where, len(said), unit="image", disable=None, leave=False))
         )
 
 
@@ -81,25 +81,25 @@ def _in_blocks(pool: ThreadPoolExecutor, work: Callable[[Any], Look], items: Ite
 
 
 def in_both(a: Looked, b: Looked) -> list[str]:
-    """Pictures of `a` whose bytes are also in `b`. Only those of equal length are read."""
+    """Images of `a` whose bytes are also in `b`. Only those of equal length are read."""
     lengths = {look.length for look in a.looks} & {look.length for look in b.looks} - {0}
     known = {digest: name for name, digest in _digests(b, lengths)}
     return [f"{name} is {known[digest]}" for name, digest in _digests(a, lengths) if digest in known]
 
 
 def check_both(train: Looked, val: Looked) -> Iterator[Finding]:
-    """Pictures that are trained on and evaluated on."""
+    """Images that are trained on and evaluated on."""
     yield from found(
         Severity.ERROR,
         f"{train.where}, {val.where}",
-        "{n} pictures are in both, so the metrics say nothing about new pictures",
+        "{n} images are in both, so the metrics say nothing about new images",
         in_both(train, val),
         f"take them out of {train.where}",
     )
 
 
-def _look(files: PictureFolder, decode: bool, picture: tuple[str, tuple[int, int]]) -> Look:
-    name, said = picture
+def _look(files: ImageFolder, decode: bool, image: tuple[str, tuple[int, int]]) -> Look:
+    name, said = image
     path = files.root / name
     try:
         if path.is_file():
@@ -122,7 +122,7 @@ def _parts_of(data: bytes) -> Callable[[int, int], bytes]:
 
 
 def _digests(looked: Looked, lengths: set[int]) -> Iterator[tuple[str, bytes]]:
-    """(name, digest of the content) of the pictures of certain lengths."""
+    """(name, digest of the content) of the images of certain lengths."""
     for look in looked.looks:
         if look.length in lengths:
             content = looked.files.find(look.name)
