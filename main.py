@@ -21,12 +21,12 @@ from datasets.evaluation.evaluator import BoxEvaluator
 from engine.build import build_settings, build_state, wrap_distributed
 from engine.checkpoint import check_class_names, evaluated_weights, read_checkpoint
 from engine.evaluate import evaluate, report_metrics
+from engine.fit import Validation, fit
 from engine.pretrained import TransferRules, load_pretrained
 from engine.random_state import seed_everything
 from engine.run_directory import RunDirectory, evaluation_folder
-from engine.train import Task
-from engine.trainer import Validation, fit
-from models.richsem import official
+from engine.train_epoch import Task
+from models.richsem import official_checkpoint as official
 from models.richsem.build import ModelParts, build_model, build_official
 from util import distributed
 from util.errors import UserError
@@ -102,8 +102,8 @@ def train(job: Job) -> None:
     state = build_state(config, parts.model, settings.iterations(len(data.train_loader)), device)
     state.start(checkpoint, args.resume, args.start_epoch)
     distributed.on_main(lambda: run.describe(dump(config), parts.model))
-    judge_at = partial(evaluator, config, data, data.classes, run.path)
-    validation = Validation(data.val_loader, parts.postprocess, judge_at)
+    make_evaluator = partial(evaluator, config, data, data.classes, run.path)
+    validation = Validation(data.val_loader, parts.postprocess, make_evaluator)
     task = Task(wrap_distributed(parts.model, device), parts.criterion, parts.teacher)
     note = args.note or checkpoint.get("note", "")
     identity = {"class_names": list(names), "config": config.to_dict(), "run": job.run, "note": note}

@@ -41,7 +41,7 @@ from benchmarks.protocol import (
     wanted,
 )
 from datasets.annotations.cache import open_annotations
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 
 BASELINE = "lvis+dicts"
 CASES = ("annotations/cold", "annotations/warm", "annotations/worker")
@@ -115,7 +115,7 @@ class DictImages(Dataset):
 class StoreImages(Dataset):
     """Copies an image's rows."""
 
-    def __init__(self, store: AnnotationStore) -> None:
+    def __init__(self, store: AnnotationTable) -> None:
         self.store = store
 
     def __len__(self) -> int:

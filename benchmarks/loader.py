@@ -33,12 +33,12 @@ from datasets.annotations.class_folders import read_class_folders
 from datasets.annotations.json_reader import read_annotations
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import TrainPolicy
-from datasets.detection import LvisDetection
+from datasets.detection import DetectionDataset
 from datasets.image_level import ImageLevel
 from datasets.images.reader import ImageFolder
 from datasets.images.tar_index import open_tar
 from datasets.loader import Collate
-from datasets.sample import Draw
+from datasets.sample import SampleIndex
 from util.pixels import IMAGENET_STD
 
 BATCH = 2
@@ -75,11 +75,11 @@ def policy() -> TrainPolicy:
     )
 
 
-def detection(root: Path, number: int, size: tuple[int, int]) -> LvisDetection:
+def detection(root: Path, number: int, size: tuple[int, int]) -> DetectionDataset:
     """A generated set of `number` images of (height, width) below `root`."""
     store = read_annotations(images.write_detection(root, number, *size))
     classes = ClassTable.from_categories(store.categories)
-    return LvisDetection(store, ImageFolder(root), classes, policy())
+    return DetectionDataset(store, ImageFolder(root), classes, policy())
 
 
 def image_level(root: Path, number: int) -> ImageLevel:
@@ -90,7 +90,7 @@ def image_level(root: Path, number: int) -> ImageLevel:
     return ImageLevel(store, ImageFolder(root), classes, store.categories, policy(), mosaic=Mosaic())
 
 
-def from_tar(data: LvisDetection, root: Path) -> LvisDetection:
+def from_tar(data: DetectionDataset, root: Path) -> DetectionDataset:
     """The same set, its images in `root`/train2017.tar."""
     root.mkdir()
     with tarfile.open(root / "train2017.tar", "w") as tar:
@@ -101,32 +101,38 @@ def from_tar(data: LvisDetection, root: Path) -> LvisDetection:
     return same
 
 
-def drafted(data: LvisDetection) -> LvisDetection:
+def drafted(data: DetectionDataset) -> DetectionDataset:
     """The same set, JPEGs decoded at the scale that is needed."""
     same = copy(data)
     same.draft = True
     return same
 
 
-def draws(data: LvisDetection | ImageLevel) -> Iterator[list[Draw]]:
+def draws(data: DetectionDataset | ImageLevel) -> Iterator[list[SampleIndex]]:
     """Batches without end: the images in turn, each time with other random numbers."""
     for start in count(0, BATCH):
-        yield [Draw(place % len(data), position=place) for place in range(start, start + BATCH)]
+        yield [SampleIndex(place % len(data), position=place) for place in range(start, start + BATCH)]
 
 
-def our_batch(data: LvisDetection | ImageLevel, batch: list[Draw]) -> tuple[torch.Tensor, torch.Tensor]:
+def our_batch(
+    data: DetectionDataset | ImageLevel, batch: list[SampleIndex]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Normalised (B, 3, H, W) and the mask, as the model gets them."""
     images = Collate()([data[draw] for draw in batch])[0].normalised()
     return images.tensor, images.mask
 
 
-def pil_batch(data: LvisDetection | ImageLevel, batch: list[Draw]) -> tuple[torch.Tensor, torch.Tensor]:
+def pil_batch(
+    data: DetectionDataset | ImageLevel, batch: list[SampleIndex]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The same by PIL."""
-    sample = pil_pipeline.detection_sample if isinstance(data, LvisDetection) else pil_pipeline.mosaic_sample
+    sample = (
+        pil_pipeline.detection_sample if isinstance(data, DetectionDataset) else pil_pipeline.mosaic_sample
+    )
     return pil_pipeline.batch([sample(data, draw) for draw in batch])[:2]
 
 
-def differences(data: LvisDetection | ImageLevel, batches: int) -> tuple[float, float]:
+def differences(data: DetectionDataset | ImageLevel, batches: int) -> tuple[float, float]:
     """Grey levels between the two pipelines: the largest of any pixel, and the share of pixels beyond one.
 
     Raises AssertionError where sizes or paddings differ.
@@ -144,7 +150,7 @@ def differences(data: LvisDetection | ImageLevel, batches: int) -> tuple[float, 
 
 
 def timed(
-    case: str, data: LvisDetection | ImageLevel, against: LvisDetection | ImageLevel, batches: int
+    case: str, data: DetectionDataset | ImageLevel, against: DetectionDataset | ImageLevel, batches: int
 ) -> Row:
     """One row, per image: our pipeline on `data`, PIL's on `against`."""
     ours, theirs = draws(data), draws(against)
@@ -172,7 +178,7 @@ def listing(path: Path, repeats: int) -> Row:
     return Row("loader/tar_index", "tarfile", TIME, seconds["ours"], seconds["tarfile"])
 
 
-def compared(case: str, data: LvisDetection | ImageLevel, resizes: int, batches: int) -> dict[str, str]:
+def compared(case: str, data: DetectionDataset | ImageLevel, resizes: int, batches: int) -> dict[str, str]:
     """The difference in words. Raises SystemExit where it is more than one grey level a resize."""
     worst, beyond = differences(data, batches)
     line = f"at most {worst:.3f}, more than 1 in {beyond:.1e} of all values, over {batches * BATCH} images"

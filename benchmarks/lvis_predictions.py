@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.annotations.table import AnnotationStore
-from datasets.evaluation.grouping import rank_in_run
+from datasets.annotations.table import AnnotationTable
+from datasets.evaluation.grouping import rank_within_group
 from datasets.evaluation.predictions import ROW
 
 # Of an annotated box: how often it is found (duplicates included), and how far off.
@@ -15,7 +15,7 @@ _JITTER = 0.1
 _JUDGED_SHARE = 0.3
 
 
-def draw_predictions(store: AnnotationStore, per_image: int, seed: int = 0) -> np.ndarray:
+def draw_predictions(store: AnnotationTable, per_image: int, seed: int = 0) -> np.ndarray:
     """(I * per_image,) of ROW, in order of image, best first.
 
     Annotated boxes are found with jitter, scored by how close they are; the places that are left go to false
@@ -23,9 +23,9 @@ def draw_predictions(store: AnnotationStore, per_image: int, seed: int = 0) -> n
     """
     rng = np.random.default_rng([seed, len(store), per_image])
     true = np.repeat(np.arange(len(store.areas)), rng.poisson(_FINDS, len(store.areas)))
-    image = store.image_of_box[true]
-    true = true[rank_in_run(image) < per_image]
-    image = store.image_of_box[true]
+    image = store.image_index[true]
+    true = true[rank_within_group(image) < per_image]
+    image = store.image_index[true]
     amount = _JITTER * rng.exponential(size=len(true))
     boxes = store.boxes_xywh[true] * np.exp(amount[:, None] * rng.normal(size=(len(true), 4)))
     scores = rng.beta(4, 3, len(true)) * np.exp(-2 * amount)
@@ -45,12 +45,12 @@ def draw_predictions(store: AnnotationStore, per_image: int, seed: int = 0) -> n
 
 
 def _false(
-    rng: np.random.Generator, store: AnnotationStore, counts: np.ndarray
+    rng: np.random.Generator, store: AnnotationTable, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(image, category, box xywh) of `counts` false detections of each image."""
     image = np.repeat(np.arange(len(store)), counts)
     # Classes by image that are judged there: of its boxes, and known to be absent.
-    owner = np.concatenate((store.image_of_box, store.negatives.row_of_value))
+    owner = np.concatenate((store.image_index, store.negatives.row_of_value))
     judged = np.concatenate((store.category_index, store.negatives.values))[np.argsort(owner, kind="stable")]
     lengths = np.bincount(owner, minlength=len(store))
     first = np.cumsum(lengths) - lengths

@@ -17,10 +17,10 @@ from torch import Tensor
 from torchvision.transforms import functional as F
 
 from datasets.augment.mosaic import fitting_size
-from datasets.augment.policy import Plan
-from datasets.detection import LvisDetection
+from datasets.augment.policy import AugmentParams
+from datasets.detection import DetectionDataset
 from datasets.image_level import ImageLevel
-from datasets.sample import MIN_SIDE, Draw
+from datasets.sample import MIN_SIDE, SampleIndex
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -39,7 +39,7 @@ def opened(path: Path) -> Image.Image:
         return file.convert("RGB")
 
 
-def apply(plan: Plan, sample: Labelled) -> Labelled:
+def apply(plan: AugmentParams, sample: Labelled) -> Labelled:
     """What `plan` says, by PIL."""
     if plan.flip:
         width = sample.image.width
@@ -70,7 +70,7 @@ def _clipped(sample: Labelled) -> Labelled:
     return Labelled(sample.image, boxes[keep], sample.labels[keep])
 
 
-def detection_sample(data: LvisDetection, draw: Draw) -> Labelled:
+def detection_sample(data: DetectionDataset, draw: SampleIndex) -> Labelled:
     """What `data[draw]` reads and augments, by PIL."""
     rng = draw.generator(data.seed)
     rows = data.boxes.of(draw.index)
@@ -80,7 +80,7 @@ def detection_sample(data: LvisDetection, draw: Draw) -> Labelled:
     return apply(plan, Labelled(image, boxes, labels))
 
 
-def mosaic_sample(data: ImageLevel, draw: Draw) -> Labelled:
+def mosaic_sample(data: ImageLevel, draw: SampleIndex) -> Labelled:
     """What `data[draw]` reads, augments and lays on a canvas, by PIL."""
     rng = draw.generator(data.seed)
     tiles = [_image_level(data, draw.index, rng)]

@@ -1,7 +1,7 @@
 """Official keys and flags without a field of ours. Names and values are facts of the official release.
 
-`LEFT_OUT_KEYS` switch features that are not rebuilt: accepted at the official value, refused at any other.
-`DEAD_KEYS` are never read by the official code: accepted at any value and named once.
+`UNSUPPORTED_KEYS` switch features that are not rebuilt: accepted at the official value, refused at any other.
+`IGNORED_KEYS` are never read by the official code: accepted at any value and named once.
 `COMMAND_LINE_FLAGS` stand beside the keys in the `args` of an official checkpoint.
 """
 
@@ -15,7 +15,7 @@ _PSEUDO = "pseudo labels and unlabelled data are not rebuilt"
 _QUERIES = "queries are chosen by mixed selection only"
 _HEADS = "decoder layers share their heads, the encoder has heads of its own"
 
-LEFT_OUT_KEYS: dict[str, tuple[Any, str]] = {
+UNSUPPORTED_KEYS: dict[str, tuple[Any, str]] = {
     # key: (official value, why another value is refused)
     "modelname": ("richsem", "there is one model; `use_language=False` gives the DINO baseline"),
     "data_aug_scale_overlap": (None, "write the scaled `data_aug_scales` instead"),
@@ -90,7 +90,7 @@ condinst_mask_channel add_gt_to_mask add_dn_to_mask concat_mask_input n_keep gt_
 vector_loss_coef vector_hidden_dim no_vector_loss_norm activation vector_start_stage loss_type
 vector_mask_coef
 """
-DEAD_KEYS: frozenset[str] = frozenset(_DEAD.split())
+IGNORED_KEYS: frozenset[str] = frozenset(_DEAD.split())
 
 _FLAGS = """
 config_file options dataset_file data_path coco_path coco_panoptic_path remove_difficult output_dir note

@@ -18,27 +18,27 @@ def check(config: Config) -> None:
     _check_schedule(config)
 
 
-def _refuse(condition: bool, message: str) -> None:
+def _forbid(condition: bool, message: str) -> None:
     if condition:
         raise UserError(message)
 
 
 def _check_shapes(c: Config) -> None:
     stages = c.return_interm_indices
-    _refuse(
+    _forbid(
         c.hidden_dim % c.nheads != 0,
         f"hidden_dim={c.hidden_dim} is not divisible by nheads={c.nheads}: change one of them",
     )
-    _refuse(
+    _forbid(
         c.hidden_dim % 32 != 0,
         f"hidden_dim={c.hidden_dim} is not divisible by 32, the groups of the neck's normalisation: "
         f"take hidden_dim={-(-c.hidden_dim // 32) * 32}",
     )
-    _refuse(
+    _forbid(
         not stages or list(stages) != sorted(set(stages)),
         f"return_interm_indices={list(stages)} must be ascending stages, each once, for example [1, 2, 3]",
     )
-    _refuse(
+    _forbid(
         len(stages) > c.num_feature_levels,
         f"return_interm_indices={list(stages)} exceeds num_feature_levels={c.num_feature_levels}: "
         f"set num_feature_levels={len(stages)} or name fewer stages",
@@ -46,22 +46,22 @@ def _check_shapes(c: Config) -> None:
 
 
 def _check_semantics(c: Config) -> None:
-    _refuse(
+    _forbid(
         c.use_visual_distill and not c.use_language,
         "use_visual_distill=True compares with the text embeddings of use_language=False: "
         "set use_language=True or use_visual_distill=False",
     )
-    _refuse(
+    _forbid(
         c.share_vl_proj and not c.use_language,
         "share_vl_proj=True shares a projection that use_language=False does not have: "
         "set use_language=True or share_vl_proj=False",
     )
-    _refuse(
+    _forbid(
         c.use_visual_distill and c.use_fed_on_kd and not c.use_fed_loss,
         "use_fed_on_kd=True distils over the classes that use_fed_loss=False does not sample: "
         "set use_fed_loss=True or use_fed_on_kd=False",
     )
-    _refuse(
+    _forbid(
         bool(c.resnet_pretrain_path) and c.backbone_weights != "default",
         f"resnet_pretrain_path={c.resnet_pretrain_path!r} and backbone_weights={c.backbone_weights!r} "
         "both name weights of the backbone: leave one of them out",
@@ -71,7 +71,7 @@ def _check_semantics(c: Config) -> None:
         ("backbone_args", c.backbone_args),
         ("resnet_pretrain_path", c.resnet_pretrain_path),
     ):
-        _refuse(
+        _forbid(
             c.backbone == "clip" and value not in ("default", "", {}),
             f"{name}={value!r} does not go with backbone='clip', whose trunk and weights are clip_model's: "
             f"leave {name} out",
@@ -79,41 +79,41 @@ def _check_semantics(c: Config) -> None:
 
 
 def _check_data(c: Config) -> None:
-    _refuse(
+    _forbid(
         bool(c.num_classes and c.dn_labelbook_size and c.dn_labelbook_size < c.num_classes),
         f"dn_labelbook_size={c.dn_labelbook_size} is below num_classes={c.num_classes}: "
         "set both alike, or both to 0 to derive them",
     )
-    _refuse(
+    _forbid(
         c.use_rfs and c.use_cas,
         "use_rfs=True and use_cas=True are two samplers for one stream: set one of them to False",
     )
-    _refuse(not c.data_aug_scales, "data_aug_scales=[] leaves no image size: name at least one")
-    _refuse(
+    _forbid(not c.data_aug_scales, "data_aug_scales=[] leaves no image size: name at least one")
+    _forbid(
         not c.data_aug_scales2_resize, "data_aug_scales2_resize=[] leaves no image size: name at least one"
     )
     low, high = c.data_aug_scales2_crop
-    _refuse(low > high, f"data_aug_scales2_crop={[low, high]} must be [smallest, largest]: swap the two")
+    _forbid(low > high, f"data_aug_scales2_crop={[low, high]} must be [smallest, largest]: swap the two")
     low, high = c.mosaic_centre
-    _refuse(low > high, f"mosaic_centre={[low, high]} must be [lowest, highest]: swap the two")
+    _forbid(low > high, f"mosaic_centre={[low, high]} must be [lowest, highest]: swap the two")
 
 
 def _check_schedule(c: Config) -> None:
     chosen = [f"{name}=True" for name in ("multi_step_lr", "onecyclelr", "cosine_lr") if getattr(c, name)]
-    _refuse(
+    _forbid(
         len(chosen) > 1,
         f"{' and '.join(chosen)} are different schedules: set all but one to False",
     )
-    _refuse(
+    _forbid(
         c.onecyclelr and c.warmup_iters > 0,
         f"onecyclelr=True has a warm-up of its own: set warmup_iters=0 (it is {c.warmup_iters})",
     )
     drops = list(c.lr_drop_list)
-    _refuse(
+    _forbid(
         c.multi_step_lr and (not drops or drops != sorted(set(drops))),
         f"multi_step_lr=True needs lr_drop_list as ascending epochs, for example [8, 11]; it is {drops}",
     )
-    _refuse(
+    _forbid(
         max(c.adam_beta1, c.adam_beta2) >= 1,
         f"adam_beta1={c.adam_beta1} and adam_beta2={c.adam_beta2} must be below 1, usually 0.9 and 0.999",
     )

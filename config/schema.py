@@ -14,7 +14,7 @@ from config.keys.data import DataKeys
 from config.keys.losses import LossKeys, SemanticKeys
 from config.keys.model import ModelKeys
 from config.keys.training import TrainingKeys
-from config.official import DEAD_KEYS, LEFT_OUT_KEYS, TRANSLATED_VALUES
+from config.official import IGNORED_KEYS, TRANSLATED_VALUES, UNSUPPORTED_KEYS
 from config.values import check_bounds, convert
 from util.errors import UserError, nearest
 
@@ -68,7 +68,7 @@ class Config(TrainingKeys, SemanticKeys, LossKeys, ModelKeys, DataKeys):
                     _check_ineffective(name, value)
             except UserError as error:
                 raise UserError(f"{with_origin}{error}") from None
-        dead = sorted(DEAD_KEYS.intersection(values))
+        dead = sorted(IGNORED_KEYS.intersection(values))
         if dead:
             _log.warning("ignored %d keys that the official code never reads: %s", len(dead), ", ".join(dead))
         return cls(**live)
@@ -88,7 +88,7 @@ def key_types() -> dict[str, Any]:
 
 def known_keys() -> list[str]:
     """Every accepted key: live, left out, dead."""
-    return [*key_types(), *LEFT_OUT_KEYS, *DEAD_KEYS]
+    return [*key_types(), *UNSUPPORTED_KEYS, *IGNORED_KEYS]
 
 
 def _checked(name: str, value: Any, declared: Field) -> Any:
@@ -103,11 +103,11 @@ def _checked(name: str, value: Any, declared: Field) -> Any:
 
 def _check_ineffective(name: str, value: Any) -> None:
     """Accepts a dead key, and a left-out key at its official value; else raises UserError."""
-    if name in DEAD_KEYS:
+    if name in IGNORED_KEYS:
         return
-    if name not in LEFT_OUT_KEYS:
+    if name not in UNSUPPORTED_KEYS:
         raise UserError(f"unknown key {name!r}.{nearest(name, known_keys())}")
-    official, reason = LEFT_OUT_KEYS[name]
+    official, reason = UNSUPPORTED_KEYS[name]
     if (tuple(value) if isinstance(value, list) else value) != official:
         shown = list(official) if isinstance(official, tuple) else official
         raise UserError(f"key {name!r} = {value!r}: only {shown!r} is supported: {reason}")

@@ -10,14 +10,14 @@ from torch.utils.data import Dataset
 
 from datasets.annotations.categories import ClassTable
 from datasets.annotations.discovery import open_detection, open_image_level
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import EvalPolicy, TrainPolicy
-from datasets.detection import LvisDetection
+from datasets.detection import DetectionDataset
 from datasets.image_level import ImageLevel
 from datasets.loader import Collate, Loader, ShardBatchSampler
 from datasets.sampling.aspect import AspectGroupedSampler, aspects_of
-from datasets.sampling.mixing import MixedBatchSampler, Streams, Turns
+from datasets.sampling.mixing import MixedBatchSampler, MixRatio, MultiDataset
 from datasets.sampling.samplers import (
     ClassAwareSampler,
     RepeatFactorSampler,
@@ -65,10 +65,10 @@ class DataParts:
 
     classes: ClassTable
     val_loader: Loader
-    val_annotations: AnnotationStore
-    val_set: LvisDetection
+    val_annotations: AnnotationTable
+    val_set: DetectionDataset
     train_loader: Loader | None = None
-    train_set: LvisDetection | None = None
+    train_set: DetectionDataset | None = None
     image_level_set: ImageLevel | None = None
 
 
@@ -91,7 +91,7 @@ def build_datasets(
     categories = (val_annotations if train_annotations is None else train_annotations).categories
     classes = ClassTable.from_categories(categories, class_names)
     classes.check_num_classes(config.num_classes)
-    val_set = LvisDetection(
+    val_set = DetectionDataset(
         val_annotations,
         val_images,
         classes,
@@ -108,7 +108,7 @@ def build_datasets(
     }
     if train_annotations is None:
         return DataParts(**parts)
-    train_set = LvisDetection(
+    train_set = DetectionDataset(
         train_annotations,
         train_images,
         classes,
@@ -130,7 +130,7 @@ def build_datasets(
     )
 
 
-def _check_same_classes(train: AnnotationStore, val: AnnotationStore) -> None:
+def _check_same_classes(train: AnnotationTable, val: AnnotationTable) -> None:
     ours, theirs = ({c.name for c in store.categories} for store in (train, val))
     if unknown := sorted(theirs - ours):
         raise UserError(f"class {unknown[0]!r} of {val.name} is not in {train.name} ({len(unknown)} such)")
@@ -152,7 +152,7 @@ def _eval_policy(config: Any, settings: RunSettings) -> EvalPolicy:
 
 
 def _image_level(
-    config: Any, settings: RunSettings, classes: ClassTable, detection: AnnotationStore
+    config: Any, settings: RunSettings, classes: ClassTable, detection: AnnotationTable
 ) -> ImageLevel:
     annotations, images = open_image_level(settings.data_path, config.imagenet_path)
     mosaic = None
@@ -170,20 +170,20 @@ def _image_level(
     )
 
 
-def _sampler(config: Any, settings: RunSettings, train_set: LvisDetection) -> ShardedSampler:
+def _sampler(config: Any, settings: RunSettings, train_set: DetectionDataset) -> ShardedSampler:
     shard = {"seed": settings.seed, "rank": settings.rank, "world_size": settings.world_size}
     boxes, images = train_set.boxes, len(train_set)
     if config.use_cas:
-        return ClassAwareSampler(boxes.image_of_box, boxes.labels, images, **shard)
+        return ClassAwareSampler(boxes.image_index, boxes.labels, images, **shard)
     if config.use_rfs:
         classes = int(boxes.labels.max()) + 1
-        factors = repeat_factors(boxes.image_of_box, boxes.labels, images, classes, config.rfs_repeat_sh)
+        factors = repeat_factors(boxes.image_index, boxes.labels, images, classes, config.rfs_repeat_sh)
         return RepeatFactorSampler(factors, **shard)
     return ShuffledSampler(images, **shard)
 
 
 def _train_loader(
-    config: Any, settings: RunSettings, train_set: LvisDetection, image_level: ImageLevel | None
+    config: Any, settings: RunSettings, train_set: DetectionDataset, image_level: ImageLevel | None
 ) -> Loader:
     sampler = _sampler(config, settings, train_set)
     if config.group_by_aspect:
@@ -194,7 +194,7 @@ def _train_loader(
         config.batch_size,
         sub=len(image_level) if image_level is not None else 0,
         sub_batch_size=config.sub_batch_size or config.batch_size,
-        turns=Turns(config.main_weight, config.sub_weight),
+        turns=MixRatio(config.main_weight, config.sub_weight),
     )
     if not len(batches):
         needed = config.batch_size * settings.world_size
@@ -208,10 +208,10 @@ def _train_loader(
         batches.sub_batches,
     )
     sets: list[Dataset] = [train_set] if image_level is None else [train_set, image_level]
-    return _loader(config, settings, Streams(sets), batches)
+    return _loader(config, settings, MultiDataset(sets), batches)
 
 
-def _val_loader(config: Any, settings: RunSettings, val_set: LvisDetection) -> Loader:
+def _val_loader(config: Any, settings: RunSettings, val_set: DetectionDataset) -> Loader:
     shard = {"rank": settings.rank, "world_size": settings.world_size}
     return _loader(
         config, settings, val_set, ShardBatchSampler(len(val_set), config.eval_batch_size, **shard)

@@ -7,17 +7,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.annotations.categories import ClassTable
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 from datasets.augment.policy import Policy
 from datasets.columns import offsets_of
 from datasets.images.reader import DamagedImages, ImageError, ImageFolder, first_readable
-from datasets.sample import MIN_SIDE, Draw, Sample, to_example
+from datasets.sample import MIN_SIDE, Sample, SampleIndex, to_model_input
 from util.errors import UserError
 from util.logging import get_logger
 from util.structures import Target
 
 
-class UsableBoxes:
+class TrainingBoxes:
     """The boxes of a store that can be learned from, in columns.
 
     Clipped to their images; left out are boxes without size, crowds, and classes that the table lacks or
@@ -26,8 +26,8 @@ class UsableBoxes:
     offsets: (I + 1,) int64.  boxes_xyxy: (M, 4) float32 pixels.  labels: (M,) int64 class index.
     """
 
-    def __init__(self, annotations: AnnotationStore, classes: ClassTable, rare: bool = True) -> None:
-        image = annotations.image_of_box
+    def __init__(self, annotations: AnnotationTable, classes: ClassTable, rare: bool = True) -> None:
+        image = annotations.image_index
         sizes = annotations.sizes[image].astype(np.float64)
         # A size that the file does not say cannot clip.
         limits = np.where(sizes > 0, sizes, np.inf)[:, [1, 0, 1, 0]]
@@ -56,19 +56,19 @@ class UsableBoxes:
         return slice(int(self.offsets[image]), int(self.offsets[image + 1]))
 
     @property
-    def image_of_box(self) -> np.ndarray:
+    def image_index(self) -> np.ndarray:
         """(M,) int64."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
 
-class LvisDetection(Dataset):
+class DetectionDataset(Dataset):
     """Images with boxes.
 
     annotations: the store.
     images:    where they are read from.
     classes:     the columns of the model; boxes of classes it lacks are left out.
     policy:      augmentation or evaluation resize.
-    seed:        of the run; with a Draw it fixes every random number.
+    seed:        of the run; with a SampleIndex it fixes every random number.
     rare:        False leaves out boxes of rare classes (open-vocabulary LVIS).
     strict:      True for evaluation: a damaged image is an error. Otherwise it is named, counted, and
                  another one is drawn in its place.
@@ -77,7 +77,7 @@ class LvisDetection(Dataset):
 
     def __init__(
         self,
-        annotations: AnnotationStore,
+        annotations: AnnotationTable,
         images: ImageFolder,
         classes: ClassTable,
         policy: Policy,
@@ -89,7 +89,7 @@ class LvisDetection(Dataset):
     ) -> None:
         self.annotations = annotations
         self.images = images
-        self.boxes = UsableBoxes(annotations, classes, rare)
+        self.boxes = TrainingBoxes(annotations, classes, rare)
         self.policy = policy
         self.seed = seed
         self.strict = strict
@@ -99,15 +99,15 @@ class LvisDetection(Dataset):
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, draw: Draw | int) -> tuple[Tensor, Target]:
+    def __getitem__(self, draw: SampleIndex | int) -> tuple[Tensor, Target]:
         """The image (3, H, W) uint8 and its Target.
 
         Raises UserError for a damaged image where `strict`.
         """
-        draw = draw if isinstance(draw, Draw) else Draw(int(draw))
+        draw = draw if isinstance(draw, SampleIndex) else SampleIndex(int(draw))
         rng = draw.generator(self.seed)
         image, (sample, original_size) = self._readable(draw.index, rng)
-        return to_example(sample, self.annotations.image_ids[image], original_size)
+        return to_model_input(sample, self.annotations.image_ids[image], original_size)
 
     def damaged_names(self) -> list[str]:
         """File names of the images met so far that could not be used."""
@@ -127,21 +127,21 @@ class LvisDetection(Dataset):
         name, size = self.annotations.file_names[index], self.annotations.size(index)
         encoded = self.images.open(name, size)
         plan = self.policy.plan(encoded.size, rng)
-        image = encoded.decode(plan.first_size if self.draft else None)
+        image = encoded.decode(plan.decode_size if self.draft else None)
         rows = self.boxes.of(index)
         # Copies: torch must not alias memory that may be read-only.
         boxes, labels = self.boxes.boxes_xyxy[rows].copy(), self.boxes.labels[rows].copy()
         return plan(Sample.make(image, boxes, labels, encoded.size)), encoded.size
 
 
-def _labels(annotations: AnnotationStore, classes: ClassTable) -> np.ndarray:
+def _labels(annotations: AnnotationTable, classes: ClassTable) -> np.ndarray:
     """(N,) int64 class index of every box by its category's name, -1 where the table lacks it."""
     index_of_name = {name: index for index, name in enumerate(classes.names)}
     lookup = np.array([index_of_name.get(c.name, -1) for c in annotations.categories], dtype=np.int64)
     return lookup[annotations.category_index]
 
 
-def _report(annotations: AnnotationStore, affected: np.ndarray, what: str) -> None:
+def _report(annotations: AnnotationTable, affected: np.ndarray, what: str) -> None:
     count = int(np.count_nonzero(affected))
     if count:
         first = annotations.annotation_ids[np.flatnonzero(affected)[0]]

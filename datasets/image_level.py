@@ -9,11 +9,11 @@ from torch.utils.data import Dataset
 
 from datasets.annotations.categories import Category, ClassTable
 from datasets.annotations.category_matching import Matches, match_categories, nearest_class
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import Policy, whole_image_box
 from datasets.images.reader import DamagedImages, ImageFolder, first_readable
-from datasets.sample import Draw, Sample, to_example
+from datasets.sample import Sample, SampleIndex, to_model_input
 from util.errors import UserError
 from util.logging import get_logger
 from util.structures import Target
@@ -40,7 +40,7 @@ class ImageLevel(Dataset):
 
     def __init__(
         self,
-        annotations: AnnotationStore,
+        annotations: AnnotationTable,
         images: ImageFolder,
         classes: ClassTable,
         categories: tuple[Category, ...],
@@ -68,16 +68,16 @@ class ImageLevel(Dataset):
     def __len__(self) -> int:
         return len(self.used)
 
-    def __getitem__(self, draw: Draw | int) -> tuple[Tensor, Target]:
+    def __getitem__(self, draw: SampleIndex | int) -> tuple[Tensor, Target]:
         """The image or mosaic (3, H, W) uint8 and its Target with `image_level` set."""
-        draw = draw if isinstance(draw, Draw) else Draw(int(draw))
+        draw = draw if isinstance(draw, SampleIndex) else SampleIndex(int(draw))
         rng = draw.generator(self.seed)
         index, sample = self._readable(draw.index, rng)
         image_id = self.annotations.image_ids[self.used[index]]
         if self.mosaic is not None:
             partners = [self._readable(int(i), rng)[1] for i in rng.integers(len(self), size=3)]
             sample = self.mosaic([sample, *partners], rng)
-        return to_example(sample, image_id, sample.size, image_level=True)
+        return to_model_input(sample, image_id, sample.size, image_level=True)
 
     def damaged_names(self) -> list[str]:
         """File names of the images met so far that could not be used."""
@@ -91,13 +91,13 @@ class ImageLevel(Dataset):
         """Image 0..len-1 after the policy, with its coarse box. Raises ImageError."""
         encoded = self.images.open(self.annotations.file_names[self.used[index]])
         plan = self.policy.plan(encoded.size, rng)
-        image = encoded.decode(plan.first_size if self.draft else None)
+        image = encoded.decode(plan.decode_size if self.draft else None)
         box = whole_image_box(encoded.size)
         return plan(Sample.make(image, box, torch.tensor([self.labels[index]]), encoded.size))
 
 
 def _image_labels(
-    annotations: AnnotationStore, classes: ClassTable, categories: tuple[Category, ...]
+    annotations: AnnotationTable, classes: ClassTable, categories: tuple[Category, ...]
 ) -> np.ndarray:
     """(I,) int64 class index of each image, -1 for those that cannot be used; these are reported."""
     index_of_name = {name: index for index, name in enumerate(classes.names)}

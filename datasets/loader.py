@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.sampling.mixing import MixedBatchSampler, Streams
+from datasets.sampling.mixing import MixedBatchSampler, MultiDataset
 from util.errors import UserError
 from util.structures import PaddedImages, Target
 
@@ -86,7 +86,7 @@ class Loader:
 
     def damaged(self) -> list[str]:
         """Names of the images met so far, in any worker of this rank, that could not be used."""
-        sets = self.dataset.datasets if isinstance(self.dataset, Streams) else (self.dataset,)
+        sets = self.dataset.datasets if isinstance(self.dataset, MultiDataset) else (self.dataset,)
         return [name for part in sets for name in part.damaged_names()]
 
 

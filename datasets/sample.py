@@ -18,7 +18,7 @@ MIN_SIDE = 0.01
 MIN_AREA = 1.0
 
 
-class Draw(NamedTuple):
+class SampleIndex(NamedTuple):
     """One element of a sampler's order: which image, and where in the run.
 
     (epoch, position) names the draw in the order over all ranks, so the random numbers made from it depend
@@ -86,7 +86,7 @@ class Sample:
         return replace(self, boxes=tv_tensors.wrap(boxes[keep], like=self.boxes), labels=self.labels[keep])
 
 
-def to_example(
+def to_model_input(
     sample: Sample, image_id: int, original_size: tuple[int, int], image_level: bool = False
 ) -> tuple[Tensor, Target]:
     """The image (3, H, W) uint8 and its Target. Boxes are sanitised here."""

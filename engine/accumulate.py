@@ -23,7 +23,7 @@ class _Anchor(torch.autograd.Function):
         return gradient, *(ctx.zeros[dtype].expand(shape) for shape, dtype in ctx.kinds)
 
 
-def reach_all_parameters(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+def touch_all_parameters(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
     """The same loss, with every parameter in its graph.
 
     DistributedDataParallel waits for the gradient of every parameter. A batch without boxes leaves some
@@ -41,14 +41,14 @@ def fill_missing_gradients(parameters: Iterable[nn.Parameter]) -> None:
             parameter.grad = torch.zeros_like(parameter)
 
 
-def without_sync(model: nn.Module, last: bool) -> AbstractContextManager:
+def maybe_no_sync(model: nn.Module, last: bool) -> AbstractContextManager:
     """Around forward and backward of a batch: ranks exchange gradients only at the last of a group."""
     if isinstance(model, DistributedDataParallel) and not last:
         return model.no_sync()
     return nullcontext()
 
 
-def group_size(iteration: int, iterations: int, accumulate_steps: int) -> int:
+def micro_batches_in_step(iteration: int, iterations: int, accumulate_steps: int) -> int:
     """How many batches share the optimizer step of `iteration`: fewer in the last group of an epoch.
 
     7 iterations in threes: 3 3 3 3 3 3 1.

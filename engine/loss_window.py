@@ -42,7 +42,7 @@ class _Step:
     values: Tensor
 
 
-class LossWindow:
+class LossBuffer:
     """Collects the losses of steps; `read` gives their mean over steps and ranks and starts anew."""
 
     def __init__(self) -> None:

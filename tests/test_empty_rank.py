@@ -6,7 +6,7 @@ import torch
 
 from config import Config
 from engine.build import build_settings, build_state, wrap_distributed
-from engine.train import Stepper, Task
+from engine.train_epoch import Task, TrainStep
 from models.dino.build import build_criterion
 from tests.processes import run_on_ranks
 from tests.test_two_ranks import CLASSES, CONFIG, make_model
@@ -26,7 +26,7 @@ def train_steps(gather: bool) -> tuple[list[float], list[float]]:
     model = make_model(config)
     state = build_state(config, model, len(BOXES), device)
     task = Task(wrap_distributed(model, device), build_criterion(config, [1] * CLASSES))
-    stepper = Stepper(task, state, build_settings(config, device), len(BOXES))
+    stepper = TrainStep(task, state, build_settings(config, device), len(BOXES))
     model.train()
     generator = torch.Generator().manual_seed(distributed.rank())
     totals = []

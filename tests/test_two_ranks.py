@@ -8,7 +8,7 @@ from timm.layers import freeze_batch_norm_2d
 
 from config import Config
 from engine.build import build_settings, build_state, wrap_distributed
-from engine.train import Stepper, Task
+from engine.train_epoch import Task, TrainStep
 from models.dino.build import build_criterion, build_dino
 from tests.processes import run_on_ranks
 from util import distributed
@@ -69,7 +69,7 @@ def train_steps(values: dict) -> tuple[list[float], dict[str, torch.Tensor]]:
     state = build_state(config, model, STEPS, device)
     criterion = build_criterion(config, [1] * CLASSES)
     task = Task(wrap_distributed(model, device), criterion)
-    stepper = Stepper(task, state, build_settings(config, device), STEPS)
+    stepper = TrainStep(task, state, build_settings(config, device), STEPS)
     model.train()
     rank, ranks = distributed.rank(), distributed.world_size()
     losses = []

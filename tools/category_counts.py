@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets.annotations.frequency import COMMON, RARE, ClassCounts, check_category, class_of, counted
 from datasets.annotations.json_stream import Entry, read_entries, write_entries
 from util.errors import UserError, run_command
-from util.files import written_whole
+from util.files import atomic_write
 
 COUNTS = ("image_count", "instance_count", "frequency")
 
@@ -97,9 +97,9 @@ def main(arguments: list[str] | None = None) -> int:
     by_name = {c["name"]: c for c in categories}
     # All or none: a fault in the last file leaves the first as it was.
     with ExitStack() as stack:
-        json.dump(categories, stack.enter_context(written_whole(output)))
+        json.dump(categories, stack.enter_context(atomic_write(output)))
         for path in args.update:
-            write_entries(stack.enter_context(written_whole(path)), updated(path, by_name))
+            write_entries(stack.enter_context(atomic_write(path)), updated(path, by_name))
     groups = Counter(c["frequency"] for c in categories)
     images = sorted(c["image_count"] for c in categories)
     print(f"classes: {len(categories)} ({', '.join(f'{groups[g]} {g}' for g in 'rcf')})")

@@ -119,7 +119,7 @@ def sheet(pairs: Sequence[Image.Image], columns: int, caption: str) -> Image.Ima
     width, height = max(p.width for p in pairs) + _GAP, max(p.height for p in pairs) + _GAP
     rows = -(-len(pairs) // columns)
     page = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP + _CAPTION), "white")
-    ImageDraw.Draw(page).text((_GAP, 3), caption, fill="black", font=ImageFont.load_default(14))
+    ImageDraw.SampleIndex(page).text((_GAP, 3), caption, fill="black", font=ImageFont.load_default(14))
     for i, image in enumerate(pairs):
         page.paste(image, (_GAP + i % columns * width, _CAPTION + _GAP // 2 + i // columns * height))
     return page

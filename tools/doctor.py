@@ -29,13 +29,13 @@ from datasets.annotations.discovery import (
 )
 from datasets.images.reader import ImageFolder
 from tools.data_doctor.annotations import check_annotations, check_classes_of_both
-from tools.data_doctor.findings import Finding, Severity, overheard
+from tools.data_doctor.findings import Finding, Severity, warnings_as_findings
 from tools.data_doctor.image_level import check_image_level, count_image_level
-from tools.data_doctor.images import Looked, check_both, look_at_all
+from tools.data_doctor.images import ImageReport, check_both, check_images
 from tools.data_doctor.split import RawSplit, read_split
 from tools.data_doctor.tail import plot_tail
 from util.errors import UserError, run_command
-from util.files import written_whole
+from util.files import atomic_write
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -59,29 +59,29 @@ class Examination:
     args: argparse.Namespace
     findings: list[Finding] = field(default_factory=list)
 
-    def split(self, name: str) -> tuple[RawSplit | None, Looked | None]:
+    def split(self, name: str) -> tuple[RawSplit | None, ImageReport | None]:
         """Examines 'train' or 'val': its annotations and its images."""
         args, before = self.args, len(self.findings)
         raw = yolo = looked = None
-        with overheard(name, self.findings):
+        with warnings_as_findings(name, self.findings):
             paths = detection_paths(args.data, name, args.dataset_file)
             raw, yolo = read_split(name, paths)
         if raw is None:
             return None, None
         self.findings += check_annotations(raw)
-        with overheard(name, self.findings):
+        with warnings_as_findings(name, self.findings):
             files = ImageFolder(yolo.root if yolo else image_root(paths, raw))
             files.open_archives()
-            looked = look_at_all(name, files, raw.file_names, raw.sizes, args.decode)
+            looked = check_images(name, files, raw.file_names, raw.sizes, args.decode)
         if looked is not None:
             self.findings += looked.findings(Severity.ERROR if name == "val" else Severity.WARNING)
         if all(f.severity < Severity.ERROR for f in self.findings[before:]):
             # What the checks do not know of, the reader of the training may.
-            with overheard(name, self.findings, warnings=False):
+            with warnings_as_findings(name, self.findings, warnings=False):
                 open_detection(args.data, name, args.dataset_file)
         return raw, looked
 
-    def image_level(self, categories: tuple[Category, ...]) -> tuple[Counter, Looked | None]:
+    def image_level(self, categories: tuple[Category, ...]) -> tuple[Counter, ImageReport | None]:
         """Examines the image-level images. Their number by category id, and what was seen of them."""
         args, counts, looked = self.args, None, None
         try:
@@ -90,12 +90,12 @@ class Examination:
             severity = Severity.ERROR if args.imagenet_path else Severity.NOTE
             self.findings.append(Finding(severity, "image-level", str(error)))
             return Counter(), None
-        with overheard("image-level", self.findings):
+        with warnings_as_findings("image-level", self.findings):
             annotations, files = open_image_level(args.data, args.imagenet_path)
             counts = count_image_level(annotations, categories)
             names = [annotations.file_names[i] for i in range(len(annotations))]
             sizes = [tuple(size) for size in annotations.sizes.tolist()]
-            looked = look_at_all("image-level", files, names, sizes, args.decode)
+            looked = check_images("image-level", files, names, sizes, args.decode)
         if counts is None or looked is None:
             return Counter(), None
         self.findings += check_image_level(counts, categories)
@@ -119,7 +119,7 @@ def examine(args: argparse.Namespace) -> list[Finding]:
     if train is not None and val is not None:
         examination.findings += check_classes_of_both(train, val)
     categories = ()
-    with overheard("train", examination.findings, warnings=False):
+    with warnings_as_findings("train", examination.findings, warnings=False):
         categories = tuple(Category.from_json(c) for c in train.categories) if train else ()
     if categories:
         labelled, level_seen = examination.image_level(categories)
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.plot.is_file():
         print(args.plot)
     if args.json:
-        with written_whole(args.json) as file:
+        with atomic_write(args.json) as file:
             json.dump([f.to_json() for f in findings], file, indent=1)
     return max((int(f.severity) for f in findings), default=0)
 

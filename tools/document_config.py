@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from config.official import DEAD_KEYS, LEFT_OUT_KEYS
+from config.official import IGNORED_KEYS, UNSUPPORTED_KEYS
 from config.schema import SECTIONS, key_types
 from config.values import describe
 from util.errors import UserError
@@ -29,14 +29,14 @@ def left_out_table() -> str:
     """Keys accepted at their official value only."""
     rows = [
         (f"`{name}`", f"`{list(value) if isinstance(value, tuple) else value!r}`", reason)
-        for name, (value, reason) in LEFT_OUT_KEYS.items()
+        for name, (value, reason) in UNSUPPORTED_KEYS.items()
     ]
     return _rows(("Key", "Only value", "Because"), rows)
 
 
 def dead_list() -> str:
     """Keys that the official code never reads."""
-    return ", ".join(f"`{name}`" for name in sorted(DEAD_KEYS))
+    return ", ".join(f"`{name}`" for name in sorted(IGNORED_KEYS))
 
 
 def rewritten(document: str) -> str:

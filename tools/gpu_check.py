@@ -116,7 +116,7 @@ def sanitizer_steps(device: str, pytest: list[str], required: dict[str, str]) ->
     ]
 
 
-def carry_out(step: Step, seconds_left: float, log: Path) -> Outcome:
+def run_step(step: Step, seconds_left: float, log: Path) -> Outcome:
     """Runs a step within its limit and the time left. All it prints goes to `log`; the last line is kept."""
     if step.why_not:
         return Outcome(step.name, LEFT_OUT, 0.0, step.why_not)
@@ -186,7 +186,7 @@ def main() -> int:
         for step in steps(device, work, small=options.dry_run):
             left = TOTAL - (time.monotonic() - started)
             log = work / f"{step.name}.log"
-            outcome = carry_out(step, left, log)
+            outcome = run_step(step, left, log)
             outcomes.append(outcome)
             print(f"{step.name}: {outcome.state}, {outcome.seconds} s: {outcome.detail}", flush=True)
             if outcome.state == FAILED:

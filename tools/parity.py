@@ -25,10 +25,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import load
-from models.richsem import official
+from models.richsem import official_checkpoint as official
 from models.richsem.build import ModelParts, build_official
 from models.richsem.classifier import TextEmbeddings
-from models.richsem.text import encode
+from models.richsem.text_embeddings import encode
 from util.errors import UserError
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.structures import PaddedImages, Target

@@ -22,11 +22,11 @@ from config import Config, from_official_args
 from datasets.annotations.json_errors import load_json
 from datasets.augment.policy import EvalPolicy
 from datasets.images.reader import ImageError, ImageFolder
-from datasets.sample import Sample, to_example
+from datasets.sample import Sample, to_model_input
 from engine.checkpoint import evaluated_weights, read_checkpoint
 from engine.device import autocast
 from main import import_official
-from models.richsem import official
+from models.richsem import official_checkpoint as official
 from models.richsem.build import ModelParts, build_model, build_official
 from tools.drawing import LabelledBox, draw_boxes
 from util import distributed
@@ -52,7 +52,7 @@ class Detector:
         """(3, H, W) uint8 RGB -> detections in its pixels, best first, on the CPU."""
         original = tuple(pixels.shape[-2:])
         sample = Sample.make(pixels, torch.zeros(0, 4), torch.zeros(0))
-        image, _ = to_example(self.policy(sample, None), 0, original)
+        image, _ = to_model_input(self.policy(sample, None), 0, original)
         images = PaddedImages.from_list([image], self.config.pad_size_divisor).to(self.device).normalised()
         dtype = getattr(torch, self.config.amp_dtype) if self.config.amp else None
         with autocast(self.device, dtype):

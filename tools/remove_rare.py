@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets.annotations.frequency import check_category, class_of
 from datasets.annotations.json_stream import read_entries, write_entries
 from util.errors import UserError, run_command
-from util.files import written_whole
+from util.files import atomic_write
 
 SUFFIXES = ("norare", "rm_rare")
 
@@ -71,10 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
     stem = args.annotations.with_suffix("")
     outputs = [args.output] if args.output else [Path(f"{stem}_{suffix}.json") for suffix in args.suffix]
     entries = WithoutRare(args.annotations, rare)
-    with written_whole(outputs[0]) as file:
+    with atomic_write(outputs[0]) as file:
         write_entries(file, entries)
     for other in outputs[1:]:
-        with written_whole(other) as file, outputs[0].open(encoding="utf-8", newline="") as first:
+        with atomic_write(other) as file, outputs[0].open(encoding="utf-8", newline="") as first:
             shutil.copyfileobj(first, file)
     print(f"rare classes: {len(rare)}")
     print(f"boxes removed: {entries.removed}")

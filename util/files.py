@@ -13,7 +13,7 @@ from util.errors import UserError
 
 
 @contextmanager
-def placed_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A name beside `path` to write to. When the block ends well it becomes `path`, which is replaced.
 
     The folder is made. durable: waits until the file is on the disk, for those that must survive a loss of
@@ -33,15 +33,15 @@ def placed_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def written_whole(path: str | Path, *, durable: bool = True) -> Iterator[TextIO]:
+def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[TextIO]:
     """An open UTF-8 text file that becomes `path` when the block ends well; else `path` stays as it was.
 
-    durable: as in `placed_whole`. Raises UserError where the file cannot be written.
+    durable: as in `atomic_path`. Raises UserError where the file cannot be written.
     """
     path = Path(path)
     try:
         with (
-            placed_whole(path, durable=durable) as temporary,
+            atomic_path(path, durable=durable) as temporary,
             temporary.open("w", encoding="utf-8", newline="\n") as file,
         ):
             yield file

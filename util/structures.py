@@ -108,7 +108,7 @@ class Detections(_Movable):
         return int(self.scores.shape[0])
 
 
-def places_of_boxes(counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+def box_batch_indices(counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
     """Image of each box of a batch, and its number in there: box counts [2, 1] -> 0 0 1 and 0 1 0.
 
     Filled on the device: a tensor made of a list would be a copy that waits for the GPU.

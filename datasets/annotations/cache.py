@@ -25,10 +25,10 @@ from safetensors.numpy import save_file
 from datasets.annotations.categories import Category
 from datasets.annotations.json_errors import require_file
 from datasets.annotations.json_reader import read_annotations
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 from datasets.columns import PackedStrings, Ragged
 from util.errors import UserError
-from util.files import cache_directory, placed_whole
+from util.files import atomic_path, cache_directory
 from util.logging import get_logger
 
 # Of the columns' form and meaning: a change in either needs a new number.
@@ -41,7 +41,7 @@ _CLOCK_TICK = 2.0
 _PATIENCE = 10.0
 
 
-def open_annotations(path: str | Path, smallest: int = SMALLEST) -> AnnotationStore:
+def open_annotations(path: str | Path, smallest: int = SMALLEST) -> AnnotationTable:
     """`read_annotations`, kept in the cache folder from `smallest` bytes on; see `util.files`.
 
     Where that folder cannot be used, the file is read into memory, with a line that says so.
@@ -81,7 +81,7 @@ class _Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def open(self, path: Path) -> AnnotationStore:
+    def open(self, path: Path) -> AnnotationTable:
         """The store of an annotation file, and what is odd about it in the log."""
         now, stamp = time.time(), _Stamp.of(path)
         note = self.folder / f"{hashlib.sha256(bytes(path.resolve())).hexdigest()[:32]}.json"
@@ -101,7 +101,7 @@ class _Cache:
     def _entry(self, digest: str) -> Path:
         return self.folder / f"{digest}-v{VERSION}.safetensors"
 
-    def _load(self, digest: str, name: str) -> AnnotationStore | None:
+    def _load(self, digest: str, name: str) -> AnnotationTable | None:
         entry = self._entry(digest)
         if not entry.is_file():
             return None
@@ -113,7 +113,7 @@ class _Cache:
         store.report_notices()
         return store
 
-    def _build(self, path: Path, digest: str, stamp: _Stamp) -> AnnotationStore:
+    def _build(self, path: Path, digest: str, stamp: _Stamp) -> AnnotationTable:
         """Reads the file, unless another process does; then waits for that."""
         entry = self._entry(digest)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def _noted(note: Path, stamp: _Stamp) -> str | None:
 
 def _write_note(note: Path, path: Path, stamp: _Stamp, digest: str) -> None:
     try:
-        with placed_whole(note, durable=False) as temporary:
+        with atomic_path(note, durable=False) as temporary:
             temporary.write_text(json.dumps({"path": str(path), "stamp": stamp, "digest": digest}))
     except OSError as error:
         get_logger().warning(
@@ -194,7 +194,7 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def save_store(store: AnnotationStore, entry: Path) -> None:
+def save_store(store: AnnotationTable, entry: Path) -> None:
     """Writes a store as one file, whole or not at all. Raises OSError."""
     columns, about = {}, {}
     for field in fields(store):
@@ -207,13 +207,13 @@ def save_store(store: AnnotationStore, entry: Path) -> None:
             about[field.name] = value
     about["categories"] = [asdict(category) for category in store.categories]
     columns = {name: np.ascontiguousarray(column) for name, column in columns.items()}
-    with placed_whole(entry) as temporary:
+    with atomic_path(entry) as temporary:
         save_file(columns, temporary, {"about": json.dumps(about)})
         # Who may read the cache folder may read this.
         temporary.chmod(0o644)
 
 
-def load_store(entry: Path, name: str) -> AnnotationStore:
+def load_store(entry: Path, name: str) -> AnnotationTable:
     """A store whose columns are read-only views of the file, under the given name.
 
     Raises SafetensorError for a file that is cut or no such file, KeyError, ValueError and TypeError for one
@@ -229,4 +229,4 @@ def load_store(entry: Path, name: str) -> AnnotationStore:
     names = PackedStrings(columns.pop("file_names.data"), columns.pop("file_names.offsets"))
     categories = [Category(**{**c, "synonyms": tuple(c["synonyms"])}) for c in about.pop("categories")]
     about |= {"name": name, "categories": tuple(categories), "notices": tuple(about["notices"])}
-    return AnnotationStore(**columns, **nested, **about, file_names=names)
+    return AnnotationTable(**columns, **nested, **about, file_names=names)

@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.annotations.categories import Category
 from datasets.annotations.lvis_v1 import classes_by_wnid, wnid_in
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 from datasets.columns import PackedStrings, Ragged, offsets_of
 from datasets.images.class_containers import find_containers, is_image
 from util.errors import UserError
@@ -25,7 +25,7 @@ def category_of_folder(identity: int, folder: str) -> Category:
     return Category(identity, folder, synset=known.synset, synonyms=(known.name, *known.synonyms))
 
 
-def read_class_folders(root: str | Path) -> AnnotationStore:
+def read_class_folders(root: str | Path) -> AnnotationTable:
     """Every image in the containers below a `class_root`; sizes are left unknown (0, 0).
 
     Ids are 1, 2, ... in order of name; categories are named by their folders or tars. Folders without
@@ -54,11 +54,11 @@ def read_class_folders(root: str | Path) -> AnnotationStore:
 
 def image_level_store(
     name: str, categories: tuple[Category, ...], file_names: list[str], labels: np.ndarray
-) -> AnnotationStore:
+) -> AnnotationTable:
     """A store of images with one label each and no boxes. labels: (I,) index into `categories`."""
     count = len(file_names)
     nothing = Ragged(np.zeros(0, np.int32), np.zeros(count + 1, np.int64))
-    return AnnotationStore(
+    return AnnotationTable(
         name=name,
         categories=categories,
         image_ids=np.arange(1, count + 1),

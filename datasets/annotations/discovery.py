@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets.annotations.cache import open_annotations
 from datasets.annotations.class_folders import read_class_folders
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 from datasets.annotations.yolo import SPLIT_NAMES, find_yolo, open_yolo, read_yolo
 from datasets.images.class_containers import class_root
 from datasets.images.reader import ImageFolder
@@ -17,7 +17,7 @@ from util.errors import UserError, nearest
 
 def open_detection(
     data_path: str | Path, split: str, dataset_file: str = "lvis"
-) -> tuple[AnnotationStore, ImageFolder]:
+) -> tuple[AnnotationTable, ImageFolder]:
     """The box-annotated data of a split, 'train' or 'val'. Raises UserError naming what was looked for."""
     paths = detection_paths(data_path, split, dataset_file)
     if paths.annotations.suffix != ".json":
@@ -27,7 +27,7 @@ def open_detection(
     return annotations, _images(image_root(paths, annotations), annotations)
 
 
-def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[AnnotationStore, ImageFolder]:
+def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[AnnotationTable, ImageFolder]:
     """The images that have a label only: a JSON with its images, or a folder per class.
 
     Raises UserError naming what was looked for.
@@ -40,7 +40,7 @@ def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[An
     return annotations, _images(image_root(paths, annotations), annotations)
 
 
-def _images(root: Path, annotations: AnnotationStore) -> ImageFolder:
+def _images(root: Path, annotations: AnnotationTable) -> ImageFolder:
     images = ImageFolder(root)
     images.open_archives(annotations.file_names[i] for i in range(len(annotations)))
     return images
@@ -149,7 +149,7 @@ def image_level_paths(data_path: str | Path, imagenet_path: str = "") -> SplitPa
     )
 
 
-def image_root(paths: SplitPaths, annotations: AnnotationStore, probes: int = 64) -> Path:
+def image_root(paths: SplitPaths, annotations: AnnotationTable, probes: int = 64) -> Path:
     """The folder that the file names of `annotations` are relative to: where any of `probes` images is, as
     a file or in an archive that stands in for a folder.
 

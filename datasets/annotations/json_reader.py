@@ -15,12 +15,12 @@ from datasets.annotations.categories import Category
 from datasets.annotations.json_columns import ID_LISTS, BoxRows, ImageRows, Rows, objects
 from datasets.annotations.json_stream import read_members
 from datasets.annotations.json_window import BLOCK
-from datasets.annotations.table import AnnotationStore, count_images
+from datasets.annotations.table import AnnotationTable, count_images
 from datasets.columns import PackedStrings, Ragged, offsets_of
 from util.errors import UserError
 
 
-def read_annotations(path: str | Path) -> AnnotationStore:
+def read_annotations(path: str | Path) -> AnnotationTable:
     """Reads an annotation file piece by piece; polygons are skipped.
 
     File names are `file_name`, else the last two parts of `coco_url` (LVIS v1). A category without
@@ -36,14 +36,14 @@ def read_annotations(path: str | Path) -> AnnotationStore:
     return store
 
 
-def store_from_content(content: Mapping[str, Any], name: str) -> AnnotationStore:
+def store_from_content(content: Mapping[str, Any], name: str) -> AnnotationTable:
     """`read_annotations` for JSON content that is in memory. `name` is used in messages."""
     store = _from_members(content.items(), name, "")
     store.report_notices()
     return store
 
 
-def _from_members(members: Iterable[tuple[str, Any]], name: str, prefix: str) -> AnnotationStore:
+def _from_members(members: Iterable[tuple[str, Any]], name: str, prefix: str) -> AnnotationTable:
     """prefix: stands before messages about the content; those of `members` name the file themselves."""
     images, boxes, categories = ImageRows(), BoxRows(), []
     adders = {"images": images.add, "annotations": boxes.add, "categories": categories.extend}
@@ -65,12 +65,12 @@ def _from_members(members: Iterable[tuple[str, Any]], name: str, prefix: str) ->
 
 def _assemble(
     images: ImageRows, boxes: BoxRows, categories: tuple[Category, ...], name: str
-) -> AnnotationStore:
+) -> AnnotationTable:
     category_ids = np.array([c.id for c in categories], dtype=np.int64)
     ids = images.column("ids")
     order = np.argsort(ids, kind="stable")
     image_ids = ids[order]
-    _refuse_repeated_images(image_ids)
+    _forbid_repeated_images(image_ids)
     box_columns, notices = _box_columns(boxes, image_ids, category_ids)
     if any(c.image_count is None for c in categories):
         image_index = np.repeat(np.arange(len(ids)), np.diff(box_columns["box_offsets"]))
@@ -82,7 +82,7 @@ def _assemble(
     negatives, not_exhaustive, positives = (
         _id_lists(images, key, order, image_ids, category_ids) for key in ID_LISTS
     )
-    return AnnotationStore(
+    return AnnotationTable(
         name=name,
         categories=categories,
         image_ids=image_ids,
@@ -107,7 +107,7 @@ def _categories(entries: Rows) -> tuple[Category, ...]:
     return tuple(categories)
 
 
-def _refuse_repeated_images(image_ids: np.ndarray) -> None:
+def _forbid_repeated_images(image_ids: np.ndarray) -> None:
     values, counts = np.unique(image_ids, return_counts=True)
     if len(values) < len(image_ids):
         first = np.argmax(counts > 1)
@@ -117,7 +117,7 @@ def _refuse_repeated_images(image_ids: np.ndarray) -> None:
 def _box_columns(
     boxes: BoxRows, image_ids: np.ndarray, category_ids: np.ndarray
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The box columns of AnnotationStore, grouped by image, in the file's order within an image.
+    """The box columns of AnnotationTable, grouped by image, in the file's order within an image.
 
     With what is to be reported about them.
     """

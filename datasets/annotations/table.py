@@ -16,7 +16,7 @@ from util.logging import get_logger
 
 
 @dataclass(frozen=True)
-class AnnotationStore:
+class AnnotationTable:
     """One annotation file (LVIS, COCO or image-level), without its polygons.
 
     name:            the file's name, for messages.
@@ -65,7 +65,7 @@ class AnnotationStore:
         return np.array([c.id for c in self.categories], dtype=np.int64)
 
     @property
-    def image_of_box(self) -> np.ndarray:
+    def image_index(self) -> np.ndarray:
         """(N,) int64: the image (0..I-1) that each box belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.box_offsets))
 
@@ -83,7 +83,7 @@ class AnnotationStore:
         return int(self.sizes[image, 0]), int(self.sizes[image, 1])
 
 
-def count_images(category_index: np.ndarray, image_of_box: np.ndarray, categories: int) -> np.ndarray:
+def count_images(category_index: np.ndarray, image_index: np.ndarray, categories: int) -> np.ndarray:
     """(categories,) int64: in how many images each category has a box."""
-    pairs = np.unique(image_of_box.astype(np.int64) * categories + category_index)
+    pairs = np.unique(image_index.astype(np.int64) * categories + category_index)
     return np.bincount(pairs % categories, minlength=categories)

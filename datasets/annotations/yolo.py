@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from datasets.annotations.categories import Category
-from datasets.annotations.table import AnnotationStore, count_images
+from datasets.annotations.table import AnnotationTable, count_images
 from datasets.columns import PackedStrings, Ragged, offsets_of
 from datasets.images.class_containers import images_below, is_image
 from datasets.images.header import DamagedError, inspect_file
@@ -84,7 +84,7 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
     return YoloSplit(f"{source.name} ({split})", names, root, images, _keypoints(content, source))
 
 
-def read_yolo(split: YoloSplit) -> AnnotationStore:
+def read_yolo(split: YoloSplit) -> AnnotationTable:
     """The annotations of a split: ids of images are 1, 2, ... in order of name, those of classes 0, 1, ...
 
     Images without a label file have no boxes. Damaged images are named and left out.
@@ -131,11 +131,11 @@ def _store(
     lengths: np.ndarray,
     boxes_xywh: np.ndarray,
     classes: np.ndarray,
-) -> AnnotationStore:
+) -> AnnotationTable:
     count = len(images)
     nothing = Ragged(np.zeros(0, np.int32), np.zeros(count + 1, np.int64))
     counts = count_images(classes, np.repeat(np.arange(count), lengths), len(split.names))
-    return AnnotationStore(
+    return AnnotationTable(
         name=split.name,
         categories=tuple(
             Category(i, name, image_count=int(n))

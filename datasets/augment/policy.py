@@ -1,7 +1,7 @@
 """DETR's multi-scale policy on torchvision's transforms v2.
 
-A policy looks at an image's size alone and makes a Plan, all random numbers drawn; the plan is then applied.
-So the size that an image will be resized to is known before it is decoded. Random numbers come from the
+A policy draws AugmentParams, all its random numbers, from an image's size alone; they are applied later. So
+the size that an image will be resized to is known before it is decoded. Random numbers come from the
 generator that is passed in; the functional API is used because its classes would draw from torch's global
 state, which depends on workers and order.
 Boxes are tv_tensors and follow the pixels; they are clipped and sanitised at the end, always.
@@ -22,7 +22,7 @@ from datasets.sample import Sample
 
 
 @dataclass(frozen=True)
-class Plan:
+class AugmentParams:
     """What happens to one image, in this order. Sizes are (height, width) in pixels.
 
     flip:   left and right are exchanged.
@@ -39,7 +39,7 @@ class Plan:
     crop: tuple[int, int, int, int] | None = None
 
     @property
-    def first_size(self) -> tuple[int, int]:
+    def decode_size(self) -> tuple[int, int]:
         """What the image is resized to first: a decoder need not give more."""
         return self.resize_before_crop or self.size
 
@@ -58,7 +58,7 @@ class Policy(ABC):
     """Decides what happens to images."""
 
     @abstractmethod
-    def plan(self, size: tuple[int, int], rng: np.random.Generator) -> Plan:
+    def plan(self, size: tuple[int, int], rng: np.random.Generator) -> AugmentParams:
         """What happens to an image of (height, width)."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -86,21 +86,21 @@ class TrainPolicy(Policy):
     fixed_size: bool = False
     color_jitter: float = 0.0
 
-    def plan(self, size: tuple[int, int], rng: np.random.Generator) -> Plan:
+    def plan(self, size: tuple[int, int], rng: np.random.Generator) -> AugmentParams:
         """What happens to an image of (height, width)."""
         flip = rng.random() < 0.5
         jitter = ()
         if strength := self.color_jitter:
             jitter = tuple(float(rng.uniform(max(0.0, 1 - strength), 1 + strength)) for _ in range(3))
         if self.fixed_size:
-            return Plan((max(self.scales), self.max_size), flip, jitter)
+            return AugmentParams((max(self.scales), self.max_size), flip, jitter)
         resize_before_crop = crop = None
         if rng.random() < 0.5:
             resize_before_crop = short_side_size(size, int(rng.choice(self.crop_resize)))
             crop = _random_window(resize_before_crop, self.crop_sides, rng)
             size = crop[2:]
         size = short_side_size(size, int(rng.choice(self.scales)), self.max_size)
-        return Plan(size, flip, jitter, resize_before_crop, crop)
+        return AugmentParams(size, flip, jitter, resize_before_crop, crop)
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,10 @@ class EvalPolicy(Policy):
     max_size: int
     fixed_size: bool = False
 
-    def plan(self, size: tuple[int, int], rng: np.random.Generator | None = None) -> Plan:
+    def plan(self, size: tuple[int, int], rng: np.random.Generator | None = None) -> AugmentParams:
         """Nothing is random; `rng` is there because every policy has it."""
         target = (self.short_side, self.max_size)
-        return Plan(target if self.fixed_size else short_side_size(size, *target))
+        return AugmentParams(target if self.fixed_size else short_side_size(size, *target))
 
 
 def short_side_size(size: tuple[int, int], short: int, longest: int | None = None) -> tuple[int, int]:

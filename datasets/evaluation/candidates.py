@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.grouping import positions
 from datasets.evaluation.predictions import Predictions
 from util.errors import UserError
@@ -18,7 +18,7 @@ _AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
-class Chunk:
+class DetectionBatch:
     """n detections of some images, in order of image, then of descending score, then as given.
 
     rows:       (n,) rows of the predictions, an index array or a slice.
@@ -37,7 +37,7 @@ class Chunk:
     sized: np.ndarray
 
 
-def check_predictions(annotations: AnnotationStore, predictions: Predictions) -> np.ndarray:
+def check_predictions(annotations: AnnotationTable, predictions: Predictions) -> np.ndarray:
     """(M,) int64: the image (0..I-1) of each prediction.
 
     Raises UserError for an image that the annotations do not list and for a score that is no finite number:
@@ -61,7 +61,9 @@ def check_predictions(annotations: AnnotationStore, predictions: Predictions) ->
     return image
 
 
-def in_chunks(annotations: AnnotationStore, predictions: Predictions, sizeless: str) -> Iterator[Chunk]:
+def iter_batches(
+    annotations: AnnotationTable, predictions: Predictions, sizeless: str
+) -> Iterator[DetectionBatch]:
     """All predictions, image by image, a bounded number at a time.
 
     Those of unknown categories, and those whose box has no size (or is not made of finite numbers), are
@@ -102,7 +104,7 @@ def _whole_images(ends: np.ndarray) -> Iterator[tuple[int, int]]:
             return
 
 
-def _chunk(annotations: AnnotationStore, predictions: Predictions, image: np.ndarray, rows) -> Chunk:
+def _chunk(annotations: AnnotationTable, predictions: Predictions, image: np.ndarray, rows) -> DetectionBatch:
     scores, here = predictions.scores[rows].astype(np.float64), image[rows]
     if ((scores[1:] > scores[:-1]) & (here[1:] == here[:-1])).any():
         by_score = np.lexsort((-scores, here))
@@ -111,7 +113,7 @@ def _chunk(annotations: AnnotationStore, predictions: Predictions, image: np.nda
     category = positions(annotations.category_ids, predictions.category_ids[rows])
     boxes_xywh = predictions.boxes_xywh(rows)
     areas = boxes_xywh[:, 2] * boxes_xywh[:, 3]
-    return Chunk(rows, here, category, scores, boxes_xywh, (areas > 0) & np.isfinite(areas))
+    return DetectionBatch(rows, here, category, scores, boxes_xywh, (areas > 0) & np.isfinite(areas))
 
 
 class _Counter:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from datasets.annotations.categories import FREQUENCIES
-from datasets.annotations.table import AnnotationStore
-from datasets.evaluation.candidates import Chunk, in_chunks
+from datasets.annotations.table import AnnotationTable
+from datasets.evaluation.candidates import DetectionBatch, iter_batches
 from datasets.evaluation.ground_truth import coco_truth
-from datasets.evaluation.grouping import rank_in_run, stable_order
+from datasets.evaluation.grouping import rank_within_group, stable_order
 from datasets.evaluation.lvis import AP_METRICS, average_precisions
 from datasets.evaluation.matching import match
 from datasets.evaluation.precision_recall import class_scores, mean_or_minus_one
@@ -25,7 +25,7 @@ METRICS = (
 COCO = f"COCO box AP (every class judged on every image, its best {LIMITS[-1]} detections of an image)"
 
 
-def evaluate_coco(annotations: AnnotationStore, predictions: Predictions) -> BoxResult:
+def evaluate_coco(annotations: AnnotationTable, predictions: Predictions) -> BoxResult:
     """The metrics of COCO on boxes, by the rules of `pycocotools`; crowds need not be found.
 
     Where classes have frequencies, APr, APc and APf follow.
@@ -33,14 +33,16 @@ def evaluate_coco(annotations: AnnotationStore, predictions: Predictions) -> Box
     """
     categories = annotations.categories
 
-    def limits(chunk: Chunk) -> np.ndarray:
+    def limits(chunk: DetectionBatch) -> np.ndarray:
         by_class = stable_order(chunk.category + 1, len(categories) + 1)
         by_class = by_class[np.argsort(chunk.image[by_class], kind="stable")]
         rank = np.empty(len(by_class), dtype=np.int64)
-        rank[by_class] = rank_in_run(chunk.image[by_class] * (len(categories) + 1) + chunk.category[by_class])
+        rank[by_class] = rank_within_group(
+            chunk.image[by_class] * (len(categories) + 1) + chunk.category[by_class]
+        )
         return rank < np.array(LIMITS)[:, None]
 
-    chunks = in_chunks(annotations, predictions, sizeless="are false")
+    chunks = iter_batches(annotations, predictions, sizeless="are false")
     matches = match(coco_truth(annotations), chunks, len(categories), limits, needs_size=False)
     one, ten, all_ = (class_scores(matches.within(limit)) for limit in range(3))
     frequencies = np.array([c.frequency for c in categories], dtype=str)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.annotations.categories import ClassTable
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.coco import evaluate_coco
 from datasets.evaluation.lvis import evaluate_lvis
 from datasets.evaluation.prediction_files import MERGED, PredictionStream, merge
@@ -23,7 +23,7 @@ RESULT = "result.json"
 
 
 def evaluate_boxes(
-    annotations: AnnotationStore, predictions: Predictions, *, fixed_ap: bool = False
+    annotations: AnnotationTable, predictions: Predictions, *, fixed_ap: bool = False
 ) -> BoxResult:
     """LVIS's metrics where the annotations name absent classes; COCO's where everything is annotated.
 
@@ -36,7 +36,7 @@ def evaluate_boxes(
     return evaluate_coco(annotations, predictions)
 
 
-def _check_fixed_ap(annotations: AnnotationStore) -> None:
+def _check_fixed_ap(annotations: AnnotationTable) -> None:
     if not annotations.federated:
         raise UserError(
             f"{annotations.name}: no `neg_category_ids`, so that COCO's AP is computed; Fixed AP is LVIS's: "
@@ -55,7 +55,7 @@ class BoxEvaluator:
 
     def __init__(
         self,
-        annotations: AnnotationStore,
+        annotations: AnnotationTable,
         classes: ClassTable,
         output_dir: str | Path,
         rank: int = 0,

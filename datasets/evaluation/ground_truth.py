@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 from datasets.columns import Ragged
 from datasets.evaluation.grouping import positions, run_starts
 
@@ -27,7 +27,7 @@ class GroundTruth:
                 but its finder stays unmatched.
     keys:       (U,) int64 ascending: where detections are judged.
     first, count: (U + 1,) int64: the boxes of each key; the last entry, none, is for all other keys.
-    excusing:   (U + 1,) bool: unmatched detections are not false, for not all boxes are annotated.
+    not_exhaustive:   (U + 1,) bool: unmatched detections are not false, for not all boxes are annotated.
     everywhere: detections of other keys are judged too.
     """
 
@@ -39,7 +39,7 @@ class GroundTruth:
     keys: np.ndarray
     first: np.ndarray
     count: np.ndarray
-    excusing: np.ndarray
+    not_exhaustive: np.ndarray
     everywhere: bool
 
     def groups(self, keys: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ class GroundTruth:
         return np.where(place < 0, -1, place + begin)
 
 
-def lvis_truth(annotations: AnnotationStore) -> GroundTruth:
+def lvis_truth(annotations: AnnotationTable) -> GroundTruth:
     """By the rules of `lvis`: a class is judged on images where it is annotated or known to be absent.
 
     Where the annotations name no negatives at all, it is judged everywhere, and crowds need not be found.
@@ -64,7 +64,7 @@ def lvis_truth(annotations: AnnotationStore) -> GroundTruth:
     return _truth(annotations, rows, ignore, np.zeros(len(rows), dtype=bool), not annotations.federated)
 
 
-def coco_truth(annotations: AnnotationStore) -> GroundTruth:
+def coco_truth(annotations: AnnotationTable) -> GroundTruth:
     """By the rules of `pycocotools`: every class is judged on every image."""
     rows = np.arange(len(annotations.areas))
     return _truth(annotations, rows, annotations.crowd, annotations.crowd, True)
@@ -76,15 +76,15 @@ def outside_ranges(areas: np.ndarray) -> np.ndarray:
 
 
 def _truth(
-    annotations: AnnotationStore, rows: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, everywhere: bool
+    annotations: AnnotationTable, rows: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, everywhere: bool
 ) -> GroundTruth:
     categories = len(annotations.categories)
-    key = annotations.image_of_box[rows] * categories + annotations.category_index[rows]
+    key = annotations.image_index[rows] * categories + annotations.category_index[rows]
     order = np.argsort(key, kind="stable")
     rows, key = rows[order], key[order]
     starts = run_starts(key)
-    excusing = _pair_keys(annotations.not_exhaustive, categories)
-    listed = excusing if everywhere else _pair_keys(annotations.negatives, categories)
+    not_exhaustive = _pair_keys(annotations.not_exhaustive, categories)
+    listed = not_exhaustive if everywhere else _pair_keys(annotations.negatives, categories)
     keys = np.union1d(key[starts], listed)
     first, count = np.zeros((2, len(keys) + 1), dtype=np.int64)
     place = np.searchsorted(keys, key[starts])
@@ -98,7 +98,7 @@ def _truth(
         keys=keys,
         first=first,
         count=count,
-        excusing=np.append(np.isin(keys, excusing), False),
+        not_exhaustive=np.append(np.isin(keys, not_exhaustive), False),
         everywhere=everywhere,
     )
 

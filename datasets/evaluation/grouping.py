@@ -24,7 +24,7 @@ def positions(sorted_values: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(sorted_values[position] == values, position, -1)
 
 
-def rank_in_run(values: np.ndarray) -> np.ndarray:
+def rank_within_group(values: np.ndarray) -> np.ndarray:
     """(n,) int64: 0, 1, 2 ... within each run of equal neighbours."""
     starts = run_starts(values)
     return np.arange(len(values)) - np.repeat(starts, np.diff(np.append(starts, len(values))))
@@ -42,7 +42,7 @@ def stable_order(values: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(values.astype(np.uint16) if count <= 1 << 16 else values, kind="stable")
 
 
-def first_of_each_group(groups: np.ndarray, scores: np.ndarray, count: int, limit: int) -> np.ndarray:
+def topk_per_group(groups: np.ndarray, scores: np.ndarray, count: int, limit: int) -> np.ndarray:
     """(n,) bool: the `limit` highest scores of each group 0..count-1, earlier ones among equals. -1: none."""
     keep = groups >= 0
     sizes = np.bincount(groups[keep], minlength=count)

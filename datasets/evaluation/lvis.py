@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from datasets.annotations.categories import FREQUENCIES
-from datasets.annotations.table import AnnotationStore
-from datasets.evaluation.candidates import Chunk, in_chunks
+from datasets.annotations.table import AnnotationTable
+from datasets.evaluation.candidates import DetectionBatch, iter_batches
 from datasets.evaluation.ground_truth import lvis_truth
-from datasets.evaluation.grouping import first_of_each_group, positions, rank_in_run
+from datasets.evaluation.grouping import positions, rank_within_group, topk_per_group
 from datasets.evaluation.matching import match
-from datasets.evaluation.precision_recall import ClassScores, class_scores, mean_or_minus_one
+from datasets.evaluation.precision_recall import PerClassAP, class_scores, mean_or_minus_one
 from datasets.evaluation.predictions import Predictions
 from datasets.evaluation.result import BoxResult, class_results
 from util.logging import get_logger
@@ -25,7 +25,7 @@ FIXED = f"Fixed AP (federated, the best {FIXED_AP_DETECTIONS} detections of a cl
 
 
 def evaluate_lvis(
-    annotations: AnnotationStore, predictions: Predictions, *, fixed_ap: bool = False
+    annotations: AnnotationTable, predictions: Predictions, *, fixed_ap: bool = False
 ) -> BoxResult:
     """The metrics of LVIS on boxes, by the rules of the `lvis` package.
 
@@ -39,11 +39,11 @@ def evaluate_lvis(
     categories = annotations.categories
     in_class = _best_of_each_class(annotations, predictions) if fixed_ap else None
 
-    def limits(chunk: Chunk) -> np.ndarray:
-        in_image = rank_in_run(chunk.image) < MAX_DETECTIONS
+    def limits(chunk: DetectionBatch) -> np.ndarray:
+        in_image = rank_within_group(chunk.image) < MAX_DETECTIONS
         return np.stack((in_image,) if in_class is None else (in_image, in_class[chunk.rows]))
 
-    chunks = in_chunks(annotations, predictions, sizeless="are left out")
+    chunks = iter_batches(annotations, predictions, sizeless="are left out")
     matches = match(lvis_truth(annotations), chunks, len(categories), limits, needs_size=True)
     scores = class_scores(matches.within(0))
     frequencies = np.array([c.frequency for c in categories], dtype=str)
@@ -56,7 +56,7 @@ def evaluate_lvis(
     return BoxResult((LVIS, FIXED) if fixed_ap else (LVIS,), metrics, classes)
 
 
-def average_precisions(scores: ClassScores, frequencies: np.ndarray) -> list[float]:
+def average_precisions(scores: PerClassAP, frequencies: np.ndarray) -> list[float]:
     """Those of AP_METRICS, 0..1, -1 where no box counts. frequencies: 'r', 'c', 'f' or '' of each class."""
     every = scores.precision
     return [
@@ -68,11 +68,11 @@ def average_precisions(scores: ClassScores, frequencies: np.ndarray) -> list[flo
     ]
 
 
-def _recalls(scores: ClassScores) -> list[float]:
+def _recalls(scores: PerClassAP) -> list[float]:
     return [mean_or_minus_one(of_area) for of_area in scores.recall]
 
 
-def _best_of_each_class(annotations: AnnotationStore, predictions: Predictions) -> np.ndarray:
+def _best_of_each_class(annotations: AnnotationTable, predictions: Predictions) -> np.ndarray:
     """(M,) bool."""
     category = positions(annotations.category_ids, predictions.category_ids)
     count = len(annotations.categories)
@@ -80,4 +80,4 @@ def _best_of_each_class(annotations: AnnotationStore, predictions: Predictions) 
     get_logger().info(
         "Fixed AP: %d of %d classes have fewer than %d detections", few, count, FIXED_AP_DETECTIONS
     )
-    return first_of_each_group(category, predictions.scores, count, FIXED_AP_DETECTIONS)
+    return topk_per_group(category, predictions.scores, count, FIXED_AP_DETECTIONS)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.evaluation.candidates import Chunk
+from datasets.evaluation.candidates import DetectionBatch
 from datasets.evaluation.ground_truth import AREA_RANGES, IOU_THRESHOLDS, GroundTruth, outside_ranges
-from datasets.evaluation.grouping import rank_in_run, run_starts, stable_order
+from datasets.evaluation.grouping import rank_within_group, run_starts, stable_order
 
 # Pairs of detection and box that are compared, and candidate pairs that are matched, at a time.
 _PAIRS_AT_ONCE = 1 << 19
@@ -32,7 +32,7 @@ class Matches:
     F detections are judged; C of them found a box at some threshold in some area range.
 
     category:  (F,) int64 0..K-1.
-    excused:   (F, A) bool: not false when unmatched.
+    ignore_unmatched:   (F, A) bool: not false when unmatched.
     kept:      (L, F) bool: within each of the limits that were asked for.
     found:     (C,) int64 rows of the F, ascending.
     matched, ignored: (C,) uint64, a bit for each range and threshold (`outcome`): matched a box; matched one
@@ -41,7 +41,7 @@ class Matches:
     """
 
     category: np.ndarray
-    excused: np.ndarray
+    ignore_unmatched: np.ndarray
     kept: np.ndarray
     found: np.ndarray
     matched: np.ndarray
@@ -57,7 +57,7 @@ class Matches:
         return replace(
             self,
             category=self.category[kept],
-            excused=self.excused[kept],
+            ignore_unmatched=self.ignore_unmatched[kept],
             kept=self.kept[:, kept],
             found=(np.cumsum(kept) - 1)[self.found[found]],
             matched=self.matched[found],
@@ -72,9 +72,9 @@ def outcome(bits: np.ndarray, area: int, threshold: int) -> np.ndarray:
 
 def match(
     truth: GroundTruth,
-    chunks: Iterable[Chunk],
+    chunks: Iterable[DetectionBatch],
     categories: int,
-    limits: Callable[[Chunk], np.ndarray],
+    limits: Callable[[DetectionBatch], np.ndarray],
     needs_size: bool,
 ) -> Matches:
     """Lets the detections choose their boxes, once for all limits.
@@ -82,7 +82,7 @@ def match(
     limits: chunk of n -> (L, n) bool, which detections count; each keeps the best of a class and image.
     needs_size: detections whose box has no area are not judged (but use up their place), as in `lvis`.
     """
-    judge, bits = _Judge(truth, categories, limits, needs_size), _BoxBits(truth)
+    judge, bits = _DetectionCollector(truth, categories, limits, needs_size), _BoxBits(truth)
     found: list[tuple[np.ndarray, ...]] = []
     waiting = [_Pairs.none()]
     for chunk in chunks:
@@ -92,7 +92,7 @@ def match(
             waiting = [_Pairs.none()]
     found.append(_choose(_Pairs.join(waiting), bits))
     rows, matched, ignored = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    category, scores, excused, kept = judge.columns()
+    category, scores, ignore_unmatched, kept = judge.columns()
     by_score = np.argsort(-scores, kind="stable")
     order = by_score[stable_order(category[by_score], categories)]
     place = np.empty(len(order), dtype=np.int64)
@@ -100,7 +100,7 @@ def match(
     by_place = np.argsort(place[rows])
     return Matches(
         category=category[order],
-        excused=excused[order],
+        ignore_unmatched=ignore_unmatched[order],
         kept=kept[order].T,
         found=place[rows][by_place],
         matched=matched[by_place],
@@ -144,7 +144,7 @@ class _BoxBits:
         self.taken = np.zeros(len(truth.crowd), dtype=np.uint64)
 
 
-class _Judge:
+class _DetectionCollector:
     """Collects the detections that are judged, and finds whom they may choose."""
 
     def __init__(self, truth: GroundTruth, categories: int, limits: Callable, needs_size: bool) -> None:
@@ -156,7 +156,7 @@ class _Judge:
         self.parts: list[tuple[np.ndarray, ...]] = []
         self.total = 0
 
-    def __call__(self, chunk: Chunk) -> _Pairs:
+    def __call__(self, chunk: DetectionBatch) -> _Pairs:
         truth, kept = self.truth, self.limits(chunk)
         judged = kept.any(0) & (chunk.category >= 0) & self.annotated[chunk.category]
         rows = np.flatnonzero(judged & chunk.sized if self.needs_size else judged)
@@ -167,16 +167,16 @@ class _Judge:
             rows, key, group = rows[listed], key[listed], group[listed]
         boxes_xywh = chunk.boxes_xywh[rows]
         outside = outside_ranges(boxes_xywh[:, 2] * boxes_xywh[:, 3])
-        excused = outside | truth.excusing[group][:, None]
+        ignore_unmatched = outside | truth.not_exhaustive[group][:, None]
         self.parts.append(
-            (chunk.category[rows].astype(np.int32), chunk.scores[rows], excused, kept[:, rows].T)
+            (chunk.category[rows].astype(np.int32), chunk.scores[rows], ignore_unmatched, kept[:, rows].T)
         )
         before, self.total = self.total, self.total + len(rows)
         near = self._near(boxes_xywh, truth.first[group], truth.count[group])
         return _Pairs.join([_Pairs(row + before, key[row], box, overlap) for row, box, overlap in near])
 
     def columns(self) -> tuple[np.ndarray, ...]:
-        """category (F,), scores (F,), excused (F, A), kept (F, L) of what was collected."""
+        """category (F,), scores (F,), ignore_unmatched (F, A), kept (F, L) of what was collected."""
         return tuple(np.concatenate(columns) for columns in zip(*self.parts, strict=True))
 
     def _near(
@@ -214,8 +214,8 @@ def _choose(pairs: _Pairs, bits: _BoxBits) -> tuple[np.ndarray, ...]:
     are independent, so round n takes the n-th step of every key; a step offers one box to one detection.
     """
     starts = run_starts(pairs.detection)
-    detections, offers = pairs.detection[starts], np.diff(np.append(starts, len(pairs.detection)))
-    chooser, box, may, step = _steps(pairs, starts, offers, bits)
+    detections, num_candidates = pairs.detection[starts], np.diff(np.append(starts, len(pairs.detection)))
+    chooser, box, may, step = _steps(pairs, starts, num_candidates, bits)
     order = stable_order(step, int(step.max(initial=0)) + 1)
     ends = np.cumsum(np.bincount(step))
     chosen, matched, ignored = np.zeros((3, len(detections)), dtype=np.uint64)
@@ -233,16 +233,18 @@ def _choose(pairs: _Pairs, bits: _BoxBits) -> tuple[np.ndarray, ...]:
     return detections[some], matched[some], ignored[some]
 
 
-def _steps(pairs: _Pairs, starts: np.ndarray, offers: np.ndarray, bits: _BoxBits) -> tuple[np.ndarray, ...]:
+def _steps(
+    pairs: _Pairs, starts: np.ndarray, num_candidates: np.ndarray, bits: _BoxBits
+) -> tuple[np.ndarray, ...]:
     """(chooser 0.., box, bits that the overlap allows, number of the step in its key) of every step.
 
     A detection with one candidate takes one step. One with several is offered those to be found, then the
     others, from the highest overlap down, later boxes first among equals.
     """
-    index = np.repeat(np.arange(len(starts)), offers)
+    index = np.repeat(np.arange(len(starts)), num_candidates)
     passed = _PASSED[np.searchsorted(IOU_THRESHOLDS, pairs.overlap, side="right")]
-    several = offers > 1
-    count = np.where(several, 2 * offers, 1)
+    several = num_candidates > 1
+    count = np.where(several, 2 * num_candidates, 1)
     by_key = np.argsort(pairs.key[starts], kind="stable")
     before = np.cumsum(count[by_key]) - count[by_key]
     key_starts = run_starts(pairs.key[starts][by_key])
@@ -256,7 +258,7 @@ def _steps(pairs: _Pairs, starts: np.ndarray, offers: np.ndarray, bits: _BoxBits
     many, spare = many[order], spare[order]
     counted = bits.counted[pairs.box[many]]
     place = np.concatenate((one, many))
-    step = np.concatenate((offset[index[one]], offset[index[many]] + rank_in_run(index[many])))
+    step = np.concatenate((offset[index[one]], offset[index[many]] + rank_within_group(index[many])))
     may = np.concatenate((passed[one], passed[many] & np.where(spare, ~counted, counted)))
     return index[place], pairs.box[place], may, step
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.evaluation.ground_truth import AREA_RANGES, IOU_THRESHOLDS
-from datasets.evaluation.grouping import rank_in_run
+from datasets.evaluation.grouping import rank_within_group
 from datasets.evaluation.matching import Matches, outcome
 
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 
 
 @dataclass(frozen=True)
-class ClassScores:
+class PerClassAP:
     """Of every category; NaN for one without a box to be found in that area range.
 
     precision: (A, T, K) float64, the mean over the recall levels (AP).
@@ -33,7 +33,7 @@ class ClassScores:
         return self.precision[0].mean(0)
 
 
-def class_scores(matches: Matches) -> ClassScores:
+def class_scores(matches: Matches) -> PerClassAP:
     """Precision is interpolated (the best at this recall or more) and read at R recall levels."""
     areas, categories = matches.boxes.shape
     precision, recall = np.full((2, len(AREA_RANGES), len(IOU_THRESHOLDS), categories), np.nan)
@@ -44,7 +44,7 @@ def class_scores(matches: Matches) -> ClassScores:
         boxes = matches.boxes[area]
         present = boxes > 0
         needed = _true_needed(boxes[present])
-        counts_as_false = ~matches.excused[:, area]
+        counts_as_false = ~matches.ignore_unmatched[:, area]
         # False detections up to and including each row, within its category, were none of them matched.
         false = np.concatenate(([0], np.cumsum(counts_as_false)))
         unmatched = false[matches.found + 1] - false[first[category]]
@@ -52,11 +52,11 @@ def class_scores(matches: Matches) -> ClassScores:
         for threshold in range(len(IOU_THRESHOLDS)):
             matched = outcome(matches.matched, area, threshold)
             ignored = outcome(matches.ignored, area, threshold)
-            spared = np.concatenate(([0], np.cumsum(counts_as_false & (matched | ignored))))
+            not_false = np.concatenate(([0], np.cumsum(counts_as_false & (matched | ignored))))
             true = np.flatnonzero(matched & ~ignored)
             group = category[true]
-            false_before = unmatched[true] - (spared[true + 1] - spared[starts[group]])
-            hits = rank_in_run(group) + 1
+            false_before = unmatched[true] - (not_false[true + 1] - not_false[starts[group]])
+            hits = rank_within_group(group) + 1
             envelope = _best_to_the_right(hits / (false_before + hits + np.spacing(1)), group)
             totals = np.bincount(group, minlength=categories)
             begin = np.cumsum(totals) - totals
@@ -64,7 +64,7 @@ def class_scores(matches: Matches) -> ClassScores:
             precision[area, threshold, present] = _at_levels(
                 envelope, begin[present], totals[present], needed
             ).mean(1)
-    return ClassScores(precision, recall)
+    return PerClassAP(precision, recall)
 
 
 def mean_or_minus_one(values: np.ndarray) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.annotations.json_stream import read_list
 from util.errors import UserError
-from util.files import written_whole
+from util.files import atomic_write
 
 # One detection in a file: ids of the dataset, box XYXY in pixels as the model gave it.
 ROW = np.dtype([("image_id", "<i8"), ("category_id", "<i8"), ("score", "<f4"), ("box_xyxy", "<f4", (4,))])
@@ -114,7 +114,7 @@ def read_predictions(path: str | Path) -> Predictions:
 
 def write_results_json(path: str | Path, predictions: Predictions) -> None:
     """Writes the results format, for the evaluation server or `tools/evaluate_predictions.py`."""
-    with written_whole(path, durable=False) as file:
+    with atomic_write(path, durable=False) as file:
         file.write("[")
         for begin in range(0, len(predictions), _AT_ONCE):
             part = json.dumps(predictions.to_results(slice(begin, begin + _AT_ONCE)))[1:-1]

@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.annotations.categories import Category
 from datasets.evaluation.matching import Matches
-from datasets.evaluation.precision_recall import ClassScores
+from datasets.evaluation.precision_recall import PerClassAP
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class BoxResult:
 
 
 def class_results(
-    categories: Sequence[Category], matches: Matches, scores: ClassScores, fixed: ClassScores | None = None
+    categories: Sequence[Category], matches: Matches, scores: PerClassAP, fixed: PerClassAP | None = None
 ) -> tuple[ClassResult, ...]:
     """One entry per category."""
     detections = np.bincount(matches.category, minlength=len(categories))

@@ -20,7 +20,7 @@ from datasets.columns import PackedStrings
 from datasets.images.archive import MemberTable, Stamp, opened
 from datasets.images.tar_headers import BLOCK, Listing, list_members
 from util.errors import UserError
-from util.files import cache_directory, placed_whole
+from util.files import atomic_path, cache_directory
 from util.logging import get_logger
 
 VERSION = 2
@@ -204,7 +204,7 @@ def _store(index: TarIndex, places: list[Path]) -> None:
     problem = "there is no place for it"
     for place in places:
         try:
-            with placed_whole(place, durable=False) as partial, open(partial, "wb") as file:
+            with atomic_path(place, durable=False) as partial, open(partial, "wb") as file:
                 np.savez(
                     file,
                     about=np.frombuffer(json.dumps(about).encode(), np.uint8),

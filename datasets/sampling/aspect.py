@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datasets.sample import Draw
+from datasets.sample import SampleIndex
 from datasets.sampling.samplers import ShardedSampler
 
 # Batches are put together from so many batches' worth of the order: enough to find images alike, few enough
@@ -40,11 +40,11 @@ class AspectGroupedSampler(ShardedSampler):
         order = self.sampler.order(epoch)
         return order[self._places(order, epoch)]
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleIndex]:
         order = self.sampler.order(self.epoch)
         places = self._places(order, self.epoch)
         for place in places[self.rank : len(self) * self.world_size : self.world_size].tolist():
-            yield Draw(int(order[place]), self.epoch, place)
+            yield SampleIndex(int(order[place]), self.epoch, place)
 
     def _places(self, order: np.ndarray, epoch: int) -> np.ndarray:
         """(length,) int64: the place in `order` of each draw, batch after batch."""

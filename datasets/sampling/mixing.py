@@ -8,14 +8,14 @@ from itertools import islice
 
 from torch.utils.data import Dataset
 
-from datasets.sample import Draw
-from datasets.sampling.samplers import RunningSampler, ShardedSampler
+from datasets.sample import SampleIndex
+from datasets.sampling.samplers import InfiniteSampler, ShardedSampler
 
 MAIN, SUB = 0, 1
 
 
 @dataclass(frozen=True)
-class Turns:
+class MixRatio:
     """`main` batches of the first stream, `sub` of the second, and again (`main_weight`, `sub_weight`)."""
 
     main: int = 1
@@ -26,11 +26,11 @@ class Turns:
         return main_batches // self.main * self.sub
 
 
-ONE_TO_ONE = Turns()
+ONE_TO_ONE = MixRatio()
 
 
 class MixedBatchSampler:
-    """Lists of Draws; each list is a batch of one stream, marked in `Draw.stream`.
+    """Lists of SampleIndices; each list is a batch of one stream, marked in `SampleIndex.stream`.
 
     An epoch is one pass over the main stream, whose last incomplete batch is left out; the image-level stream
     runs on from epoch to epoch. Ranks take turns in step, so all of them see the same kind of batch at the
@@ -47,7 +47,7 @@ class MixedBatchSampler:
         *,
         sub: int = 0,
         sub_batch_size: int = 0,
-        turns: Turns = ONE_TO_ONE,
+        turns: MixRatio = ONE_TO_ONE,
     ) -> None:
         self.main = main
         self.batch_size = batch_size
@@ -60,7 +60,7 @@ class MixedBatchSampler:
         if self.sub_batches:
             length = self.sub_batches * sub_batch_size * main.world_size
             shard = {"seed": main.seed, "rank": main.rank, "world_size": main.world_size}
-            self.sub = RunningSampler(sub, length, **shard)
+            self.sub = InfiniteSampler(sub, length, **shard)
 
     def set_epoch(self, epoch: int, offset: int = 0) -> None:
         """The next iteration is that of `epoch`, on both streams, without its first `offset` batches."""
@@ -75,10 +75,10 @@ class MixedBatchSampler:
         """Batches of an epoch on this rank, the same on every rank and in every epoch."""
         return self.main_batches + self.sub_batches
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         return islice(self._batches(), self.offset, None)
 
-    def _batches(self) -> Iterator[list[Draw]]:
+    def _batches(self) -> Iterator[list[SampleIndex]]:
         main, sub = iter(self.main), iter(self.sub or ())
         for number in range(1, self.main_batches + 1):
             yield list(islice(main, self.batch_size))
@@ -87,11 +87,11 @@ class MixedBatchSampler:
                     yield [draw._replace(stream=SUB) for draw in islice(sub, self.sub_batch_size)]
 
 
-class Streams(Dataset):
-    """Several datasets as one; `Draw.stream` says which."""
+class MultiDataset(Dataset):
+    """Several datasets as one; `SampleIndex.stream` says which."""
 
     def __init__(self, datasets: Sequence[Dataset]) -> None:
         self.datasets = tuple(datasets)
 
-    def __getitem__(self, draw: Draw):
+    def __getitem__(self, draw: SampleIndex):
         return self.datasets[draw.stream][draw]

@@ -15,15 +15,15 @@ from typing import ClassVar
 import numpy as np
 
 from datasets.columns import offsets_of
-from datasets.sample import Draw
+from datasets.sample import SampleIndex
 
-# Salts keep the orders of different samplers, and the Draws, apart. Never change one:
+# Salts keep the orders of different samplers apart, and the samples' augmentation too. Never change one:
 # it would change the order of every run.
 _ORDER_SALT = 0x5EED0000
 
 
 class ShardedSampler(ABC):
-    """One rank's share of an order. Iterating gives Draws; `set_epoch` chooses the epoch.
+    """One rank's share of an order. Iterating gives SampleIndices; `set_epoch` chooses the epoch.
 
     length: of the whole order, over all ranks.  seed: of the run.  rank, world_size: of this process.
     """
@@ -44,13 +44,13 @@ class ShardedSampler(ABC):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Draws of this rank, the same on every rank and in every epoch."""
+        """SampleIndices of this rank, the same on every rank and in every epoch."""
         return self.length // self.world_size
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleIndex]:
         order = self.order(self.epoch)
         for position in range(self.rank, len(self) * self.world_size, self.world_size):
-            yield Draw(int(order[position]), self.epoch, position)
+            yield SampleIndex(int(order[position]), self.epoch, position)
 
     @abstractmethod
     def order(self, epoch: int) -> np.ndarray:
@@ -106,14 +106,14 @@ class ClassAwareSampler(ShardedSampler):
 
     Every class comes once before any comes again, and so does every image of a class.
 
-    image_of_box, labels: (M,) image and class of every box.  images: how many there are.
+    image_index, labels: (M,) image and class of every box.  images: how many there are.
     """
 
     salt = 1722
 
     def __init__(
         self,
-        image_of_box: np.ndarray,
+        image_index: np.ndarray,
         labels: np.ndarray,
         images: int,
         *,
@@ -122,7 +122,7 @@ class ClassAwareSampler(ShardedSampler):
         world_size: int = 1,
     ) -> None:
         super().__init__(images, seed=seed, rank=rank, world_size=world_size)
-        pairs = np.unique(np.stack((labels, image_of_box), axis=1).astype(np.int64), axis=0)
+        pairs = np.unique(np.stack((labels, image_index), axis=1).astype(np.int64), axis=0)
         self._present, counts = np.unique(pairs[:, 0], return_counts=True)
         self._images = pairs[:, 1]
         self._offsets = offsets_of(counts)
@@ -141,12 +141,12 @@ class ClassAwareSampler(ShardedSampler):
         return order
 
 
-class RunningSampler(ShardedSampler):
+class InfiniteSampler(ShardedSampler):
     """The image-level order: one permutation after the other, running on over the epochs.
 
     An epoch takes the next `length` draws of one endless order in which every image comes once before any
-    comes again; each pass is a new permutation. A Draw's `epoch` is its pass and its `position` the place in
-    that pass.
+    comes again; each pass is a new permutation. The `epoch` of a SampleIndex is its pass and `position` its
+    place in that pass.
 
     images: how many there are.  length: draws an epoch over all ranks, set by how many batches the loader
         takes.
@@ -165,11 +165,11 @@ class RunningSampler(ShardedSampler):
         start = first - passes.start * self.images
         return np.concatenate(orders)[start : start + self._taken] if orders else np.zeros(0, np.int64)
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleIndex]:
         order = self.order(self.epoch)
         for place in range(self.rank, self._taken, self.world_size):
             number, position = divmod(self.epoch * self._taken + place, self.images)
-            yield Draw(int(order[place]), number, position)
+            yield SampleIndex(int(order[place]), number, position)
 
     @property
     def _taken(self) -> int:
@@ -177,14 +177,14 @@ class RunningSampler(ShardedSampler):
 
 
 def repeat_factors(
-    image_of_box: np.ndarray, labels: np.ndarray, images: int, classes: int, threshold: float
+    image_index: np.ndarray, labels: np.ndarray, images: int, classes: int, threshold: float
 ) -> np.ndarray:
     """(images,) float64 repeat factor of each image: the largest of its classes' (Gupta et al., 2019).
 
     r(c) = max(1, sqrt(threshold / f(c))), f(c) the share of images that show class c; 1 for an image
-    without boxes. image_of_box, labels: (M,) of every box. Official option: `rfs_repeat_sh`.
+    without boxes. image_index, labels: (M,) of every box. Official option: `rfs_repeat_sh`.
     """
-    pairs = np.unique(image_of_box.astype(np.int64) * classes + labels)
+    pairs = np.unique(image_index.astype(np.int64) * classes + labels)
     shown_in = np.bincount(pairs % classes, minlength=classes)
     share = np.maximum(shown_in, 1) / max(images, 1)
     of_class = np.maximum(1.0, np.sqrt(threshold / share))

@@ -26,13 +26,13 @@ class Backbone(nn.Module):
         super().__init__()
         self.body = body
         # Swin transformers keep their channels last.
-        self.channels_at_end = getattr(body, "output_fmt", "NCHW") == "NHWC"
+        self.is_nhwc = getattr(body, "output_fmt", "NCHW") == "NHWC"
         self.channels = tuple(channels)
         self.strides = tuple(strides)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features = self.body(x)
-        if self.channels_at_end:
+        if self.is_nhwc:
             features = [f.permute(0, 3, 1, 2) for f in features]
         # Maps leave in the plain layout, in which the neck's group norm is several times faster.
         return [f.contiguous() for f in features]
@@ -62,9 +62,9 @@ def make_backbone(
     tag = _timm_tag(name, weights, pretrain_path) if load else None
     arguments = dict(arguments or {})
     with torch.device("meta"):
-        sketch = _create(name, pretrained=False, **arguments)
-    indices = _timm_indices(name, levels, sketch.feature_info.reduction())
-    if any(getattr(module, "strict_img_size", False) for module in sketch.modules()):
+        meta_model = _create(name, pretrained=False, **arguments)
+    indices = _timm_indices(name, levels, meta_model.feature_info.reduction())
+    if any(getattr(module, "strict_img_size", False) for module in meta_model.modules()):
         # Swin transformers take images of any size, but only when told so.
         arguments.setdefault("strict_img_size", False)
     body = _create(tag or name, pretrained=tag is not None, out_indices=indices, **arguments)

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from models.dino.backbone import Backbone, make_backbone
-from models.dino.criterion import Criterion, GroupLoss
+from models.dino.criterion import Criterion, PredictionSetLoss
 from models.dino.decoder import Decoder
 from models.dino.denoising import Denoising
 from models.dino.detector import Detector
 from models.dino.encoder import Encoder
 from models.dino.federated import FederatedClasses, federated_weights
-from models.dino.heads import ClassRows, DecoderHead, LinearClassifier
+from models.dino.heads import ClassifierLabelEmbedding, DecoderHead, LinearClassifier
 from models.dino.matcher import HungarianMatcher
 from models.dino.neck import Neck
 from models.dino.position import SinePosition
@@ -38,7 +38,7 @@ def build_dino(
         num_classes,
         head=DecoderHead(config.hidden_dim, classifier),
         encoder_classifier=encoder_classifier or LinearClassifier(config.hidden_dim, num_classes),
-        label_embedding=ClassRows(classifier),
+        label_embedding=ClassifierLabelEmbedding(classifier),
         backbone=backbone or timm_backbone(config),
     )
 
@@ -98,7 +98,9 @@ def build_detector(
     )
 
 
-def build_criterion(config, image_counts: Sequence[int], extra: Sequence[GroupLoss] = ()) -> Criterion:
+def build_criterion(
+    config, image_counts: Sequence[int], extra: Sequence[PredictionSetLoss] = ()
+) -> Criterion:
     """image_counts: training images of every class column, 0 for a column without a class."""
     federated = None
     if config.use_fed_loss:

@@ -14,7 +14,7 @@ from models.dino.losses import focal_loss_sum, giou_loss_sum, l1_loss_sum
 from models.dino.matcher import HungarianMatcher, Matches
 from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
 from util import distributed
-from util.structures import Target, places_of_boxes
+from util.structures import Target, box_batch_indices
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Group:
     matches:    pairs of query and ground truth.
     labels:     (K,) class of each pair.  boxes_cxcywh: (K, 4) box of each pair.
     columns:    class columns that the loss looks at; None for all.
-    normaliser: what sums are divided by.
+    num_boxes: what sums are divided by.
     """
 
     suffix: str
@@ -36,10 +36,10 @@ class Group:
     labels: Tensor
     boxes_cxcywh: Tensor
     columns: Tensor | None
-    normaliser: Tensor
+    num_boxes: Tensor
 
 
-class GroupLoss(Protocol):
+class PredictionSetLoss(Protocol):
     """A further loss of a group: name without suffix -> normalised loss; empty where it has none."""
 
     def __call__(self, group: Group, targets: Sequence[Target], semantic) -> dict[str, Tensor]: ...
@@ -71,7 +71,7 @@ class Criterion(nn.Module):
         federated: FederatedClasses | None = None,
         encoder_one_class: bool = False,
         masked: Sequence[str] = (),
-        extra: Sequence[GroupLoss] = (),
+        extra: Sequence[PredictionSetLoss] = (),
     ):
         super().__init__()
         self.matcher = matcher
@@ -112,7 +112,7 @@ class Criterion(nn.Module):
         matched = (*output.layers, output.encoder)
         one_class = [False] * len(output.layers) + [self.encoder_one_class]
         matches = self.matcher(matched, targets, one_class)
-        normaliser = self.normaliser(len(matches[len(output.layers) - 1]), boxes)
+        num_boxes = self.num_boxes(len(matches[len(output.layers) - 1]), boxes)
         last = len(output.layers) - 1
 
         def group(suffix: str, layer: LayerOutput, is_last: bool, pairs: Matches, share: Tensor) -> Group:
@@ -123,20 +123,20 @@ class Criterion(nn.Module):
             return Group(suffix, layer, is_last, pairs, wanted, boxes[pairs.target], columns, share)
 
         found = [
-            group("" if i == last else f"_{i}", layer, i == last, matches[i], normaliser)
+            group("" if i == last else f"_{i}", layer, i == last, matches[i], num_boxes)
             for i, layer in enumerate(output.layers)
         ]
-        found.append(group("_interm", output.encoder, False, matches[-1], normaliser))
+        found.append(group("_interm", output.encoder, False, matches[-1], num_boxes))
         if output.layout is not None:
             pairs = denoising_matches(targets, output.layout)
-            share = normaliser * output.layout.groups
+            share = num_boxes * output.layout.groups
             found += [
                 group("_dn" if i == last else f"_dn_{i}", layer, i == last, pairs, share)
                 for i, layer in enumerate(output.denoising)
             ]
         return found
 
-    def normaliser(self, pairs: int, like: Tensor) -> Tensor:
+    def num_boxes(self, pairs: int, like: Tensor) -> Tensor:
         """Matched pairs of the last layer, mean over ranks, at least 1."""
         return distributed.all_reduce_mean(like.new_full((), float(pairs))).clamp(min=1)
 
@@ -150,9 +150,9 @@ class Criterion(nn.Module):
         boxes = _at_least_float32(group.layer.boxes_cxcywh)[group.matches.image, group.matches.query]
         wanted = group.boxes_cxcywh.to(boxes.dtype)
         losses = {
-            "loss_ce": focal_loss_sum(logits, one_hot, self.alpha) / group.normaliser,
-            "loss_bbox": l1_loss_sum(boxes, wanted) / group.normaliser,
-            "loss_giou": giou_loss_sum(boxes, wanted) / group.normaliser,
+            "loss_ce": focal_loss_sum(logits, one_hot, self.alpha) / group.num_boxes,
+            "loss_bbox": l1_loss_sum(boxes, wanted) / group.num_boxes,
+            "loss_giou": giou_loss_sum(boxes, wanted) / group.num_boxes,
         }
         for loss in self.extra:
             losses.update(loss(group, targets, semantic))
@@ -166,7 +166,7 @@ def denoising_matches(targets: Sequence[Target], layout: DenoisingLayout) -> Mat
     has box 2 in slots 0 and 4.
     """
     device = targets[0].labels.device
-    image, within = places_of_boxes([len(t) for t in targets], device)
+    image, within = box_batch_indices([len(t) for t in targets], device)
     target = torch.arange(len(image), device=device)
     block = torch.arange(layout.groups, device=device).repeat_interleave(len(image)) * 2 * layout.width
     repeat = layout.groups

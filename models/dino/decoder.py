@@ -14,7 +14,7 @@ from models.dino.pyramid import Pyramid
 
 
 @dataclass(frozen=True)
-class DecoderState:
+class DecoderLayerOutput:
     """What leaves one decoder layer.
 
     hidden:     (B, Q, D) normalised queries.
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
         memory: Pyramid,
         box_head: nn.Module,
         mask: Tensor | None,
-    ) -> list[DecoderState]:
+    ) -> list[DecoderLayerOutput]:
         """queries (B, Q, D), references (B, Q, 4) in 0..1, mask (Q, Q) -> the state after every layer."""
         states = []
         entering = references
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
             scaled = reference[:, :, None] * torch.cat((memory.valid_ratios,) * 2, dim=-1)[:, None]
             position = self.query_position(box_position(scaled[:, :, 0], self.dim))
             queries = layer(queries, position, scaled, memory, mask)
-            states.append(DecoderState(self.norm(queries), entering))
+            states.append(DecoderLayerOutput(self.norm(queries), entering))
             if number + 1 < len(self.layers):
                 entering = torch.sigmoid(box_head(queries).to(reference.dtype) + inverse_sigmoid(reference))
         return states

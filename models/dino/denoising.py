@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.dino.layers import inverse_sigmoid
 from models.dino.output import DenoisingLayout
 from util.boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
-from util.structures import Target, places_of_boxes
+from util.structures import Target, box_batch_indices
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def slots_of_copies(
     negatives). Image 0 fills them all, image 1 the even ones: the first copy of the three boxes goes to
     images 0 0 1, slots 0 1 0, the second to slots 2 3 2, and so on.
     """
-    image, within = places_of_boxes(counts, device)
+    image, within = box_batch_indices(counts, device)
     copies = 2 * layout.groups
     block = torch.arange(copies, device=device).repeat_interleave(len(image)) * layout.width
     return image.repeat(copies), within.repeat(copies) + block

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.dino.backbone import Backbone
-from models.dino.decoder import Decoder, DecoderState
+from models.dino.decoder import Decoder, DecoderLayerOutput
 from models.dino.denoising import Denoising
 from models.dino.encoder import Encoder
 from models.dino.heads import DecoderHead
@@ -62,7 +62,7 @@ class Detector(nn.Module):
             memory=memory.tokens.detach(),
         )
 
-    def _predict(self, states: list[DecoderState]) -> list:
+    def _predict(self, states: list[DecoderLayerOutput]) -> list:
         # The earlier layers' class scores serve their losses alone.
         wanted = states if self.training else states[-1:]
         return [self.head(state, last=state is states[-1]) for state in wanted]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from models.dino.layers import FeedForward
 from models.dino.ops import MSDeformAttn
 from models.dino.position import SinePosition
-from models.dino.pyramid import Pyramid, cell_centres, flatten_levels, in_cells, level_masks, valid_ratio
+from models.dino.pyramid import Pyramid, cell_centres, flatten_levels, level_masks, to_cells, valid_ratio
 
 
 class EncoderLayer(nn.Module):
@@ -84,5 +84,5 @@ def encoder_references(pyramid: Pyramid) -> Tensor:
     for level, (centres, size) in enumerate(
         zip(cell_centres(pyramid.shapes, ratios.device, ratios.dtype), pyramid.shapes, strict=True)
     ):
-        places.append(centres[None] / in_cells(ratios[:, level], size))
+        places.append(centres[None] / to_cells(ratios[:, level], size))
     return torch.cat(places, dim=1)[:, :, None] * ratios[:, None]

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.dino.decoder import DecoderState
+from models.dino.decoder import DecoderLayerOutput
 from models.dino.layers import box_head, inverse_sigmoid
 from models.dino.output import LayerOutput
 
@@ -26,7 +26,7 @@ class LinearClassifier(nn.Linear):
         return self(queries).amax(-1)
 
 
-class ClassRows(nn.Module):
+class ClassifierLabelEmbedding(nn.Module):
     """Denoising content of a linear classifier: the class's own row (official `dn_labelbook_reuse_cls`)."""
 
     def __init__(self, classifier: LinearClassifier):
@@ -46,7 +46,7 @@ class DecoderHead(nn.Module):
         self.classifier = classifier
         self.box_head = box_head(dim)
 
-    def forward(self, state: DecoderState, last: bool) -> LayerOutput:
+    def forward(self, state: DecoderLayerOutput, last: bool) -> LayerOutput:
         """The predictions of one layer's state; `last` tells whether it is the last decoder layer."""
         delta = self.box_head(state.hidden).to(state.references.dtype)
         boxes = torch.sigmoid(delta + inverse_sigmoid(state.references))

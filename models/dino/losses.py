@@ -1,4 +1,4 @@
-"""The losses of one prediction set. All return sums; the criterion divides by its normaliser."""
+"""The losses of one prediction set. All return sums; the criterion divides by its num_boxes."""
 
 import torch
 import torch.nn.functional as F

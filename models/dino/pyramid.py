@@ -45,7 +45,7 @@ def valid_ratio(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.stack((valid[:, 0, :].sum(1) / width, valid[:, :, 0].sum(1) / height), dim=-1)
 
 
-def in_cells(shares: Tensor, size: tuple[int, int]) -> Tensor:
+def to_cells(shares: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, 2) shares x, y of a level of `size` (height, width) -> (B, 1, 2) x, y in its cells.
 
     The sizes stay numbers of Python: a tensor made of them would be a copy that waits for the GPU.

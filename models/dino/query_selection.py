@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.dino.layers import box_head
 from models.dino.output import LayerOutput
-from models.dino.pyramid import Pyramid, cell_centres, in_cells
+from models.dino.pyramid import Pyramid, cell_centres, to_cells
 
 # Tokens scored at a time; bounds the (tokens, classes) table that ranking needs.
 CHUNK = 8192
@@ -78,7 +78,7 @@ def proposal_anchors(memory: Pyramid) -> tuple[Tensor, Tensor]:
         zip(cell_centres(memory.shapes, ratios.device, ratios.dtype), memory.shapes, strict=True)
     ):
         # Counts of valid cells in this level, from the ratios that the mask gave.
-        places = centres[None] / in_cells(ratios[:, level], size).round()
+        places = centres[None] / to_cells(ratios[:, level], size).round()
         boxes.append(torch.cat((places, torch.full_like(places, 0.05 * 2.0**level)), dim=-1))
     proposals = torch.cat(boxes, dim=1)
     usable = ((proposals > 0.01) & (proposals < 0.99)).all(-1) & ~memory.mask

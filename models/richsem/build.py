@@ -16,18 +16,19 @@ from models.dino.detector import Detector
 from models.dino.heads import DecoderHead, LinearClassifier
 from models.dino.layers import MLP
 from models.dino.postprocess import PostProcess
-from models.richsem import clip_backbone, official
+from models.richsem import clip_backbone
+from models.richsem import official_checkpoint as official
 from models.richsem.classifier import (
-    LabelProjection,
     LanguageClassifier,
     TextEmbeddings,
-    start_at_prior,
+    TextLabelEmbedding,
+    init_focal_prior_,
 )
 from models.richsem.clip import load_clip, resolve_name
 from models.richsem.distillation import DistillationLoss
-from models.richsem.semantic import SemanticHead
+from models.richsem.semantic_head import SemanticHead
 from models.richsem.teacher import Teacher
-from models.richsem.text import text_embeddings
+from models.richsem.text_embeddings import text_embeddings
 from util.errors import UserError
 
 # Official models all speak through OpenAI's tokenizer.
@@ -155,7 +156,7 @@ def build_richsem(config, text: TextEmbeddings, backbone: Backbone | None = None
         encoder_classifier = LinearClassifier(dim, len(text.raw))
     else:
         encoder_classifier = _language_classifier(config, text)
-    label_embedding = LabelProjection(dim, text)
+    label_embedding = TextLabelEmbedding(dim, text)
     backbone = backbone or timm_backbone(config)
     return build_detector(config, len(text.raw), head, encoder_classifier, label_embedding, backbone)
 
@@ -219,7 +220,7 @@ def _start_at_prior(model: Detector) -> None:
     """Linear classifiers start there by themselves."""
     for part, norm in ((model.head, model.decoder.norm), (model.query_selection, model.query_selection.norm)):
         if isinstance(part.classifier, LanguageClassifier):
-            start_at_prior(part.classifier, norm)
+            init_focal_prior_(part.classifier, norm)
 
 
 def _distillation(config, text: TextEmbeddings) -> DistillationLoss:

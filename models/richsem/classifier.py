@@ -52,7 +52,7 @@ class LanguageClassifier(nn.Module):
         return cosine.amax(-1) * self.text.log_scale.exp()
 
 
-class LabelProjection(nn.Module):
+class TextLabelEmbedding(nn.Module):
     """Denoising content of a class: a projection of its raw, un-normalised text embedding."""
 
     def __init__(self, dim: int, text: TextEmbeddings):
@@ -66,7 +66,7 @@ class LabelProjection(nn.Module):
 
 
 @torch.no_grad()
-def start_at_prior(classifier: LanguageClassifier, norm: nn.LayerNorm) -> None:
+def init_focal_prior_(classifier: LanguageClassifier, norm: nn.LayerNorm) -> None:
     """Initialises a classifier so that queries start at the focal loss's prior, as a linear one does.
 
     CLIP's texts point much the same way and their scale is up to 100: a fresh projection would call half

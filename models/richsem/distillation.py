@@ -47,11 +47,11 @@ class DistillationLoss:
         """'loss_distill' of a group that has the branch's embeddings; nothing without a teacher."""
         if semantic is None or group.layer.embedding is None:
             return {}
-        student, teacher, normaliser = self._pairs(group, semantic)
+        student, teacher, num_boxes = self._pairs(group, semantic)
         rows = self._rows(student, teacher, group.columns if self.federated else None)
         if self.entropy_weight:
             rows = rows * self._entropy_weights(teacher)
-        return {"loss_distill": rows.sum() / normaliser}
+        return {"loss_distill": rows.sum() / num_boxes}
 
     def _pairs(self, group: Group, semantic: SemanticTargets) -> tuple[Tensor, Tensor, Tensor]:
         embedding, matches = group.layer.embedding, group.matches
@@ -59,13 +59,13 @@ class DistillationLoss:
             batch, queries, width = embedding.shape
             image = torch.arange(batch, device=embedding.device).repeat_interleave(queries)
             teacher = semantic.at(group.layer.references.flatten(0, 1), image)
-            count = group.normaliser.new_full((), float(max(batch * queries, 1)))
+            count = group.num_boxes.new_full((), float(max(batch * queries, 1)))
             return embedding.reshape(-1, width), teacher, count
         student = embedding[matches.image, matches.query]
         if self.objective == "gt":
-            return student, semantic.ground_truth[matches.target], group.normaliser
+            return student, semantic.ground_truth[matches.target], group.num_boxes
         boxes = group.layer.references[matches.image, matches.query]
-        return student, semantic.at(boxes, matches.image), group.normaliser
+        return student, semantic.at(boxes, matches.image), group.num_boxes
 
     def _rows(self, student: Tensor, teacher: Tensor, columns: Tensor | None) -> Tensor:
         """(K, E), (K, E) -> (K,)."""

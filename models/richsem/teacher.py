@@ -15,7 +15,7 @@ from torchvision.ops import roi_align
 from models.richsem.clip_resnet import attention_pool, from_imagenet, stage_maps
 from util.boxes import box_cxcywh_to_xyxy
 from util.errors import UserError
-from util.structures import PaddedImages, Target, places_of_boxes
+from util.structures import PaddedImages, Target, box_batch_indices
 
 
 class SemanticTargets:
@@ -30,7 +30,7 @@ class SemanticTargets:
     @cached_property
     def ground_truth(self) -> Tensor:
         """(N, E) unit vectors of all ground-truth boxes of the batch, in order."""
-        image, _ = places_of_boxes([len(t) for t in self._targets], self._features.device)
+        image, _ = box_batch_indices([len(t) for t in self._targets], self._features.device)
         return self.at(torch.cat([t.boxes_cxcywh for t in self._targets]), image)
 
     @torch.no_grad()

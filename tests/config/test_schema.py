@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from config import Config, from_official_args
-from config.official import DEAD_KEYS, LEFT_OUT_KEYS
+from config.official import IGNORED_KEYS, UNSUPPORTED_KEYS
 from config.schema import key_fields, key_types
 from tests.config.official_values import AUGMENTATION, DEAD, LIVE
 from util.errors import UserError
@@ -27,19 +27,19 @@ def refusal(values: dict) -> str:
 def test_every_official_key_is_known_exactly_once():
     official = {**LIVE, **AUGMENTATION}
     for name in official:
-        assert (name in key_types()) != (name in LEFT_OUT_KEYS), name
-    assert frozenset(DEAD) == DEAD_KEYS
+        assert (name in key_types()) != (name in UNSUPPORTED_KEYS), name
+    assert frozenset(DEAD) == IGNORED_KEYS
     ours = {name for name, field in key_fields().items() if field.metadata["ours"]}
-    assert set(key_types()) - ours == set(official) - set(LEFT_OUT_KEYS)
-    assert set(LEFT_OUT_KEYS) < set(official)
-    assert not DEAD_KEYS & (set(official) | ours)
+    assert set(key_types()) - ours == set(official) - set(UNSUPPORTED_KEYS)
+    assert set(UNSUPPORTED_KEYS) < set(official)
+    assert not IGNORED_KEYS & (set(official) | ours)
 
 
 def test_official_values_load_and_are_the_defaults():
     config = Config.from_dict({**LIVE, **AUGMENTATION})
     derived = {"num_classes", "dn_labelbook_size"}
     for name, official in {**LIVE, **AUGMENTATION}.items():
-        if name in LEFT_OUT_KEYS:
+        if name in UNSUPPORTED_KEYS:
             continue
         expected = TRANSLATED.get(name, tuple(official) if isinstance(official, list) else official)
         assert getattr(config, name) == expected, name
@@ -157,7 +157,7 @@ def test_dead_keys_are_listed_once(caplog):
 
 
 def test_left_out_key_at_its_official_value_is_silent(caplog):
-    assert Config.from_dict({name: official for name, (official, _) in LEFT_OUT_KEYS.items()}) == Config()
+    assert Config.from_dict({name: official for name, (official, _) in UNSUPPORTED_KEYS.items()}) == Config()
     assert not caplog.records
 
 

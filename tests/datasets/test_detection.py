@@ -8,20 +8,20 @@ from PIL import Image
 from datasets.annotations.categories import ClassTable
 from datasets.annotations.json_reader import read_annotations, store_from_content
 from datasets.augment.policy import EvalPolicy
-from datasets.detection import LvisDetection, UsableBoxes
+from datasets.detection import DetectionDataset, TrainingBoxes
 from datasets.images.reader import MAX_DAMAGED_IN_A_ROW, ImageFolder
-from datasets.sample import Draw
+from datasets.sample import SampleIndex
 from tests.datasets import tiny
 from util.errors import UserError
 
 
 def usable(boxes, **options):
-    """UsableBoxes of one 80 x 60 image with red boxes, and the store."""
+    """TrainingBoxes of one 80 x 60 image with red boxes, and the store."""
     content, _ = tiny.detection_content(1, "train")
     base = content["annotations"][0]
     content["annotations"] = [dict(base, id=10 + i, bbox=b) for i, b in enumerate(boxes)]
     store = store_from_content(content, "train.json")
-    return UsableBoxes(store, ClassTable.from_categories(store.categories), **options)
+    return TrainingBoxes(store, ClassTable.from_categories(store.categories), **options)
 
 
 def test_boxes_outside_and_without_size_are_clipped_or_dropped_and_counted(caplog):
@@ -37,7 +37,7 @@ def test_boxes_outside_and_without_size_are_clipped_or_dropped_and_counted(caplo
         ]
     )
     assert boxes.boxes_xyxy.tolist() == [[10, 10, 30, 30], [70, 50, 80, 60], [0, 0, 5, 5]]
-    assert boxes.labels.tolist() == [0, 0, 0] and boxes.image_of_box.tolist() == [0, 0, 0]
+    assert boxes.labels.tolist() == [0, 0, 0] and boxes.image_index.tolist() == [0, 0, 0]
     messages = [r.getMessage() for r in caplog.records]
     assert messages == [
         "train.json: 2 boxes reach outside their image and are clipped (first: annotation 11)",
@@ -54,8 +54,8 @@ def test_open_vocabulary_leaves_out_rare_boxes_only():
     content, _ = tiny.detection_content(4, "train")
     store = store_from_content(content, "train.json")
     classes = ClassTable.from_categories(store.categories)
-    assert sorted(set(UsableBoxes(store, classes).labels.tolist())) == [0, 1, 2]
-    without = UsableBoxes(store, classes, rare=False)
+    assert sorted(set(TrainingBoxes(store, classes).labels.tolist())) == [0, 1, 2]
+    without = TrainingBoxes(store, classes, rare=False)
     assert sorted(set(without.labels.tolist())) == [0, 1] and len(without) == 6
 
 
@@ -64,7 +64,7 @@ def test_crowds_and_classes_that_the_model_lacks_are_left_out():
     content["annotations"][0]["iscrowd"] = 1
     store = store_from_content(content, "train.json")
     classes = ClassTable.from_categories([c for c in store.categories if c.id != 2])
-    boxes = UsableBoxes(store, classes)
+    boxes = TrainingBoxes(store, classes)
     assert len(boxes) == 7 - 1 - 2
     assert boxes.labels.tolist() == [0, 0, 0, 1]
 
@@ -74,7 +74,7 @@ def dataset(tmp_path):
     def make(**options):
         path = tiny.write_detection(tmp_path, "train", 6)
         store = read_annotations(path)
-        return LvisDetection(
+        return DetectionDataset(
             store,
             ImageFolder(tmp_path / "lvis_v1"),
             ClassTable.from_categories(store.categories),
@@ -128,10 +128,10 @@ def test_evaluation_stops_at_a_damaged_image_and_names_it(dataset, how):
 def test_training_names_and_counts_a_damaged_image_and_goes_on(dataset, how, caplog):
     data = dataset()
     path = spoil(data, 2, how)
-    image, target = data[Draw(2, epoch=1, position=8)]
-    again, _ = data[Draw(2, epoch=1, position=8)]
+    image, target = data[SampleIndex(2, epoch=1, position=8)]
+    again, _ = data[SampleIndex(2, epoch=1, position=8)]
     assert target.image_id != 3 and torch.equal(image, again), "the image in its place is always the same"
-    assert len({data[Draw(2, epoch=1, position=p)][1].image_id for p in range(30)}) > 2
+    assert len({data[SampleIndex(2, epoch=1, position=p)][1].image_id for p in range(30)}) > 2
     assert data.damaged_names() == ["train2017/000000000003.png"] and len(data.damaged) == 1
     assert sum(str(path) in r.getMessage() for r in caplog.records) == 1, "named once"
 
@@ -153,7 +153,9 @@ def test_a_size_that_the_file_does_not_say_is_taken_from_the_image(tmp_path):
     path.write_text(json.dumps(content))
     store = read_annotations(path)
     classes = ClassTable.from_categories(store.categories)
-    data = LvisDetection(store, ImageFolder(tmp_path / "lvis_v1"), classes, EvalPolicy(60, 80), strict=True)
+    data = DetectionDataset(
+        store, ImageFolder(tmp_path / "lvis_v1"), classes, EvalPolicy(60, 80), strict=True
+    )
     _, target = data[0]
     assert np.allclose(target.boxes_cxcywh.numpy(), [[75 / 80, 55 / 60, 10 / 80, 10 / 60]], atol=1e-6)
 

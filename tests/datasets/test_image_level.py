@@ -9,7 +9,7 @@ from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import EvalPolicy
 from datasets.image_level import ImageLevel
 from datasets.images.reader import ImageFolder
-from datasets.sample import Draw
+from datasets.sample import SampleIndex
 from tests.datasets import tiny
 from util.errors import UserError
 
@@ -45,7 +45,7 @@ def test_a_mosaic_has_four_labels_and_partners_from_the_whole_set(tmp_path):
     data = image_level(tmp_path, mosaic=Mosaic(size=64))
     seen = set()
     for position in range(40):
-        image, target = data[Draw(0, position=position)]
+        image, target = data[SampleIndex(0, position=position)]
         assert image.shape == (3, 64, 64) and len(target) == 4 and target.image_level
         assert target.image_id == 1 and target.labels[0] == 0
         seen.add(tuple(target.labels.tolist()[1:]))
@@ -54,9 +54,9 @@ def test_a_mosaic_has_four_labels_and_partners_from_the_whole_set(tmp_path):
 
 def test_a_draw_fixes_the_mosaic(tmp_path):
     data = image_level(tmp_path, mosaic=Mosaic(size=64), seed=3)
-    first, second = (data[Draw(2, 1, 5)] for _ in range(2))
+    first, second = (data[SampleIndex(2, 1, 5)] for _ in range(2))
     assert torch.equal(first[0], second[0]) and torch.equal(first[1].boxes_cxcywh, second[1].boxes_cxcywh)
-    other = image_level(tmp_path, mosaic=Mosaic(size=64), seed=4)[Draw(2, 1, 5)]
+    other = image_level(tmp_path, mosaic=Mosaic(size=64), seed=4)[SampleIndex(2, 1, 5)]
     assert not torch.equal(first[0], other[0])
 
 
@@ -92,5 +92,5 @@ def test_damaged_partners_are_named_and_counted(tmp_path):
     data = image_level(tmp_path, mosaic=Mosaic(size=64))
     (tmp_path / "imagenet-lvis" / "images" / "blue_square" / "2.png").write_bytes(b"junk")
     for position in range(20):
-        data[Draw(0, position=position)]
+        data[SampleIndex(0, position=position)]
     assert data.damaged_names() == ["blue_square/2.png"]

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from engine.checkpoint import read_checkpoint
+from engine.fit import Validation, fit
 from engine.random_state import seed_everything
 from engine.run_directory import RunDirectory
 from engine.run_log import read_log
-from engine.train import train_one_epoch
-from engine.trainer import Validation, fit
+from engine.train_epoch import train_one_epoch
 from tests.engine.toys import ToyDetector, ToyEvaluator, ToyLoader, make_toy, toy_images, toy_postprocess
 from tests.processes import run_on_ranks
 from util import distributed

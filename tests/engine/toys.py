@@ -9,7 +9,7 @@ from config.schema import Config
 from engine.build import build_settings, build_state, wrap_distributed
 from engine.settings import TrainSettings
 from engine.state import TrainingState
-from engine.train import Task
+from engine.train_epoch import Task
 from util import distributed
 from util.structures import Detections, PaddedImages, Target
 
@@ -58,11 +58,11 @@ class ToyCriterion:
 
     def __call__(self, output: Tensor, targets: tuple[Target, ...], semantic: Tensor | None) -> ToyLosses:
         count = torch.tensor(float(sum(len(t) for t in targets)))
-        normaliser = distributed.all_reduce_mean(count).clamp(min=1)
+        num_boxes = distributed.all_reduce_mean(count).clamp(min=1)
         loss = torch.zeros((), requires_grad=True)
         for boxes, target in zip(output.float(), targets, strict=True):
             if len(target):
-                loss = loss + (boxes - target.boxes_cxcywh).abs().sum() / normaliser
+                loss = loss + (boxes - target.boxes_cxcywh).abs().sum() / num_boxes
         named = {"loss_bbox": loss.detach()}
         total = loss
         if semantic is not None:

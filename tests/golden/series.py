@@ -23,7 +23,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from engine.build import build_settings, build_state
-from engine.train import Stepper, Task
+from engine.train_epoch import Task, TrainStep
 from tests.models.tiny import NAMES, build, target, tiny_config
 from util.structures import PaddedImages, Target
 
@@ -106,7 +106,7 @@ def train() -> list[dict[str, float]]:
     fill(teacher)
     device = torch.device("cpu")
     state = build_state(config, model, STEPS, device)
-    stepper = Stepper(Task(model, criterion, teacher), state, build_settings(config, device), STEPS)
+    stepper = TrainStep(Task(model, criterion, teacher), state, build_settings(config, device), STEPS)
     series = []
     for step in range(STEPS):
         torch.manual_seed(step)

@@ -57,7 +57,7 @@ def test_sanitizer_beside_nvcc_runs_tests_that_exist(tmp_path, monkeypatch):
 def test_a_failing_and_a_slow_step_are_reported(tmp_path):
     def run(code: str, limit: float = 60, left: float = 60) -> gpu_check.Outcome:
         step = gpu_check.Step("try", [sys.executable, "-c", code], limit)
-        return gpu_check.carry_out(step, left, tmp_path / "log")
+        return gpu_check.run_step(step, left, tmp_path / "log")
 
     assert run("print('fine')").state == "passed"
     failed = run("raise SystemExit('broken')")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.richsem.text import PROMPTS
+from models.richsem.text_embeddings import PROMPTS
 from tests.fixtures import require_fixture
 from tests.models.richsem.official_files import openai_clip
 from tools import parity

@@ -6,7 +6,7 @@ from util.logging import get_logger, setup_logging
 
 def test_rank_0_reports_to_console_and_file(tmp_path, capsys):
     setup_logging(0, tmp_path / "log.txt")
-    logging.getLogger("engine.trainer").info("epoch %d", 3)
+    logging.getLogger("engine.fit").info("epoch %d", 3)
     get_logger().warning("careful")
     setup_logging(0)  # closes the file
     console = capsys.readouterr().out

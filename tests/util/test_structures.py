@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
-from util.structures import Detections, PaddedImages, Target, places_of_boxes
+from util.structures import Detections, PaddedImages, Target, box_batch_indices
 
 
 def target(count: int = 2) -> Target:
@@ -86,8 +86,8 @@ def test_frozen():
 
 
 def test_places_of_boxes_pass_over_images_without_boxes():
-    image, within = places_of_boxes([2, 0, 1], torch.device("cpu"))
+    image, within = box_batch_indices([2, 0, 1], torch.device("cpu"))
     assert image.tolist() == [0, 0, 2]
     assert within.tolist() == [0, 1, 0]
     assert image.dtype == within.dtype == torch.int64
-    assert [len(x) for x in places_of_boxes([0], torch.device("cpu"))] == [0, 0]
+    assert [len(x) for x in box_batch_indices([0], torch.device("cpu"))] == [0, 0]

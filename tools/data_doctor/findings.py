@@ -80,7 +80,7 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def overheard(where: str, findings: list[Finding], *, warnings: bool = True) -> Iterator[None]:
+def warnings_as_findings(where: str, findings: list[Finding], *, warnings: bool = True) -> Iterator[None]:
     """What the readers of the project warn of, and the error they stop with, become findings.
 
     warnings: False lets them go unheard.

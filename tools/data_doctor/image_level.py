@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.annotations.categories import Category
 from datasets.annotations.category_matching import match_categories
-from datasets.annotations.table import AnnotationStore
+from datasets.annotations.table import AnnotationTable
 from datasets.image_level import why_unused
 from tools.data_doctor.findings import Finding, Severity, found
 
@@ -22,7 +22,7 @@ class ImageLevelCounts:
     unlabelled: int
 
 
-def count_image_level(annotations: AnnotationStore, categories: tuple[Category, ...]) -> ImageLevelCounts:
+def count_image_level(annotations: AnnotationTable, categories: tuple[Category, ...]) -> ImageLevelCounts:
     """What the image-level images teach of the detection classes."""
     matches = match_categories(annotations.categories, categories)
     labelled = annotations.positives.lengths > 0

@@ -20,7 +20,7 @@ _THREADS = 2 * (os.cpu_count() or 1)
 _BLOCK = 10_000
 
 
-class Look(NamedTuple):
+class ImageCheck(NamedTuple):
     """What a look at one image showed.
 
     missing, damaged, wrong_size: '' or a message.  length: bytes of the file, 0 where it was not read.
@@ -34,12 +34,12 @@ class Look(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Looked:
+class ImageReport:
     """All images of a part of the data. where: its name."""
 
     where: str
     files: ImageFolder
-    looks: Sequence[Look]
+    looks: Sequence[ImageCheck]
 
     def findings(self, severity: Severity) -> Iterator[Finding]:
         """severity: of an image that cannot be used in this part."""
@@ -56,38 +56,40 @@ class Looked:
                          "(swapped: an EXIF turn was applied when they were annotated)")  # fmt: skip
 
 
-def look_at_all(
+def check_images(
     where: str,
     files: ImageFolder,
     names: Iterable[str],
     sizes: Iterable[tuple[int, int]],
     decode: bool = False,
-) -> Looked:
+) -> ImageReport:
     """Looks at every image once. sizes: (height, width) that are said, 0 where they are not."""
     said = dict(zip(names, sizes, strict=True))
     look = partial(_look, files, decode)
     with ThreadPoolExecutor(_THREADS) as pool:
         looks = _in_blocks(pool, look, said.items())
-        return Looked(
+        return ImageReport(
             where, files, list(tqdm(looks, where, len(said), unit="image", disable=None, leave=False))
         )
 
 
-def _in_blocks(pool: ThreadPoolExecutor, work: Callable[[Any], Look], items: Iterable[Any]) -> Iterator[Look]:
+def _in_blocks(
+    pool: ThreadPoolExecutor, work: Callable[[Any], ImageCheck], items: Iterable[Any]
+) -> Iterator[ImageCheck]:
     """`pool.map`, which would make a future for every item at once."""
     items = iter(items)
     while block := list(islice(items, _BLOCK)):
         yield from pool.map(work, block)
 
 
-def in_both(a: Looked, b: Looked) -> list[str]:
+def in_both(a: ImageReport, b: ImageReport) -> list[str]:
     """Images of `a` whose bytes are also in `b`. Only those of equal length are read."""
     lengths = {look.length for look in a.looks} & {look.length for look in b.looks} - {0}
     known = {digest: name for name, digest in _digests(b, lengths)}
     return [f"{name} is {known[digest]}" for name, digest in _digests(a, lengths) if digest in known]
 
 
-def check_both(train: Looked, val: Looked) -> Iterator[Finding]:
+def check_both(train: ImageReport, val: ImageReport) -> Iterator[Finding]:
     """Images that are trained on and evaluated on."""
     yield from found(
         Severity.ERROR,
@@ -98,30 +100,30 @@ def check_both(train: Looked, val: Looked) -> Iterator[Finding]:
     )
 
 
-def _look(files: ImageFolder, decode: bool, image: tuple[str, tuple[int, int]]) -> Look:
+def _look(files: ImageFolder, decode: bool, image: tuple[str, tuple[int, int]]) -> ImageCheck:
     name, said = image
     path = files.root / name
     try:
         if path.is_file():
             length, size = path.stat().st_size, inspect_file(path, decode)
         elif (hidden := files.find(name)) is None:
-            return Look(name, missing=name + files.nearest(name))
+            return ImageCheck(name, missing=name + files.nearest(name))
         else:
             data = hidden.read()
             length, size = len(data), inspect(_parts_of(data), len(data), decode)
     except (DamagedError, OSError) as error:
-        return Look(name, damaged=f"{name}: {error}")
+        return ImageCheck(name, damaged=f"{name}: {error}")
     if all(said) and size != said:
         (h, w), (height, width) = size, said
-        return Look(name, length, wrong_size=f"{name}: is {w}x{h}, said to be {width}x{height}")
-    return Look(name, length)
+        return ImageCheck(name, length, wrong_size=f"{name}: is {w}x{h}, said to be {width}x{height}")
+    return ImageCheck(name, length)
 
 
 def _parts_of(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, count: data[offset : offset + count]
 
 
-def _digests(looked: Looked, lengths: set[int]) -> Iterator[tuple[str, bytes]]:
+def _digests(looked: ImageReport, lengths: set[int]) -> Iterator[tuple[str, bytes]]:
     """(name, digest of the content) of the images of certain lengths."""
     for look in looked.looks:
         if look.length in lengths:

@@ -10,7 +10,7 @@ from datasets.annotations.category_matching import Matches, nearest_class
 from datasets.annotations.lvis_v1 import classes_by_wnid, wnid_in
 from datasets.images.class_containers import Container
 from tools.imagenet_lvis.scan import Failure
-from util.files import written_whole
+from util.files import atomic_write
 
 _GROUPS = (("rare", "r"), ("common", "c"), ("frequent", "f"))
 
@@ -65,7 +65,7 @@ class Coverage:
             "folders or tars that may mean several classes": self._ambiguous(),
             "folders or tars that mean no class": self._unmatched(),
         }
-        with written_whole(path, durable=False) as file:
+        with atomic_write(path, durable=False) as file:
             for title, lines in sections.items():
                 if lines:
                     file.write("\n".join((f"# {title}", *lines, "", "")))

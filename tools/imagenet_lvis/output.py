@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets.annotations.json_stream import write_entries
 from tools.imagenet_lvis.scan import Task, finished_part
-from util.files import written_whole
+from util.files import atomic_write
 
 
 def write_json(
@@ -22,7 +22,7 @@ def write_json(
     tasks:        (category id, finished task), in the order of the images, whose ids are 1, 2, ...
     image_counts: category id -> images.
     """
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         write_entries(file, _entries(categories, tasks, image_counts))
 
 

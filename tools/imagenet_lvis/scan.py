@@ -12,7 +12,7 @@ from typing import NamedTuple
 from datasets.images.class_containers import Container
 from datasets.images.header import DamagedError
 from util.errors import UserError
-from util.files import written_whole
+from util.files import atomic_write
 
 
 class Image(NamedTuple):
@@ -98,7 +98,7 @@ def scan(task: Task) -> tuple[int, int]:
         except OSError as error:
             failures.append(Failure(file.name, f"cannot be read ({error.strerror})"))
     # A thousand waits for the disk would take minutes; a part that is lost is made again.
-    with written_whole(task.part, durable=False) as part:
+    with atomic_write(task.part, durable=False) as part:
         json.dump({"identity": identity, "images": images, "failures": failures}, part)
     return len(images), len(failures)
 

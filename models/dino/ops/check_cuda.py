@@ -70,7 +70,7 @@ def read_report(log: str) -> list[Entry]:
     return entries
 
 
-def complaints(entries: list[Entry], wide_loads: dict[tuple[str, str], int]) -> list[str]:
+def violations(entries: list[Entry], wide_loads: dict[tuple[str, str], int]) -> list[str]:
     """What is wrong, a line each.
 
     Args:
@@ -157,11 +157,11 @@ def main() -> int:
             f"{entry.title:55s} {entry.registers:3d} registers, {entry.spilled} bytes spilled, "
             f"{wide} loads of 16 bytes"
         )
-    found = complaints(entries, loads)
+    found = violations(entries, loads)
     for line in found:
         print(f"error: {line}")
     seconds = time.monotonic() - started
-    print(f"{len(entries)} kernels in {seconds:.0f} s, {len(found)} complaints")
+    print(f"{len(entries)} kernels in {seconds:.0f} s, {len(found)} violations")
     return 1 if found else 0
 
 

@@ -41,7 +41,7 @@ def ms_deform_attn(
     check_argument("locations", locations, (*grid, 2), value)
     check_precise("locations", locations)
     check_argument("weights", weights, grid, value)
-    dtype = library.working_dtype(value)
+    dtype = library.acc_dtype(value)
     locations, weights = locations.to(dtype), weights.to(dtype)
     if _has_kernels(value, shapes):
         return library.plain(value, shapes, locations, weights)
@@ -91,7 +91,7 @@ def ms_deform_attn_fused(
     check_precise("reference_points", reference_points)
     if padding_mask is not None:
         check_mask(padding_mask, value)
-    reference_points = reference_points.to(library.working_dtype(value))
+    reference_points = reference_points.to(library.acc_dtype(value))
     if _has_kernels(value, shapes):
         offsets, logits = offsets.to(value.dtype), logits.to(value.dtype)
         return library.fused(value, shapes, offsets, logits, reference_points, padding_mask)

@@ -27,7 +27,7 @@ _LIBRARY.define(
 _ops = torch.ops.richsem
 
 
-def working_dtype(value: Tensor) -> torch.dtype:
+def acc_dtype(value: Tensor) -> torch.dtype:
     """The type of locations, weights, reference points and sums: float64 for float64 values, else float32."""
     return torch.float64 if value.dtype == torch.float64 else torch.float32
 
@@ -53,7 +53,7 @@ def _(grad_output, value, shapes, locations, weights):
 
 @torch.library.register_fake("richsem::ms_deform_attn_fused_backward")
 def _(grad_output, value, shapes, offsets, logits, reference_points, padding_mask, pixel_gradients):
-    dtype = working_dtype(value) if pixel_gradients else offsets.dtype
+    dtype = acc_dtype(value) if pixel_gradients else offsets.dtype
     grad_positions = offsets.new_empty(offsets.shape, dtype=dtype)
     return value.new_empty(value.shape), grad_positions, logits.new_empty(logits.shape)
 

@@ -36,7 +36,7 @@ def test_columns_hold_what_the_file_says(tmp_path, content):
     assert store.areas[last].tolist() == [320, 168, 128]
     assert store.negatives[0].tolist() == [1, 2] and store.not_exhaustive[3].tolist() == [2, 1]
     assert store.federated and not store.crowd.any() and not store.ignore.any()
-    assert store.image_of_box.tolist() == [0, 1, 1, 2, 3, 3, 3]
+    assert store.image_index.tolist() == [0, 1, 1, 2, 3, 3, 3]
 
 
 def test_file_name_wins_over_coco_url(tmp_path, content):

@@ -3,8 +3,16 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from datasets.augment.policy import EvalPolicy, Plan, TrainPolicy, cropped, flipped, resized, short_side_size
-from datasets.sample import MIN_SIDE, Sample, to_example
+from datasets.augment.policy import (
+    AugmentParams,
+    EvalPolicy,
+    TrainPolicy,
+    cropped,
+    flipped,
+    resized,
+    short_side_size,
+)
+from datasets.sample import MIN_SIDE, Sample, to_model_input
 
 RECTANGLE = (30, 20, 70, 50)
 
@@ -86,8 +94,8 @@ def test_a_seed_means_what_it_always_meant():
     first, second = (
         policy(color_jitter=0.25).plan((120, 160), np.random.default_rng(seed)) for seed in (2, 3)
     )
-    assert first == Plan((150, 200), True, pytest.approx((0.8992456, 1.1571129, 0.7959580)))
-    assert second == Plan(
+    assert first == AugmentParams((150, 200), True, pytest.approx((0.8992456, 1.1571129, 0.7959580)))
+    assert second == AugmentParams(
         (96, 109), True, pytest.approx((0.8684053, 1.1506372, 1.0410811)), (100, 133), (8, 10, 83, 95)
     )
 
@@ -163,7 +171,7 @@ def test_sanitising_is_torchvisions():
 
 
 def test_example_has_relative_boxes():
-    image, target = to_example(sample(), 17, (999, 888), image_level=True)
+    image, target = to_model_input(sample(), 17, (999, 888), image_level=True)
     assert image.dtype == torch.uint8 and type(image) is torch.Tensor
     assert image[:, 0, 0].tolist() == [60, 60, 60]
     assert target.boxes_cxcywh.tolist() == [pytest.approx([50 / 160, 35 / 120, 40 / 160, 30 / 120])]

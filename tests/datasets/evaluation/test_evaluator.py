@@ -35,7 +35,7 @@ def metrics(results, annotations=None):
 
 def perfect(annotations):
     columns = zip(
-        annotations.image_ids[annotations.image_of_box].tolist(),
+        annotations.image_ids[annotations.image_index].tolist(),
         annotations.category_ids[annotations.category_index].tolist(),
         annotations.boxes_xywh.tolist(),
         strict=True,
@@ -70,8 +70,8 @@ def test_what_federated_annotation_does_not_say_is_not_judged():
     assert metrics([*results, wrong]) != metrics(results), "as a negative it counts"
     content["images"][0]["neg_category_ids"] = [2]
     content["images"][0]["not_exhaustive_category_ids"] = [2]
-    excused = store_from_content(content, "val.json")
-    assert metrics([*results, wrong], excused) == metrics(results, silent)
+    ignore_unmatched = store_from_content(content, "val.json")
+    assert metrics([*results, wrong], ignore_unmatched) == metrics(results, silent)
 
 
 def test_coco_style_files_count_everywhere_and_ignore_crowds():

@@ -1,7 +1,7 @@
 import pytest
 
-from datasets.sample import Draw
-from datasets.sampling.mixing import MAIN, ONE_TO_ONE, SUB, MixedBatchSampler, Streams, Turns
+from datasets.sample import SampleIndex
+from datasets.sampling.mixing import MAIN, ONE_TO_ONE, SUB, MixedBatchSampler, MixRatio, MultiDataset
 from datasets.sampling.samplers import ShuffledSampler
 
 
@@ -32,9 +32,9 @@ def test_streams_alternate_and_an_epoch_is_one_pass_over_the_first():
 @pytest.mark.parametrize(
     ("turns", "expected"),
     [
-        (Turns(2, 1), [0, 0, 1] * 5),
-        (Turns(1, 3), [0, 1, 1, 1] * 10),
-        (Turns(3, 2), [0, 0, 0, 1, 1] * 3 + [0]),
+        (MixRatio(2, 1), [0, 0, 1] * 5),
+        (MixRatio(1, 3), [0, 1, 1, 1] * 10),
+        (MixRatio(3, 2), [0, 0, 0, 1, 1] * 3 + [0]),
     ],
 )
 def test_other_weights(turns, expected):
@@ -85,5 +85,5 @@ def test_streams_dispatch_by_draw():
         def __getitem__(self, draw):
             return self.name, draw.index
 
-    both = Streams([Echo("main"), Echo("sub")])
-    assert both[Draw(3)] == ("main", 3) and both[Draw(4, stream=SUB)] == ("sub", 4)
+    both = MultiDataset([Echo("main"), Echo("sub")])
+    assert both[SampleIndex(3)] == ("main", 3) and both[SampleIndex(4, stream=SUB)] == ("sub", 4)

@@ -6,8 +6,8 @@ import pytest
 from datasets.sampling.aspect import AspectGroupedSampler
 from datasets.sampling.samplers import (
     ClassAwareSampler,
+    InfiniteSampler,
     RepeatFactorSampler,
-    RunningSampler,
     ShuffledSampler,
     repeat_factors,
 )
@@ -23,7 +23,7 @@ def samplers(**shard):
         "plain": ShuffledSampler(30, seed=7, **shard),
         "repeat": RepeatFactorSampler(factors, seed=7, **shard),
         "class": ClassAwareSampler(IMAGES, LABELS, 30, seed=7, **shard),
-        "running": RunningSampler(11, 24, seed=7, **shard),
+        "running": InfiniteSampler(11, 24, seed=7, **shard),
     }
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from models.dino.build import build_criterion, build_dino
-from models.dino.heads import ClassRows, LinearClassifier
+from models.dino.heads import ClassifierLabelEmbedding, LinearClassifier
 from tests.models.tiny import COUNTS, NAMES, baseline_config, make_images, target, targets
 
 
@@ -34,7 +34,7 @@ def test_the_baseline_is_linear_and_its_denoising_reads_the_classifiers_rows():
     assert isinstance(model.head.classifier, LinearClassifier)
     assert isinstance(model.query_selection.classifier, LinearClassifier)
     assert model.query_selection.classifier is not model.head.classifier
-    assert isinstance(model.denoising.label_embedding, ClassRows)
+    assert isinstance(model.denoising.label_embedding, ClassifierLabelEmbedding)
     assert model.denoising.label_embedding.classifier is model.head.classifier
 
 

@@ -108,9 +108,9 @@ def test_every_group_is_its_sum_over_its_normaliser():
     named = criterion()(said, wanted).named
     matcher = HungarianMatcher(2.0, 5.0, 2.0)
 
-    def check(part, pairs, suffix, normaliser):
+    def check(part, pairs, suffix, num_boxes):
         for base, value in slow_losses(part, pairs, labels, boxes).items():
-            assert named[base + suffix].item() == pytest.approx(value / normaliser), base + suffix
+            assert named[base + suffix].item() == pytest.approx(value / num_boxes), base + suffix
 
     for i, part in enumerate((*said.layers, said.encoder)):
         (m,) = matcher([part], wanted, [False])

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from models.dino.decoder import DecoderState
-from models.dino.heads import ClassRows, DecoderHead, LinearClassifier
+from models.dino.decoder import DecoderLayerOutput
+from models.dino.heads import ClassifierLabelEmbedding, DecoderHead, LinearClassifier
 from models.dino.layers import inverse_sigmoid
 
 
-def state(dim: int = 8) -> DecoderState:
+def state(dim: int = 8) -> DecoderLayerOutput:
     torch.manual_seed(0)
-    return DecoderState(torch.randn(2, 3, dim), torch.rand(2, 3, 4, requires_grad=True))
+    return DecoderLayerOutput(torch.randn(2, 3, dim), torch.rand(2, 3, 4, requires_grad=True))
 
 
 def test_a_linear_classifier_starts_at_the_focal_prior():
@@ -24,7 +24,7 @@ def test_best_is_the_best_class():
 
 def test_class_rows_are_the_weights_and_share_their_gradient():
     classifier = LinearClassifier(8, 5)
-    rows = ClassRows(classifier)(torch.tensor([3, 0, 3]))
+    rows = ClassifierLabelEmbedding(classifier)(torch.tensor([3, 0, 3]))
     assert torch.equal(rows, classifier.weight[[3, 0, 3]])
     rows.sum().backward()
     assert classifier.weight.grad[:, 0].tolist() == [1, 0, 0, 2, 0]

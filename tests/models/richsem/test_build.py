@@ -8,7 +8,7 @@ from models.dino.layers import MLP
 from models.dino.output import DetectorOutput
 from models.richsem.build import build_model, configured_clip, text_of_state
 from models.richsem.classifier import LanguageClassifier
-from models.richsem.semantic import SemanticHead
+from models.richsem.semantic_head import SemanticHead
 from tests.models.tiny import (
     COUNTS,
     NAMES,

@@ -7,10 +7,10 @@ from torch import nn
 
 from models.dino.layers import MLP
 from models.richsem.classifier import (
-    LabelProjection,
     LanguageClassifier,
     TextEmbeddings,
-    start_at_prior,
+    TextLabelEmbedding,
+    init_focal_prior_,
     unit_vectors,
 )
 
@@ -88,7 +88,7 @@ def test_best_is_the_best_class_and_only_ranks_in_16_bit(text):
 
 
 def test_label_embeddings_come_from_raw_texts(text):
-    labels = LabelProjection(DIM, text)
+    labels = TextLabelEmbedding(DIM, text)
     found = labels(torch.tensor([3, 0, 3]))
     assert found.shape == (3, DIM)
     assert torch.allclose(found[1], labels.projection.weight @ text.raw[0], atol=1e-4)
@@ -116,7 +116,7 @@ def test_it_starts_at_the_focal_losss_prior(projection, shared):
     queries = torch.randn(500, dim)
     with torch.no_grad():
         before = classifier(norm(queries)).sigmoid().mean()
-        start_at_prior(classifier, norm)
+        init_focal_prior_(classifier, norm)
         after = classifier(norm(queries))
     assert before > 0.3
     assert after.mean().item() == pytest.approx(-math.log(99), rel=0.35)

@@ -76,9 +76,9 @@ def slow_loss(text, semantic, kind, objective, entropy=False, columns=None) -> f
     references = given.layer.references
     if objective == "pred_all":
         pairs = [(b, q, None) for b in range(BATCH) for q in range(QUERIES)]
-        normaliser = BATCH * QUERIES
+        num_boxes = BATCH * QUERIES
     else:
-        pairs, normaliser = PAIRS, 4.0
+        pairs, num_boxes = PAIRS, 4.0
     total = 0.0
     for image, query, number in pairs:
         if objective == "gt":
@@ -86,7 +86,7 @@ def slow_loss(text, semantic, kind, objective, entropy=False, columns=None) -> f
         else:
             seen = semantic.at(references[image, query][None], torch.tensor([image]))[0]
         total += slow_row(given.layer.embedding.detach()[image, query], seen, text, kind, columns, entropy)
-    return total / normaliser
+    return total / num_boxes
 
 
 def loss(text, semantic, given: Group, kind="clip_logits", objective="gt", entropy=False, federated=False):

@@ -17,8 +17,8 @@ void drop_empty_mask(Arguments& arguments) {
 }
 
 struct Cpu {
-  static Tensor forward(const Given& given) {
-    Call call(given);
+  static Tensor forward(const OpInputs& given) {
+    CheckedCall call(given);
     Tensor output = at::empty(call.output_shape(), given.value.options());
     if (call.empty()) return output;
     drop_empty_mask(call.arguments);
@@ -27,8 +27,8 @@ struct Cpu {
     return output;
   }
 
-  static Gradients backward(const Tensor& grad_output, const Given& given, bool pixel_gradients) {
-    Call call(given);
+  static Gradients backward(const Tensor& grad_output, const OpInputs& given, bool pixel_gradients) {
+    CheckedCall call(given);
     call.set_gradient(grad_output);
     const auto positions_type = pixel_gradients ? call.working_type() : given.positions.scalar_type();
     Tensor value = at::empty(given.value.sizes(), given.value.options());

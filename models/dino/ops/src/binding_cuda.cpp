@@ -21,13 +21,13 @@ void check(cudaError_t error, const char* what) {
 
 // Largest magnitudes, as the deterministic kernel wants them. They never leave the device. Of logits only the largest
 // of each softmax counts: -inf beside it is a weight of 0, alone it makes NaN.
-Tensor bounds_of(const Tensor& grad_output, const Given& given, bool fused, at::ScalarType type) {
+Tensor bounds_of(const Tensor& grad_output, const OpInputs& given, bool fused, at::ScalarType type) {
   const double infinity = std::numeric_limits<double>::infinity();
   const auto norm = [&](const Tensor& x) { return at::linalg_vector_norm(x, infinity, {}, false, type); };
   return at::stack({norm(grad_output), norm(fused ? given.attention.amax(-1) : given.attention)});
 }
 
-Tensor value_gradient(Call& call, const Tensor& grad_output, const Given& given, cudaStream_t stream) {
+Tensor value_gradient(CheckedCall& call, const Tensor& grad_output, const OpInputs& given, cudaStream_t stream) {
   const auto type = call.working_type();
   const auto options = given.value.options();
   if (!at::globalContext().deterministicAlgorithms()) {
@@ -48,9 +48,9 @@ Tensor value_gradient(Call& call, const Tensor& grad_output, const Given& given,
 }
 
 struct Cuda {
-  static Tensor forward(const Given& given) {
+  static Tensor forward(const OpInputs& given) {
     const c10::cuda::CUDAGuard device(given.value.device());
-    Call call(given);
+    CheckedCall call(given);
     Tensor output = at::empty(call.output_shape(), given.value.options());
     if (call.empty()) return output;
     call.arguments.output = output.mutable_data_ptr();
@@ -58,9 +58,9 @@ struct Cuda {
     return output;
   }
 
-  static Gradients backward(const Tensor& grad_output, const Given& given, bool pixel_gradients) {
+  static Gradients backward(const Tensor& grad_output, const OpInputs& given, bool pixel_gradients) {
     const c10::cuda::CUDAGuard device(given.value.device());
-    Call call(given);
+    CheckedCall call(given);
     call.set_gradient(grad_output);
     const auto type = call.working_type();
     const auto positions_type = pixel_gradients ? type : given.positions.scalar_type();

@@ -25,7 +25,7 @@ inline Number number_of(const Tensor& value) {
 }
 
 // Contiguous, and beginning where a vector register or a 16-byte load may begin.
-inline Tensor laid_out(const Tensor& tensor) {
+inline Tensor contiguous_aligned(const Tensor& tensor) {
   Tensor result = tensor.contiguous();
   return reinterpret_cast<uintptr_t>(result.const_data_ptr()) % 16 ? result.clone() : result;
 }
@@ -38,11 +38,11 @@ inline Tensor checked(const char* name, const Tensor& tensor, at::IntArrayRef sh
                    tensor.scalar_type());
   TORCH_CHECK_VALUE(tensor.sizes() == shape, "ms_deform_attn: ", name, " must be ", shape, ", not ",
                     tensor.sizes());
-  return laid_out(tensor);
+  return contiguous_aligned(tensor);
 }
 
 // What the Python side hands over; reference and mask belong to the fused form.
-struct Given {
+struct OpInputs {
   const Tensor& value;
   at::IntArrayRef shapes;  // height and width of each level in turn
   const Tensor& positions;
@@ -52,9 +52,9 @@ struct Given {
 };
 
 // Owns what `arguments` points to.
-class Call {
+class CheckedCall {
  public:
-  explicit Call(const Given& given) {
+  explicit CheckedCall(const OpInputs& given) {
     const Tensor& value = given.value;
     const bool fused = given.reference.has_value();
     TORCH_CHECK_VALUE(value.dim() == 4, "ms_deform_attn: value must be (B, S, H, C), not ", value.sizes());
@@ -62,7 +62,7 @@ class Call {
     TORCH_CHECK_VALUE(given.positions.dim() == 6, "ms_deform_attn: ", positions,
                       " must be (B, Q, H, L, P, 2), not ", given.positions.sizes());
     arguments.number = number_of(value);
-    value_ = laid_out(value);
+    value_ = contiguous_aligned(value);
     set_levels(given.shapes, value.size(1));
     const int64_t batch = value.size(0), queries = given.positions.size(1), heads = value.size(2);
     const int64_t levels = int64_t(levels_.size()), points = given.positions.size(4);

@@ -11,8 +11,8 @@ namespace msda {
 
 using Gradients = std::tuple<Tensor, Tensor, Tensor>;
 
-// Device has `Tensor forward(const Given&)` and
-// `Gradients backward(const Tensor& grad_output, const Given&, bool pixel_gradients)`.
+// Device has `Tensor forward(const OpInputs&)` and
+// `Gradients backward(const Tensor& grad_output, const OpInputs&, bool pixel_gradients)`.
 template <typename Device>
 struct Operators {
   static Tensor plain(const Tensor& value, at::IntArrayRef shapes, const Tensor& locations, const Tensor& weights) {

@@ -54,11 +54,11 @@ inline Params params_of(const Arguments& a, const Workspace& w, int tile_size) {
 }
 
 // Not <<<>>>: an error comes back to the caller, and the kernels also compile where nvcc is not (tests).
-template <typename... Given>
-cudaError_t launch(void (*kernel)(Given...), int64_t blocks, int threads, cudaStream_t stream, Given... given) {
+template <typename... Args>
+cudaError_t launch(void (*kernel)(Args...), int64_t blocks, int threads, cudaStream_t stream, Args... args) {
   if (blocks == 0) return cudaSuccess;
   if (blocks > 0x7fffffff) return cudaErrorInvalidConfiguration;
-  void* arguments[] = {&given...};
+  void* arguments[] = {&args...};
   const dim3 grid(static_cast<unsigned>(blocks)), block(static_cast<unsigned>(threads));
   const cudaError_t error = cudaLaunchKernel(kernel, grid, block, arguments, 0, stream);
   // Asked for in any case: the question also clears it, or PyTorch's next check would report it again.

@@ -8,7 +8,7 @@ import torch
 
 from config import load
 from models.dino.build import build_dino, timm_backbone
-from models.richsem import official
+from models.richsem import official_checkpoint as official
 from models.richsem.build import Clip, build_official, build_richsem, encode_vocabulary
 from models.richsem.classifier import LanguageClassifier, TextEmbeddings
 from tests.fixtures import require_fixture

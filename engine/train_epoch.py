@@ -7,9 +7,14 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from engine.accumulate import fill_missing_gradients, group_size, reach_all_parameters, without_sync
+from engine.accumulate import (
+    fill_missing_gradients,
+    maybe_no_sync,
+    micro_batches_in_step,
+    touch_all_parameters,
+)
 from engine.device import autocast, image_ids, peak_memory, to_device
-from engine.loss_window import Averages, LossWindow
+from engine.loss_window import Averages, LossBuffer
 from engine.progress import Progress
 from engine.protocols import Batch, Criterion, Loader, Losses, Teacher
 from engine.run_log import RunLog, step_line
@@ -41,8 +46,8 @@ def train_one_epoch(
     loader.set_epoch(state.epoch)
     task.model.train()
     iterations = settings.iterations(len(loader))
-    stepper = Stepper(task, state, settings, iterations)
-    reporter = _Reporter(state, settings, iterations, log)
+    stepper = TrainStep(task, state, settings, iterations)
+    reporter = StepLogger(state, settings, iterations, log)
     with Progress(f"epoch {state.epoch + 1}/{settings.epochs}", iterations) as progress:
         arrived = time.perf_counter()
         for iteration, batch in enumerate(islice(loader, iterations)):
@@ -54,7 +59,7 @@ def train_one_epoch(
     return reporter.epoch.means()
 
 
-class Stepper:
+class TrainStep:
     """Forward, backward and, at the last batch of a group, the optimizer step."""
 
     def __init__(self, task: Task, state: TrainingState, settings: TrainSettings, iterations: int) -> None:
@@ -66,13 +71,13 @@ class Stepper:
 
     def __call__(self, iteration: int, batch: Batch) -> dict[str, Tensor]:
         """Detached losses by name, with `total` and, where a step was made, `grad_norm`."""
-        group = group_size(iteration, self.iterations, self.settings.accumulate_steps)
+        group = micro_batches_in_step(iteration, self.iterations, self.settings.accumulate_steps)
         last = (iteration + 1) % self.settings.accumulate_steps == 0 or iteration + 1 == self.iterations
-        with without_sync(self.task.model, last):
+        with maybe_no_sync(self.task.model, last):
             losses = self._losses(batch)
             total = losses.total / group
             if last and distributed.is_distributed():
-                total = reach_all_parameters(total, self.parameters)
+                total = touch_all_parameters(total, self.parameters)
             self.state.scaler.scale(total).backward()
         named = {"total": losses.total.detach(), **losses.named}
         if last:
@@ -108,7 +113,7 @@ class Stepper:
         return norm.nan_to_num(posinf=0.0, neginf=0.0, nan=0.0) if state.scaler.is_enabled() else norm
 
 
-class _Reporter:
+class StepLogger:
     """Turns steps into log entries and the epoch's means."""
 
     def __init__(
@@ -116,7 +121,7 @@ class _Reporter:
     ) -> None:
         self.state, self.settings, self.iterations, self.log = state, settings, iterations, log
         self.epoch = Averages()
-        self.window = LossWindow()
+        self.window = LossBuffer()
         self.waited = 0.0
         self.started = time.perf_counter()
         self.interval = settings.log_interval * settings.accumulate_steps

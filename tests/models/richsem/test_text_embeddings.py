@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.richsem import text
+from models.richsem import text_embeddings as text
 from models.richsem.clip import freeze
-from models.richsem.official import embedded_clip
-from models.richsem.text import PROMPTS, cache_key, encode, text_embeddings
+from models.richsem.official_checkpoint import embedded_clip
+from models.richsem.text_embeddings import PROMPTS, cache_key, encode, text_embeddings
 from tests.fixtures import require_fixture
 from tests.models.tiny import NAMES, clip_settings, tiny_clip, tokenizer
 from tools.parity import load_synth
@@ -123,7 +123,7 @@ def test_a_damaged_cache_is_encoded_anew_with_a_warning(damage, tmp_path, count,
     (path,) = tmp_path.iterdir()
     damage(path)
     count.clear()
-    with caplog.at_level(logging.WARNING, "models.richsem.text"):
+    with caplog.at_level(logging.WARNING, "models.richsem.text_embeddings"):
         again = embed(NAMES[:2], tmp_path)
     assert torch.equal(first, again) and sum(count) == 162
     (record,) = caplog.records
@@ -134,7 +134,7 @@ def test_a_damaged_cache_is_encoded_anew_with_a_warning(damage, tmp_path, count,
 def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    with caplog.at_level(logging.WARNING, "models.richsem.text"):
+    with caplog.at_level(logging.WARNING, "models.richsem.text_embeddings"):
         found = embed(NAMES[:1], blocked)
     assert found.shape == (1, 16)
     assert "could not be cached" in caplog.records[-1].getMessage()

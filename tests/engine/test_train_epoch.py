@@ -4,10 +4,10 @@ import logging
 import pytest
 import torch
 
-from engine.accumulate import fill_missing_gradients, group_size, reach_all_parameters
+from engine.accumulate import fill_missing_gradients, micro_batches_in_step, touch_all_parameters
 from engine.device import to_device
 from engine.run_log import RunLog, read_log
-from engine.train import train_one_epoch
+from engine.train_epoch import train_one_epoch
 from tests.engine.toys import ToyDetector, ToyLoader, make_toy, toy_images
 from util.errors import UserError
 
@@ -69,8 +69,8 @@ class _Grouped(ToyLoader):
 
 
 def test_group_sizes():
-    assert [group_size(i, 7, 3) for i in range(7)] == [3, 3, 3, 3, 3, 3, 1]
-    assert [group_size(i, 3, 1) for i in range(3)] == [1, 1, 1]
+    assert [micro_batches_in_step(i, 7, 3) for i in range(7)] == [3, 3, 3, 3, 3, 3, 1]
+    assert [micro_batches_in_step(i, 3, 1) for i in range(3)] == [1, 1, 1]
 
 
 def test_gradients_are_clipped_and_0_is_off():
@@ -136,7 +136,7 @@ def test_every_parameter_gets_a_gradient_through_the_anchor():
     model = ToyDetector()
     used = model.head.bias.sum()
     parameters = list(model.parameters())
-    (2 * reach_all_parameters(used, parameters)).backward()
+    (2 * touch_all_parameters(used, parameters)).backward()
     assert torch.equal(model.head.bias.grad, torch.full((4,), 2.0))
     for name, parameter in model.named_parameters():
         if name != "head.bias":

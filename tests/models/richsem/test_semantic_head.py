@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.dino.decoder import DecoderState
+from models.dino.decoder import DecoderLayerOutput
 from models.dino.heads import DecoderHead, LinearClassifier
-from models.richsem.semantic import SemanticHead
+from models.richsem.semantic_head import SemanticHead
 
 DIM, WIDTH = 8, 16
 
@@ -12,7 +12,7 @@ DIM, WIDTH = 8, 16
 def parts(every_layer: bool = False):
     torch.manual_seed(0)
     head = SemanticHead(DIM, LinearClassifier(DIM, 5), nn.Linear(DIM, WIDTH), every_layer)
-    return head, DecoderState(torch.randn(2, 3, DIM), torch.rand(2, 3, 4))
+    return head, DecoderLayerOutput(torch.randn(2, 3, DIM), torch.rand(2, 3, 4))
 
 
 @pytest.mark.parametrize("last", [True, False])

@@ -14,7 +14,7 @@ from engine.run_directory import RunDirectory
 from engine.run_log import RunLog, duration
 from engine.settings import TrainSettings
 from engine.state import TrainingState
-from engine.train import Task, train_one_epoch
+from engine.train_epoch import Task, train_one_epoch
 from util import distributed
 
 _log = logging.getLogger(__name__)

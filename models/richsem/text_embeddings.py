@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from util.files import cache_directory, placed_whole
+from util.files import atomic_path, cache_directory
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _read(path: Path, rows: int) -> Tensor | None:
 def _write(path: Path, embeddings: Tensor) -> None:
     """Whole, so that ranks that write the same file at once cannot damage it."""
     try:
-        with placed_whole(path) as temporary:
+        with atomic_path(path) as temporary:
             save_file({"embeddings": embeddings.contiguous()}, temporary)
     except OSError as error:
         logger.warning("text embeddings could not be cached at %s: %s", path, error)

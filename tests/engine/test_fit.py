@@ -7,10 +7,10 @@ import torch
 
 from engine.checkpoint import read_checkpoint
 from engine.evaluate import METRICS, evaluate, metrics_table
+from engine.fit import Validation, fit
 from engine.random_state import load_random_state, random_state, seed_everything
 from engine.run_directory import RunDirectory
 from engine.run_log import read_log
-from engine.trainer import Validation, fit
 from tests.engine.toys import (
     Toy,
     ToyDetector,
@@ -128,7 +128,7 @@ def test_an_undefined_ap_still_leaves_a_best_checkpoint(tmp_path):
 def test_intervals_of_evaluation_and_saving(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(
-        "engine.trainer.save_checkpoint", lambda path, content: saved.append((path.name, content["epoch"]))
+        "engine.fit.save_checkpoint", lambda path, content: saved.append((path.name, content["epoch"]))
     )
     toy = noisy_toy(epochs=5, eval_interval=2, save_checkpoint_interval=3)
     directory = run(toy, tmp_path / "run")

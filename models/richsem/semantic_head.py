@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from models.dino.decoder import DecoderState
+from models.dino.decoder import DecoderLayerOutput
 from models.dino.heads import DecoderHead
 from models.dino.output import LayerOutput
 from models.richsem.classifier import unit_vectors
@@ -24,7 +24,7 @@ class SemanticHead(DecoderHead):
         self.semantic_projection = projection
         self.every_layer = every_layer
 
-    def forward(self, state: DecoderState, last: bool) -> LayerOutput:
+    def forward(self, state: DecoderLayerOutput, last: bool) -> LayerOutput:
         """As DecoderHead; in training with `embedding`, unit vectors (B, Q, E), where the branch applies."""
         output = super().forward(state, last)
         if not self.training or not (last or self.every_layer):
