@@ -119,7 +119,7 @@ def sheet(pairs: Sequence[Image.Image], columns: int, caption: str) -> Image.Ima
     width, height = max(p.width for p in pairs) + _GAP, max(p.height for p in pairs) + _GAP
     rows = -(-len(pairs) // columns)
     page = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP + _CAPTION), "white")
-    ImageDraw.SampleIndex(page).text((_GAP, 3), caption, fill="black", font=ImageFont.load_default(14))
+    ImageDraw.Draw(page).text((_GAP, 3), caption, fill="black", font=ImageFont.load_default(14))
     for i, image in enumerate(pairs):
         page.paste(image, (_GAP + i % columns * width, _CAPTION + _GAP // 2 + i // columns * height))
     return page
@@ -140,11 +140,11 @@ def main(arguments: list[str] | None = None) -> None:
             with Image.open(path) as file:
                 pixels = file.convert("RGB")
         except (OSError, SyntaxError) as error:
-            raise UserError(f"{path}: not readable as a pixels ({error}).") from error
+            raise UserError(f"{path}: cannot be read as an image ({error}).") from error
         found = found_boxes(predictions, image["id"], names, args.score)
         pairs.append(pair(pixels, truth_boxes(content, image["id"], names), found, args.side))
     if not pairs:
-        raise UserError(f"{args.annotations}: no pixels has an annotation.")
+        raise UserError(f"{args.annotations}: no image has an annotation.")
     caption = f"left: ground truth.  right: detections with a score from {args.score:g} on."
     args.output.parent.mkdir(parents=True, exist_ok=True)
     sheet(pairs, args.columns, caption).save(args.output)

@@ -50,7 +50,7 @@ def draw_boxes(
     """
     canvas, factor = enlarged(image.convert("RGB"), least_side)
     canvas = canvas.copy() if factor == 1 else canvas
-    draw = ImageDraw.SampleIndex(canvas)
+    draw = ImageDraw.Draw(canvas)
     side = min(canvas.size)
     font = ImageFont.load_default(text_size or max(10, min(22, side // 36)))
     line = max(1, round(side / 240))
