@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up, checks style, runs the tests: bash scripts/test.sh [pytest arguments]. Without arguments, all tests.
+# Sets up, checks style and types, runs the tests: bash scripts/test.sh [pytest arguments]. Without arguments, all tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -10,4 +10,5 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY="${OMP_WAIT_POLIC
 
 .venv/bin/python -m ruff check .
 .venv/bin/python -m ruff format --check .
+.venv/bin/python -m mypy
 exec .venv/bin/python -m pytest "$@"
