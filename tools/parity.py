@@ -4,8 +4,10 @@
 
 A case is PREFIX.json (inputs, losses, gradient norms), PREFIX.safetensors (what inference computed) and
 PREFIX.manifest.json (the official checkpoint's names and shapes). Its checkpoint is synthesised, written as
-an official file, and imported as a user's would be. A PREFIX that ends in `text_embed` compares text
-embeddings. Prints a row a quantity; the last line is `N passed, M failed`.
+an official file, and imported as a user's would be. A case whose objective looks at predicted boxes has no
+teacher embeddings of the ground truth; that is printed, and everything else is still required. A PREFIX that
+ends in `text_embed` compares text embeddings. Prints one row per quantity; the last line is
+`N passed, M failed`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import importlib.util
 import json
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,9 +37,9 @@ from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.structures import PaddedImages, Target
 
 ROOT = Path(__file__).resolve().parents[1]
-# Absolute, but for losses and gradients, which are relative.
+# Losses and gradients: relative error. Everything else: absolute.
 TOLERANCE = {"value": 1e-5, "pixel": 1e-2, "loss": 1e-5, "gradient": 1e-3}
-# Detections nearer than this in score may trade places.
+# Detections whose scores differ by less may swap ranks.
 SCORE_TIE = 1e-6
 FIRST_COLUMNS = 64
 MEMORY_STRIDE = 97
@@ -53,11 +56,18 @@ class Report:
         verdict = "ok  " if self.passed(error, tolerance) else "FAIL"
         print(f"{verdict} {name:<90} worst error {error:.3e}  tolerance {tolerance:.0e}")
 
-    def absolute(self, name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
+    def absolute(self, name: str, ours: Tensor, expected: Mapping[str, Tensor], tolerance: float) -> None:
+        """Compares a tensor with the case's tensor of that name; a case without it fails."""
+        if name not in expected:
+            return self.missing(name, "the case")
+        theirs = expected[name]
         if ours.shape != theirs.shape:
             print(f"     {name}: shape {tuple(ours.shape)}, expected {tuple(theirs.shape)}")
             return self.add(name, float("inf"), tolerance)
         return self.add(name, float((ours.double() - theirs.double()).abs().max()), tolerance)
+
+    def missing(self, name: str, where: str) -> None:
+        self.add(f"{name} (missing in {where})", float("inf"), 0)
 
     def relative(self, name: str, ours: float, theirs: float, tolerance: float) -> None:
         self.add(name, abs(ours - theirs) / max(abs(theirs), 1e-12), tolerance)
@@ -177,36 +187,42 @@ def batch(case: dict, synth, dtype: torch.dtype) -> tuple[PaddedImages, list[Tar
 def compare_inference(parts: ModelParts, images: PaddedImages, theirs: dict, report: Report) -> None:
     """Backbone, memory, proposals, predictions and detections."""
     parts.model.eval()
+    memory = []
+    hook = parts.model.encoder.register_forward_hook(lambda module, inputs, out: memory.append(out.tokens))
     output = parts.model(images)
+    hook.remove()
     value = TOLERANCE["value"]
     computed = {
         "pred_boxes": output.final.boxes_cxcywh,
         "pred_logits_first64": output.final.logits[..., :FIRST_COLUMNS],
         "interm_top_logits": output.encoder.logits.amax(-1),
-        "memory_stride97": output.memory[:, ::MEMORY_STRIDE],
-        "memory_abs_mean": output.memory.abs().mean(),
+        "memory_stride97": memory[0][:, ::MEMORY_STRIDE],
+        "memory_abs_mean": memory[0].abs().mean(),
         "backbone_c5_mean": parts.model.backbone(images.tensor)[-1].mean((2, 3)),
     }
     for name, ours in computed.items():
-        report.absolute(name, ours, theirs[name], value)
+        report.absolute(name, ours, theirs, value)
     for i, found in enumerate(parts.postprocess(output, images.sizes)):
-        order = matching_order(found.scores, found.labels, theirs[f"scores_{i}"], theirs[f"labels_{i}"])
-        report.absolute(f"scores_{i}", found.scores[order], theirs[f"scores_{i}"], value)
-        report.absolute(f"labels_{i}", found.labels[order], theirs[f"labels_{i}"], 0)
-        report.absolute(f"boxes_{i}", found.boxes_xyxy[order], theirs[f"boxes_{i}"], TOLERANCE["pixel"])
+        scores, labels = theirs.get(f"scores_{i}"), theirs.get(f"labels_{i}")
+        order = slice(None)
+        if scores is not None and labels is not None:
+            order = matching_order(found.scores, found.labels, scores, labels)
+        report.absolute(f"scores_{i}", found.scores[order], theirs, value)
+        report.absolute(f"labels_{i}", found.labels[order], theirs, 0)
+        report.absolute(f"boxes_{i}", found.boxes_xyxy[order], theirs, TOLERANCE["pixel"])
 
 
 def matching_order(scores: Tensor, labels: Tensor, their_scores: Tensor, their_labels: Tensor) -> Tensor:
-    """Our detections in the release's order, where near-equal scores traded places."""
+    """Permutation that puts our detections in the release's order where scores are tied."""
     order = list(range(len(scores)))
-    for place in range(min(len(order), len(their_labels))):
-        rest = [
-            k for k in range(place, len(order))
-            if abs(float(scores[order[k]] - their_scores[place])) < SCORE_TIE
-            and labels[order[k]] == their_labels[place]
+    for rank in range(min(len(order), len(their_labels))):
+        ties = [
+            k for k in range(rank, len(order))
+            if abs(float(scores[order[k]] - their_scores[rank])) < SCORE_TIE
+            and labels[order[k]] == their_labels[rank]
         ]  # fmt: skip
-        if rest and rest[0] != place:
-            order.insert(place, order.pop(rest[0]))
+        if ties and ties[0] != rank:
+            order.insert(rank, order.pop(ties[0]))
     return torch.tensor(order)
 
 
@@ -225,31 +241,55 @@ def compare_training(
     semantic = None
     if parts.teacher is not None:
         semantic = parts.teacher(images, targets)
-        seen = semantic.ground_truth.split([len(t) for t in targets])
-        for i, embedding in enumerate(seen):
-            logits = parts.model.head.classifier.text.logits(embedding)[:, :FIRST_COLUMNS]
-            report.absolute(f"teacher_embed_{i}", embedding, theirs[f"teacher_embed_{i}"], TOLERANCE["value"])
-            report.absolute(f"teacher_logits_{i}", logits, theirs[f"teacher_logits_{i}"], TOLERANCE["value"])
+        compare_teacher(parts, semantic.ground_truth.split([len(t) for t in targets]), theirs, report)
     losses = parts.criterion(output, targets, semantic)
-    for name in sorted(losses.named.keys() | case["losses"].keys()):
-        ours, wanted = losses.named.get(name), case["losses"].get(name)
-        if ours is None or wanted is None:
-            report.add(
-                name + (" (absent in ours)" if ours is None else " (not computed there)"), float("inf"), 0
-            )
-            continue
-        report.relative(name, float(ours), wanted, TOLERANCE["loss"])
-    report.relative("total", float(losses.total.detach()), case["total"], TOLERANCE["loss"])
+    expected = case.get("losses", {})
+    for name in sorted(losses.named.keys() | expected.keys()):
+        if name in losses.named and name in expected:
+            report.relative(name, float(losses.named[name]), expected[name], TOLERANCE["loss"])
+        else:
+            report.missing(name, "the case" if name in losses.named else "ours")
+    if "total" in case:
+        report.relative("total", float(losses.total.detach()), case["total"], TOLERANCE["loss"])
+    else:
+        report.missing("total", "the case")
     losses.total.backward()
     parameters = dict(parts.model.named_parameters())
-    for name, norm in case["grad_norms"].items():
-        gradient = parameters[official.our_name(name)].grad
-        ours = 0.0 if gradient is None else float(gradient.norm())
-        report.relative(f"gradient of {name}", ours, norm, TOLERANCE["gradient"])
-    for name in case["frozen"]:
+    compare_gradients(parameters, case.get("grad_norms", {}), report)
+    for name in case.get("frozen", ()):
         parameter = parameters.get(official.our_name(name) or "")
         gradient = None if parameter is None else parameter.grad
         report.add(f"frozen {name}", 0.0 if gradient is None else float(gradient.norm()), 0)
+
+
+def compare_gradients(parameters: Mapping[str, Tensor], norms: Mapping[str, float], report: Report) -> None:
+    """Gradient norms by official name; a trainable parameter without one in the case fails."""
+    compared = set()
+    for name, norm in norms.items():
+        ours = official.our_name(name)
+        if ours not in parameters:
+            report.missing(f"gradient of {name}", "ours")
+            continue
+        compared.add(id(parameters[ours]))
+        gradient = parameters[ours].grad
+        value = 0.0 if gradient is None else float(gradient.norm())
+        report.relative(f"gradient of {name}", value, norm, TOLERANCE["gradient"])
+    for name, parameter in parameters.items():
+        if parameter.requires_grad and id(parameter) not in compared:
+            report.missing(f"gradient of {name}", "the case")
+
+
+def compare_teacher(
+    parts: ModelParts, embeddings: Sequence[Tensor], theirs: Mapping[str, Tensor], report: Report
+) -> None:
+    """The teacher's embeddings (N, E) of each image's boxes and their class logits, if the case has them."""
+    for i, embedding in enumerate(embeddings):
+        logits = parts.model.head.classifier.text.logits(embedding)[:, :FIRST_COLUMNS]
+        for name, ours in ((f"teacher_embed_{i}", embedding), (f"teacher_logits_{i}", logits)):
+            if name in theirs:
+                report.absolute(name, ours, theirs, TOLERANCE["value"])
+            else:
+                print(f"     {name} is absent from the case: not compared")
 
 
 def compare_text(prefix: str, manifest: Path | None, synth, report: Report) -> None:
@@ -266,9 +306,10 @@ def compare_text(prefix: str, manifest: Path | None, synth, report: Report) -> N
     names = official.column_names(categories, columns)
     unused = official.unused_columns(categories, columns)
     ours = encode(clip.double(), open_clip.get_tokenizer("RN50"), names, unused)
-    for name, wanted in theirs.items():
-        for row, label in enumerate(names):
-            report.absolute(f"{name}[{row}] {label}", ours[row], wanted[row], TOLERANCE["value"])
+    for name, rows in theirs.items():
+        expected = {f"{name}[{i}] {names[i]}": row for i, row in enumerate(rows)}
+        for row, key in zip(ours, expected, strict=True):
+            report.absolute(key, row, expected, TOLERANCE["value"])
 
 
 if __name__ == "__main__":

@@ -109,11 +109,39 @@ def test_a_case_that_is_not_there(text_case, capsys):
     assert "text_embed.json cannot be read" in error and "Traceback" not in error
 
 
+def copied_case(name: str, folder: Path) -> Path:
+    """PREFIX of a writable copy of a stored case."""
+    for kind in ("json", "safetensors", "manifest.json"):
+        shutil.copyfile(require_fixture(f"parity/{name}.{kind}"), folder / f"{name}.{kind}")
+    return folder / name
+
+
+def test_a_case_may_lack_the_teachers_targets_and_nothing_else(tmp_path, capsys):
+    prefix = copied_case("richsem_r50_l1_aux", tmp_path)
+    tensors = load_file(f"{prefix}.safetensors")
+    absent = sorted(name for name in tensors if name.startswith("teacher_"))
+    assert absent == ["teacher_embed_0", "teacher_logits_0"]
+    del tensors["interm_top_logits"], tensors["scores_0"]
+    save_file({k: v for k, v in tensors.items() if k not in absent}, f"{prefix}.safetensors")
+    case = json.loads(Path(f"{prefix}.json").read_text())
+    del case["losses"]["loss_ce_dn"], case["grad_norms"]["transformer.level_embed"], case["total"]
+    Path(f"{prefix}.json").write_text(json.dumps(case))
+    # float32 is enough to see which rows there are; their errors are not looked at.
+    assert run(prefix, "--synth", require_fixture("parity/synth.py"), "--dtype", "float32") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "not compared" in line] == absent
+    missing = {line.split("worst")[0].split(maxsplit=1)[1].strip() for line in lines if "missing in" in line}
+    assert missing == {
+        f"{name} (missing in the case)"
+        for name in (
+            "interm_top_logits", "scores_0", "loss_ce_dn", "total", "gradient of encoder.level_embed"
+        )
+    }  # fmt: skip
+
+
 def test_a_model_case_agrees_but_for_what_was_changed(tmp_path, capsys):
     """Two numbers of a copy are changed: those two rows fail, and only those."""
-    for kind in ("json", "safetensors", "manifest.json"):
-        shutil.copy(require_fixture(f"parity/{MODEL_CASE}.{kind}"), tmp_path / f"{MODEL_CASE}.{kind}")
-    prefix = tmp_path / MODEL_CASE
+    prefix = copied_case(MODEL_CASE, tmp_path)
     case = json.loads(Path(f"{prefix}.json").read_text())
     case["losses"]["loss_giou_dn_3"] *= 1 + 1e-4
     Path(f"{prefix}.json").write_text(json.dumps(case))
