@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.sampling.mixing import MixedBatchSampler, MultiDataset
 from util.errors import UserError
-from util.structures import PaddedImages, Target
+from util.structures import PaddedImages, Target, Targets
 
-Batch = tuple[PaddedImages, tuple[Target, ...]]
+Batch = tuple[PaddedImages, Targets]
 
 
 class ShardBatchSampler:
@@ -36,7 +36,7 @@ class ShardBatchSampler:
 
 
 class Loader:
-    """Batches of (PaddedImages, tuple of Target).
+    """Batches of (PaddedImages, Targets).
 
     dataset:       gives (image, Target) for what `batch_sampler` lists.
     batch_sampler: MixedBatchSampler for training, ShardBatchSampler for evaluation.
@@ -92,7 +92,7 @@ class Loader:
 
 @dataclass(frozen=True)
 class Collate:
-    """[(image (3, h, w), Target), ...] -> (PaddedImages, targets). A class, so that spawned workers can
+    """[(image (3, h, w), Target), ...] -> (PaddedImages, Targets). A class, so that spawned workers can
     have it.
 
     size_divisor: batches are padded to a height and width that this divides.
@@ -100,6 +100,6 @@ class Collate:
 
     size_divisor: int = 1
 
-    def __call__(self, batch: Sequence[tuple[Tensor, Target]]) -> tuple[PaddedImages, tuple[Target, ...]]:
+    def __call__(self, batch: Sequence[tuple[Tensor, Target]]) -> Batch:
         images, targets = zip(*batch, strict=True)
-        return PaddedImages.from_list(images, self.size_divisor), targets
+        return PaddedImages.from_list(images, self.size_divisor), Targets.from_list(targets)

@@ -1,20 +1,18 @@
 """Batches on their device, precision, memory."""
 
 import sys
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
 
 from engine.protocols import Batch
-from util.structures import PaddedImages, Target
 
 
-def to_device(batch: Batch, device: torch.device) -> tuple[PaddedImages, tuple[Target, ...]]:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on `device`, normalised there; copies from pinned memory do not wait."""
     images, targets = batch
     images = images.to(device, non_blocking=True).normalised()
-    return images, tuple(t.to(device, non_blocking=True) for t in targets)
+    return images, targets.to(device, non_blocking=True)
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
@@ -32,7 +30,3 @@ def peak_memory(device: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def image_ids(targets: Sequence[Target]) -> list[int]:
-    return [int(t.image_id) for t in targets]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine.device import autocast, image_ids, to_device
+from engine.device import autocast, to_device
 from engine.progress import Progress
 from engine.protocols import Evaluator, Loader, Postprocess
 from engine.settings import TrainSettings
@@ -32,12 +32,11 @@ def evaluate(
     iterations = settings.iterations(len(loader))
     with Progress("evaluate", iterations) as progress:
         for batch in islice(loader, iterations):
-            images, _ = to_device(batch, settings.device)
+            images, targets = to_device(batch, settings.device)
             with autocast(settings.device, settings.autocast_dtype):
                 output = model(images)
-            sizes = [t.original_size for t in batch[1]]
-            detections = [d.to("cpu") for d in postprocess(output, sizes)]
-            evaluator.update(image_ids(batch[1]), detections)
+            detections = [d.to("cpu") for d in postprocess(output, targets.original_sizes)]
+            evaluator.update(targets.image_ids, detections)
             progress.advance()
     return evaluator.finish()
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from util.structures import Detections, PaddedImages, Target
+from util.structures import Detections, PaddedImages, Targets
 
-Batch = tuple[PaddedImages, tuple[Target, ...]]
+Batch = tuple[PaddedImages, Targets]
 
 
 class Losses(Protocol):
@@ -25,19 +25,19 @@ class Losses(Protocol):
 
 
 class Criterion(Protocol):
-    def __call__(self, output: Any, targets: Sequence[Target], semantic: Any) -> Losses: ...
+    def __call__(self, output: Any, targets: Targets, semantic: Any) -> Losses: ...
 
 
 class Teacher(Protocol):
     """Frozen; called under no_grad in training only."""
 
-    def __call__(self, images: PaddedImages, targets: Sequence[Target]) -> Any: ...
+    def __call__(self, images: PaddedImages, targets: Targets) -> Any: ...
 
 
 class Postprocess(Protocol):
     """original_sizes: (height, width) of each image's file, in pixels."""
 
-    def __call__(self, output: Any, original_sizes: list[tuple[int, int]]) -> list[Detections]: ...
+    def __call__(self, output: Any, original_sizes: Sequence[tuple[int, int]]) -> list[Detections]: ...
 
 
 class Loader(Protocol):
@@ -59,6 +59,6 @@ class Evaluator(Protocol):
     `finish` returns the metrics in 0..1 (-1 where undefined) on rank 0 and None elsewhere.
     """
 
-    def update(self, image_ids: list[int], detections: list[Detections]) -> None: ...
+    def update(self, image_ids: Sequence[int], detections: list[Detections]) -> None: ...
 
     def finish(self) -> dict[str, float] | None: ...

@@ -1,6 +1,7 @@
 """One epoch of training."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,7 +14,7 @@ from engine.accumulate import (
     micro_batches_in_step,
     touch_all_parameters,
 )
-from engine.device import autocast, image_ids, peak_memory, to_device
+from engine.device import autocast, peak_memory, to_device
 from engine.loss_window import Averages, LossBuffer
 from engine.progress import Progress
 from engine.protocols import Batch, Criterion, Loader, Losses, Teacher
@@ -53,7 +54,7 @@ def train_one_epoch(
         for iteration, batch in enumerate(islice(loader, iterations)):
             waited = time.perf_counter() - arrived
             losses = stepper(iteration, batch)
-            reporter.add(iteration, image_ids(batch[1]), losses, waited)
+            reporter.add(iteration, batch[1].image_ids, losses, waited)
             progress.advance()
             arrived = time.perf_counter()
     return reporter.epoch.means()
@@ -126,7 +127,7 @@ class StepLogger:
         self.started = time.perf_counter()
         self.interval = settings.log_interval * settings.accumulate_steps
 
-    def add(self, iteration: int, ids: list[int], losses: dict[str, Tensor], waited: float) -> None:
+    def add(self, iteration: int, ids: Sequence[int], losses: dict[str, Tensor], waited: float) -> None:
         self.window.add(iteration + 1, ids, losses)
         self.waited += waited
         if (iteration + 1) % self.interval == 0 or iteration + 1 == self.iterations:

@@ -11,7 +11,7 @@ from models.dino.build import build_criterion
 from tests.processes import run_on_ranks
 from tests.test_two_ranks import CLASSES, CONFIG, make_model
 from util import distributed
-from util.structures import PaddedImages, Target
+from util.structures import PaddedImages, Target, Targets
 
 # Boxes of (rank 0, rank 1) in every step.
 BOXES = [(2, 1), (0, 2), (2, 0), (0, 0)]
@@ -35,7 +35,8 @@ def train_steps(gather: bool) -> tuple[list[float], list[float]]:
         boxes = torch.rand((count, 4), generator=generator) * 0.3 + 0.25
         labels = torch.randint(CLASSES, (count,), generator=generator)
         images = PaddedImages.from_list([torch.randn((3, 64, 64), generator=generator)])
-        losses = stepper(step, (images, (Target(boxes, labels, step, (64, 64), (64, 64)),)))
+        targets = Targets.from_list([Target(boxes, labels, step, (64, 64), (64, 64))])
+        losses = stepper(step, (images, targets))
         totals.append(losses["total"].item())
     return totals, [parameter.detach().double().sum().item() for parameter in model.parameters()]
 

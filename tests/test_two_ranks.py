@@ -12,7 +12,7 @@ from engine.train_epoch import Task, TrainStep
 from models.dino.build import build_criterion, build_dino
 from tests.processes import run_on_ranks
 from util import distributed
-from util.structures import PaddedImages, Target
+from util.structures import PaddedImages, Target, Targets
 
 CLASSES, STEPS, BATCH = 7, 5, 4
 CONFIG = {
@@ -76,7 +76,7 @@ def train_steps(values: dict) -> tuple[list[float], dict[str, torch.Tensor]]:
     for number, batch in enumerate(make_batches()):
         share = batch[rank * BATCH // ranks : (rank + 1) * BATCH // ranks]
         images = PaddedImages.from_list([image for image, _ in share])
-        named = stepper(number, (images, tuple(target for _, target in share)))
+        named = stepper(number, (images, Targets.from_list([target for _, target in share])))
         losses.append(float(distributed.all_reduce_mean(named["total"])))
     return losses, copy.deepcopy(model.state_dict())
 

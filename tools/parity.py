@@ -34,7 +34,7 @@ from models.richsem.classifier import TextEmbeddings
 from models.richsem.text_embeddings import encode
 from util.errors import UserError
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
-from util.structures import PaddedImages, Target
+from util.structures import PaddedImages, Target, Targets
 
 ROOT = Path(__file__).resolve().parents[1]
 # Losses and gradients: relative error. Everything else: absolute.
@@ -165,7 +165,7 @@ def text_width(model: dict[str, Tensor]) -> int:
     return next(v.shape[1] for k, v in model.items() if k.endswith("clip.text_projection"))
 
 
-def batch(case: dict, synth, dtype: torch.dtype) -> tuple[PaddedImages, list[Target]]:
+def batch(case: dict, synth, dtype: torch.dtype) -> tuple[PaddedImages, Targets]:
     """The case's tensors, normalised and padded, and their ground truth."""
     mean = torch.tensor(IMAGENET_MEAN, dtype=dtype).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, dtype=dtype).view(3, 1, 1)
@@ -180,7 +180,7 @@ def batch(case: dict, synth, dtype: torch.dtype) -> tuple[PaddedImages, list[Tar
             zip(case["targets"]["boxes"], case["targets"]["labels"], images.sizes, strict=True)
         )
     ]
-    return images, targets
+    return images, Targets.from_list(targets)
 
 
 @torch.no_grad()
@@ -230,7 +230,7 @@ def compare_training(
     parts: ModelParts,
     checkpoint: official.OfficialCheckpoint,
     images: PaddedImages,
-    targets: list[Target],
+    targets: Targets,
     case: dict,
     theirs: dict,
     report: Report,
@@ -241,7 +241,7 @@ def compare_training(
     semantic = None
     if parts.teacher is not None:
         semantic = parts.teacher(images, targets)
-        compare_teacher(parts, semantic.ground_truth.split([len(t) for t in targets]), theirs, report)
+        compare_teacher(parts, semantic.ground_truth.split(targets.counts), theirs, report)
     losses = parts.criterion(output, targets, semantic)
     expected = case.get("losses", {})
     for name in sorted(losses.named.keys() | expected.keys()):

@@ -71,8 +71,8 @@ class PaddedImages(_Movable):
 
 
 @dataclass(frozen=True)
-class Target(_Movable):
-    """What is known of one image.
+class Target:
+    """What is known of one image, as a dataset gives it.
 
     boxes_cxcywh: (N, 4) float, 0..1 of the image without its padding.
     labels:       (N,) int64, contiguous class index 0..C-1.
@@ -94,6 +94,70 @@ class Target(_Movable):
 
 
 @dataclass(frozen=True)
+class Targets(_Movable):
+    """What is known of a batch: the N boxes of its B images in one row, image after image.
+
+    Made once, by the collate function. Box counts [2, 1] give image_index 0 0 1 and box_index 0 1 0.
+
+    boxes_cxcywh: (N, 4) float, 0..1 of each image without its padding.
+    labels:       (N,) int64, contiguous class index 0..C-1.
+    image_index:  (N,) int64, the image 0..B-1 of each box.
+    box_index:    (N,) int64, the number of each box within its image.
+    counts:       boxes of each image, Python ints: shapes are known without asking the device.
+    image_ids, sizes, original_sizes: of each image, as in `Target`.
+    image_level:  True where the labels belong to whole images; a batch is of one stream.
+    """
+
+    boxes_cxcywh: Tensor
+    labels: Tensor
+    image_index: Tensor
+    box_index: Tensor
+    counts: tuple[int, ...]
+    image_ids: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...]
+    original_sizes: tuple[tuple[int, int], ...]
+    image_level: bool = False
+
+    @classmethod
+    def from_list(cls, targets: Sequence[Target]) -> Targets:
+        """The targets of a batch's images, on one device, as one."""
+        counts = tuple(len(t) for t in targets)
+        labels = torch.cat([t.labels for t in targets])
+        index = [(image, box) for image, count in enumerate(counts) for box in range(count)]
+        image_index, box_index = torch.tensor(index, dtype=torch.int64).view(-1, 2).to(labels.device).T
+        return cls(
+            boxes_cxcywh=torch.cat([t.boxes_cxcywh for t in targets]),
+            labels=labels,
+            image_index=image_index.contiguous(),
+            box_index=box_index.contiguous(),
+            counts=counts,
+            image_ids=tuple(int(t.image_id) for t in targets),
+            sizes=tuple(t.size for t in targets),
+            original_sizes=tuple(t.original_size for t in targets),
+            image_level=any(t.image_level for t in targets),
+        )
+
+    def __len__(self) -> int:
+        """Images in the batch."""
+        return len(self.counts)
+
+    def __getitem__(self, image: int) -> Target:
+        """The target of one image."""
+        if not 0 <= image < len(self):
+            raise IndexError(image)
+        start = sum(self.counts[:image])
+        rows = slice(start, start + self.counts[image])
+        return Target(
+            self.boxes_cxcywh[rows],
+            self.labels[rows],
+            self.image_ids[image],
+            self.sizes[image],
+            self.original_sizes[image],
+            self.image_level,
+        )
+
+
+@dataclass(frozen=True)
 class Detections(_Movable):
     """What was found in one image, best first.
 
@@ -106,12 +170,3 @@ class Detections(_Movable):
 
     def __len__(self) -> int:
         return int(self.scores.shape[0])
-
-
-def box_batch_indices(counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Image of each box of a batch, and its number in there: box counts [2, 1] -> 0 0 1 and 0 1 0.
-
-    Filled on the device: a tensor made of a list would be a copy that waits for the GPU.
-    """
-    image = [torch.full((count,), i, device=device) for i, count in enumerate(counts)]
-    return torch.cat(image), torch.cat([torch.arange(count, device=device) for count in counts])

@@ -14,7 +14,7 @@ from models.dino.losses import focal_loss_sum, giou_loss_sum, l1_loss_sum
 from models.dino.matcher import HungarianMatcher, Matches
 from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
 from util import distributed
-from util.structures import Target, box_batch_indices
+from util.structures import Targets
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Group:
 class PredictionSetLoss(Protocol):
     """A further loss of a group: name without suffix -> normalised loss; empty where it has none."""
 
-    def __call__(self, group: Group, targets: Sequence[Target], semantic) -> dict[str, Tensor]: ...
+    def __call__(self, group: Group, targets: Targets, semantic) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Criterion(nn.Module):
         self.masked = tuple(masked)
         self.extra = tuple(extra)
 
-    def forward(self, output: DetectorOutput, targets: Sequence[Target], semantic=None) -> Losses:
+    def forward(self, output: DetectorOutput, targets: Targets, semantic=None) -> Losses:
         """output of the model in training, its targets, and what the teacher saw (None without one)."""
-        image_level = any(t.image_level for t in targets)
+        image_level = targets.image_level
         named: dict[str, Tensor] = {}
         total = output.encoder.boxes_cxcywh.new_zeros(())
         for group in self.groups(output, targets):
@@ -105,10 +105,9 @@ class Criterion(nn.Module):
             return 0.0
         return self.weights[name] * (self.interm_weight if encoder else 1.0)
 
-    def groups(self, output: DetectorOutput, targets: Sequence[Target]) -> list[Group]:
+    def groups(self, output: DetectorOutput, targets: Targets) -> list[Group]:
         """Every prediction set of the output with its matches."""
-        labels = torch.cat([t.labels for t in targets])
-        boxes = torch.cat([t.boxes_cxcywh for t in targets])
+        labels, boxes = targets.labels, targets.boxes_cxcywh
         matched = (*output.layers, output.encoder)
         one_class = [False] * len(output.layers) + [self.encoder_one_class]
         matches = self.matcher(matched, targets, one_class)
@@ -140,7 +139,7 @@ class Criterion(nn.Module):
         """Matched pairs of the last layer, mean over ranks, at least 1."""
         return distributed.all_reduce_mean(like.new_full((), float(pairs))).clamp(min=1)
 
-    def group_losses(self, group: Group, targets: Sequence[Target], semantic) -> dict[str, Tensor]:
+    def group_losses(self, group: Group, targets: Targets, semantic) -> dict[str, Tensor]:
         """All losses of one group, normalised, by name without suffix."""
         logits = _at_least_float32(group.layer.logits)
         one_hot = torch.zeros_like(logits)
@@ -159,18 +158,17 @@ class Criterion(nn.Module):
         return losses
 
 
-def denoising_matches(targets: Sequence[Target], layout: DenoisingLayout) -> Matches:
+def denoising_matches(targets: Targets, layout: DenoisingLayout) -> Matches:
     """Which slot is which box: the positives of every group, in order.
 
-    Box counts [2, 1], two groups of width 2: image 0 has boxes 0 1 in slots 0 1 and 4 5, image 1
+    Box counts [2, 1], two groups of max_boxes 2: image 0 has boxes 0 1 in slots 0 1 and 4 5, image 1
     has box 2 in slots 0 and 4.
     """
-    device = targets[0].labels.device
-    image, within = box_batch_indices([len(t) for t in targets], device)
+    image, device = targets.image_index, targets.image_index.device
     target = torch.arange(len(image), device=device)
-    block = torch.arange(layout.groups, device=device).repeat_interleave(len(image)) * 2 * layout.width
+    block = torch.arange(layout.groups, device=device).repeat_interleave(len(image)) * 2 * layout.max_boxes
     repeat = layout.groups
-    return Matches(image.repeat(repeat), within.repeat(repeat) + block, target.repeat(repeat))
+    return Matches(image.repeat(repeat), targets.box_index.repeat(repeat) + block, target.repeat(repeat))
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

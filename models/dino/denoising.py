@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from models.dino.layers import inverse_sigmoid
 from models.dino.output import DenoisingLayout
 from util.boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
-from util.structures import Target, box_batch_indices
+from util.structures import Targets
 
 
 @dataclass(frozen=True)
@@ -49,31 +48,29 @@ class Denoising(nn.Module):
         self.num_classes = num_classes
         self.label_embedding = label_embedding
 
-    def forward(self, targets: Sequence[Target], num_queries: int) -> DenoisingQueries:
+    def forward(self, targets: Targets, num_queries: int) -> DenoisingQueries:
         """Targets of a batch -> its denoising queries, placed before `num_queries` matching queries.
 
         A batch without boxes gives zero slots whose graph still reaches every parameter, so that ranks
         with and without boxes reduce the same gradients.
         """
-        counts = [len(t) for t in targets]
-        width = max(counts)
-        layout = DenoisingLayout(groups=max(1, self.number // max(width, 1)), width=width)
-        labels = torch.cat([t.labels for t in targets])
-        boxes = torch.cat([t.boxes_cxcywh for t in targets])
-        image, slot = slots_of_copies(counts, layout, labels.device)
+        max_boxes = max(targets.counts)
+        layout = DenoisingLayout(groups=max(1, self.number // max(max_boxes, 1)), max_boxes=max_boxes)
+        image, slot = slots_of_copies(targets, layout)
 
         copies = 2 * layout.groups
-        negative = torch.arange(copies, device=labels.device).repeat_interleave(len(labels)) % 2 == 1
-        labels = self._noised_labels(labels.repeat(copies))
-        boxes = self._noised_boxes(boxes.repeat(copies, 1), negative)
+        device, count = targets.labels.device, len(targets.labels)
+        negative = torch.arange(copies, device=device).repeat_interleave(count) % 2 == 1
+        labels = self._noised_labels(targets.labels.repeat(copies))
+        boxes = self._noised_boxes(targets.boxes_cxcywh.repeat(copies, 1), negative)
 
         content = self.label_embedding(labels)
-        queries = content.new_zeros((len(targets), layout.slots, content.shape[-1]))
+        queries = content.new_zeros((len(targets), layout.num_denoising_queries, content.shape[-1]))
         queries = queries.index_put((image, slot), content)
         # An unused slot is the box 0.5, 0.5, 0.5, 0.5; it stays in attention and in the class loss.
-        references = boxes.new_full((len(targets), layout.slots, 4), 0.5)
+        references = boxes.new_full((len(targets), layout.num_denoising_queries, 4), 0.5)
         references[image, slot] = inverse_sigmoid(boxes).sigmoid()
-        mask = attention_mask(layout, num_queries, labels.device)
+        mask = attention_mask(layout, num_queries, device)
         return DenoisingQueries(queries, references, mask, layout)
 
     def _noised_labels(self, labels: Tensor) -> Tensor:
@@ -92,19 +89,17 @@ class Denoising(nn.Module):
         return box_xyxy_to_cxcywh(corners.clamp(0, 1))
 
 
-def slots_of_copies(
-    counts: Sequence[int], layout: DenoisingLayout, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def slots_of_copies(targets: Targets, layout: DenoisingLayout) -> tuple[Tensor, Tensor]:
     """Image and slot of every copy, copies in the order [all boxes] x (positive, negative) x groups.
 
-    Box counts [2, 1], two groups: width 2, slots 0 1 | 2 3 | 4 5 | 6 7 (positives, negatives, positives,
+    Box counts [2, 1], two groups: max_boxes 2, slots 0 1 | 2 3 | 4 5 | 6 7 (positives, negatives, positives,
     negatives). Image 0 fills them all, image 1 the even ones: the first copy of the three boxes goes to
     images 0 0 1, slots 0 1 0, the second to slots 2 3 2, and so on.
     """
-    image, within = box_batch_indices(counts, device)
+    image, device = targets.image_index, targets.image_index.device
     copies = 2 * layout.groups
-    block = torch.arange(copies, device=device).repeat_interleave(len(image)) * layout.width
-    return image.repeat(copies), within.repeat(copies) + block
+    block = torch.arange(copies, device=device).repeat_interleave(len(image)) * layout.max_boxes
+    return image.repeat(copies), targets.box_index.repeat(copies) + block
 
 
 def attention_mask(layout: DenoisingLayout, num_queries: int, device: torch.device) -> Tensor:
@@ -112,6 +107,6 @@ def attention_mask(layout: DenoisingLayout, num_queries: int, device: torch.devi
 
     Matching queries see no denoising query, a denoising query sees its own group and the matching ones.
     """
-    group = torch.arange(layout.slots, device=device) // max(2 * layout.width, 1)
+    group = torch.arange(layout.num_denoising_queries, device=device) // max(2 * layout.max_boxes, 1)
     group = torch.cat((group, group.new_full((num_queries,), -1)))
     return (group[None, :] >= 0) & (group[None, :] != group[:, None])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +13,7 @@ from models.dino.heads import DecoderHead
 from models.dino.neck import Neck
 from models.dino.output import DetectorOutput
 from models.dino.query_selection import QuerySelection
-from util.structures import PaddedImages, Target
+from util.structures import PaddedImages, Targets
 
 
 class Detector(nn.Module):
@@ -40,7 +38,7 @@ class Detector(nn.Module):
         self.head = head
         self.denoising = denoising
 
-    def forward(self, images: PaddedImages, targets: Sequence[Target] | None = None) -> DetectorOutput:
+    def forward(self, images: PaddedImages, targets: Targets | None = None) -> DetectorOutput:
         """images of B images; targets are used by denoising, in training only."""
         levels = self.neck(self.backbone(images.tensor))
         memory = self.encoder(levels, images.mask)
@@ -53,11 +51,11 @@ class Detector(nn.Module):
             mask, layout = noised.mask, noised.layout
         states = self.decoder(queries, references, memory, self.head.box_head, mask)
         layers = self._predict(states)
-        slots = layout.slots if layout else 0
+        num_denoising = layout.num_denoising_queries if layout else 0
         return DetectorOutput(
-            layers=tuple(layer.queries(slots, None) for layer in layers),
+            layers=tuple(layer.slice_queries(num_denoising, None) for layer in layers),
             encoder=selection.encoder,
-            denoising=tuple(layer.queries(0, slots) for layer in layers) if layout else (),
+            denoising=tuple(layer.slice_queries(0, num_denoising) for layer in layers) if layout else (),
             layout=layout,
             memory=memory.tokens.detach(),
         )

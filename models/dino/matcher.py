@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.dino.output import LayerOutput
 from util.boxes import box_cxcywh_to_xyxy, generalized_iou
-from util.structures import Target
+from util.structures import Targets
 
 # Cost in place of NaN and infinity, which the solver refuses.
 NOT_FINITE = 1e9
@@ -51,16 +51,19 @@ class HungarianMatcher:
 
     @torch.no_grad()
     def __call__(
-        self, outputs: Sequence[LayerOutput], targets: Sequence[Target], one_class: Sequence[bool]
+        self, outputs: Sequence[LayerOutput], targets: Targets, one_class: Sequence[bool]
     ) -> list[Matches]:
         """Matches every output with the same targets; `one_class` says whose class is only 'object'.
 
         All costs are computed first and go to the CPU in one transfer.
         """
+        per_image = list(
+            zip(targets.labels.split(targets.counts), targets.boxes_cxcywh.split(targets.counts), strict=True)
+        )
         costs = [
-            self.cost(output, i, target, agnostic)
+            self.cost(output, image, labels, boxes, agnostic)
             for output, agnostic in zip(outputs, one_class, strict=True)
-            for i, target in enumerate(targets)
+            for image, (labels, boxes) in enumerate(per_image)
         ]
         shapes = [tuple(c.shape) for c in costs]
         # Diverged predictions are matched anyhow: the loss is not finite either, and is reported.
@@ -70,23 +73,29 @@ class HungarianMatcher:
         pairs = [linear_sum_assignment(t.reshape(s)) for t, s in zip(tables, shapes, strict=True)]
         device = outputs[0].logits.device
         return [
-            _collect(pairs[k * len(targets) : (k + 1) * len(targets)], targets, device)
+            _collect(pairs[k * len(targets) : (k + 1) * len(targets)], targets.counts, device)
             for k in range(len(outputs))
         ]
 
-    def cost(self, output: LayerOutput, image: int, target: Target, one_class: bool) -> Tensor:
-        """(Q, N) cost of every pair of one image, in float32 at least."""
-        labels = torch.zeros_like(target.labels) if one_class else target.labels
+    def cost(
+        self, output: LayerOutput, image: int, labels: Tensor, boxes_cxcywh: Tensor, one_class: bool
+    ) -> Tensor:
+        """(Q, N) cost of every query with every box of one image, in float32 at least.
+
+        labels (N,) and boxes_cxcywh (N, 4) of the image; one_class: every label means 'object'.
+        """
+        if one_class:
+            labels = torch.zeros_like(labels)
         logits = output.logits[image][:, labels]
         boxes = output.boxes_cxcywh[image]
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits, boxes = logits.float(), boxes.float()
-        wanted = target.boxes_cxcywh.to(boxes.dtype)
+        target_boxes = boxes_cxcywh.to(boxes.dtype)
         probability = logits.sigmoid()
         absent = (1 - self.alpha) * probability**2 * -(1 - probability + 1e-8).log()
         present = self.alpha * (1 - probability) ** 2 * -(probability + 1e-8).log()
-        distance = (boxes[:, None] - wanted[None]).abs().sum(-1)
-        overlap = generalized_iou(box_cxcywh_to_xyxy(boxes)[:, None], box_cxcywh_to_xyxy(wanted)[None])
+        distance = (boxes[:, None] - target_boxes[None]).abs().sum(-1)
+        overlap = generalized_iou(box_cxcywh_to_xyxy(boxes)[:, None], box_cxcywh_to_xyxy(target_boxes)[None])
         return (
             self.class_weight * (present - absent)
             + self.box_weight * distance
@@ -94,9 +103,9 @@ class HungarianMatcher:
         )  # fmt: skip
 
 
-def _collect(pairs, targets: Sequence[Target], device: torch.device) -> Matches:
+def _collect(pairs, counts: Sequence[int], device: torch.device) -> Matches:
     """[(queries, boxes) of each image, ...] -> one set of matches with batch-wide box numbers."""
-    first = np.cumsum([0] + [len(t) for t in targets])
+    first = np.cumsum([0, *counts])
     rows = [np.stack((np.full(len(query), i), query, box + first[i])) for i, (query, box) in enumerate(pairs)]
     table = torch.from_numpy(np.concatenate(rows, axis=1)).to(device)
     return Matches(*table.unbind(0))

@@ -23,7 +23,7 @@ class LayerOutput:
     references: Tensor | None = None
     embedding: Tensor | None = None
 
-    def queries(self, start: int, stop: int | None) -> LayerOutput:
+    def slice_queries(self, start: int, stop: int | None) -> LayerOutput:
         """The same output for queries start..stop."""
         cut = [None if t is None else t[:, start:stop] for t in self._tensors()]
         return LayerOutput(*cut)
@@ -37,16 +37,16 @@ class DenoisingLayout:
     """Where the noised copies of the ground truth stand among the queries.
 
     Slots come first, the matching queries after them: `groups` blocks of [positives | negatives], each
-    of the two padded to `width` slots, the largest box count in the batch.
+    of the two padded to `max_boxes` slots, the largest box count in the batch.
     """
 
     groups: int
-    width: int
+    max_boxes: int
 
     @property
-    def slots(self) -> int:
+    def num_denoising_queries(self) -> int:
         """How many denoising queries an image has."""
-        return self.groups * 2 * self.width
+        return self.groups * 2 * self.max_boxes
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from models.dino.criterion import Group
 from models.richsem.classifier import TextEmbeddings
 from models.richsem.teacher import SemanticTargets
-from util.structures import Target
+from util.structures import Targets
 
 OBJECTIVES = ("gt", "pred", "pred_all")
 KINDS = ("clip_logits", "clip_l1")
@@ -41,9 +40,7 @@ class DistillationLoss:
         self.entropy_weight = entropy_weight
         self.federated = federated
 
-    def __call__(
-        self, group: Group, targets: Sequence[Target], semantic: SemanticTargets | None
-    ) -> dict[str, Tensor]:
+    def __call__(self, group: Group, targets: Targets, semantic: SemanticTargets | None) -> dict[str, Tensor]:
         """'loss_distill' of a group that has the branch's embeddings; nothing without a teacher."""
         if semantic is None or group.layer.embedding is None:
             return {}

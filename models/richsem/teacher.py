@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -15,13 +14,13 @@ from torchvision.ops import roi_align
 from models.richsem.clip_resnet import attention_pool, from_imagenet, stage_maps
 from util.boxes import box_cxcywh_to_xyxy
 from util.errors import UserError
-from util.structures import PaddedImages, Target, box_batch_indices
+from util.structures import PaddedImages, Targets
 
 
 class SemanticTargets:
     """What the teacher saw in a batch: its feature map is made once, regions are pooled on demand."""
 
-    def __init__(self, teacher: Teacher, features: Tensor, images: PaddedImages, targets: Sequence[Target]):
+    def __init__(self, teacher: Teacher, features: Tensor, images: PaddedImages, targets: Targets):
         self._teacher = teacher
         self._features = features
         self._images = images
@@ -30,8 +29,7 @@ class SemanticTargets:
     @cached_property
     def ground_truth(self) -> Tensor:
         """(N, E) unit vectors of all ground-truth boxes of the batch, in order."""
-        image, _ = box_batch_indices([len(t) for t in self._targets], self._features.device)
-        return self.at(torch.cat([t.boxes_cxcywh for t in self._targets]), image)
+        return self.at(self._targets.boxes_cxcywh, self._targets.image_index)
 
     @torch.no_grad()
     def at(self, boxes_cxcywh: Tensor, image: Tensor) -> Tensor:
@@ -75,7 +73,7 @@ class Teacher(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, images: PaddedImages, targets: Sequence[Target]) -> SemanticTargets:
+    def forward(self, images: PaddedImages, targets: Targets) -> SemanticTargets:
         """The student's padded batch (its padding becomes ImageNet's mean colour, as in the release)."""
         pixels = images.tensor.to(self.scale.dtype) * self.scale + self.mean
         return SemanticTargets(self, self._features(pixels), images, targets)

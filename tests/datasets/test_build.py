@@ -10,7 +10,7 @@ from config.schema import Config
 from datasets.build import RunSettings, build_datasets
 from tests.datasets import tiny
 from util.errors import UserError
-from util.structures import PaddedImages
+from util.structures import PaddedImages, Targets
 
 CONFIG = Config(
     data_aug_scales=(48, 60),
@@ -68,7 +68,7 @@ def test_train_loader_alternates_pure_batches_of_its_true_length(data):
     batches = list(parts.train_loader)
     assert len(batches) == len(parts.train_loader) > 4
     for number, (images, targets) in enumerate(batches):
-        assert isinstance(images, PaddedImages) and isinstance(targets, tuple)
+        assert isinstance(images, PaddedImages) and isinstance(targets, Targets)
         assert images.tensor.dtype == torch.uint8 and images.tensor.shape[:2] == (2, 3)
         assert {t.image_level for t in targets} == {number % 2 == 1}
         for target, size in zip(targets, images.sizes, strict=True):

@@ -11,7 +11,7 @@ from engine.settings import TrainSettings
 from engine.state import TrainingState
 from engine.train_epoch import Task
 from util import distributed
-from util.structures import Detections, PaddedImages, Target
+from util.structures import Detections, PaddedImages, Target, Targets
 
 SIDE = 4
 
@@ -34,7 +34,7 @@ class ToyDetector(nn.Module):
         self.hint = nn.Parameter(torch.zeros(4))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, images: PaddedImages, targets: tuple[Target, ...] | None = None) -> Tensor:
+    def forward(self, images: PaddedImages, targets: Targets | None = None) -> Tensor:
         features = torch.relu(self.backbone(images.tensor.mean(dim=(2, 3))))
         boxes = self.head(self.dropout(self.norm(features)))
         if self.training:
@@ -56,7 +56,7 @@ class ToyLosses:
 class ToyCriterion:
     """L1 per box over the mean number of boxes a rank; without boxes a constant zero with no parameter."""
 
-    def __call__(self, output: Tensor, targets: tuple[Target, ...], semantic: Tensor | None) -> ToyLosses:
+    def __call__(self, output: Tensor, targets: Targets, semantic: Tensor | None) -> ToyLosses:
         count = torch.tensor(float(sum(len(t) for t in targets)))
         num_boxes = distributed.all_reduce_mean(count).clamp(min=1)
         loss = torch.zeros((), requires_grad=True)
@@ -107,7 +107,7 @@ class ToyLoader:
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             chosen = [self.images[i] for i in order[start : start + self.batch_size]]
             images = PaddedImages.from_list([image for image, _ in chosen])
-            yield images, tuple(target for _, target in chosen)
+            yield images, Targets.from_list([target for _, target in chosen])
 
 
 class ToyEvaluator:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from engine.build import build_settings, build_state
 from engine.train_epoch import Task, TrainStep
 from tests.models.tiny import NAMES, build, target, tiny_config
-from util.structures import PaddedImages, Target
+from util.structures import PaddedImages, Targets
 
 FILE = Path(__file__).with_name("losses.json")
 STEPS = 10
@@ -77,7 +77,7 @@ def numbers(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).standard_normal(shape))
 
 
-def batch(step: int) -> tuple[PaddedImages, tuple[Target, ...]]:
+def batch(step: int) -> tuple[PaddedImages, Targets]:
     """Two images and what is on them."""
     random = np.random.Generator(np.random.PCG64(1000 + step))
     images, targets = [], []
@@ -93,7 +93,7 @@ def batch(step: int) -> tuple[PaddedImages, tuple[Target, ...]]:
             boxes = np.concatenate((centres, sides), axis=1).tolist()
             labels = random.integers(len(NAMES), size=counts[i])
         targets.append(target(boxes, labels.tolist(), image_level=counts is None, dtype=torch.float64))
-    return PaddedImages.from_list(images), tuple(targets)
+    return PaddedImages.from_list(images), Targets.from_list(targets)
 
 
 def train() -> list[dict[str, float]]:

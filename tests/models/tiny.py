@@ -12,7 +12,7 @@ from config.schema import Config
 from models.dino.pyramid import Pyramid, level_masks, valid_ratio
 from models.richsem.build import Clip, ModelParts, build_model
 from models.richsem.clip import freeze
-from util.structures import PaddedImages, Target
+from util.structures import PaddedImages, Target, Targets
 
 NAMES = ("red_cup", "blue_cup", "old_boat", "cat", "tin_can", "kite", "oar")
 COUNTS = (90, 40, 10, 5, 2, 1, 1)
@@ -71,13 +71,18 @@ def target(
     )
 
 
+def batch_of(*images: Target) -> Targets:
+    """The targets of a batch of these images."""
+    return Targets.from_list(images)
+
+
 def targets(
     counts: Sequence[int] = (2, 1),
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     image_level: bool = False,
     classes: int = len(NAMES),
-) -> tuple[Target, ...]:
+) -> Targets:
     """Random boxes inside the images, so many in each."""
     generator = torch.Generator().manual_seed(seed)
     made = []
@@ -90,7 +95,7 @@ def targets(
                 torch.cat((centre, size), 1).tolist(), labels.tolist(), image_level=image_level, dtype=dtype
             )
         )
-    return tuple(made)
+    return Targets.from_list(made)
 
 
 def pyramid(

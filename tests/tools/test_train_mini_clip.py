@@ -19,7 +19,7 @@ from tools.mini_clip.train import TrainSettings, train
 from tools.train_mini_clip import main
 from util.boxes import box_xyxy_to_cxcywh
 from util.errors import UserError
-from util.structures import PaddedImages, Target
+from util.structures import PaddedImages, Target, Targets
 
 TINY = MiniClipSize(embed_dim=16, vision_width=8, image_size=64, text_width=16, text_heads=2, text_layers=1)
 COLOURS = {"red_thing": (220, 30, 30), "blue_thing": (30, 30, 220), "green_thing": (30, 200, 30)}
@@ -179,7 +179,7 @@ def test_regions_are_those_of_the_teacher(trained):
         (96, 128),
         (96, 128),
     )
-    seen = Teacher(clip.visual)(PaddedImages.from_list([student]), (target,))
+    seen = Teacher(clip.visual)(PaddedImages.from_list([student]), Targets.from_list([target]))
     torch.testing.assert_close(seen.ground_truth, ours, rtol=0, atol=1e-4)
 
 

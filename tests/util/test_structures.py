@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
-from util.structures import Detections, PaddedImages, Target, box_batch_indices
+from util.structures import Detections, PaddedImages, Target, Targets
 
 
 def target(count: int = 2) -> Target:
@@ -56,12 +56,11 @@ def test_a_batch_of_bytes_is_normalised_as_each_image_alone():
 
 
 def test_moving_moves_every_tensor_and_keeps_the_rest():
-    moved = target().to("meta")
-    assert moved.boxes_cxcywh.device.type == moved.labels.device.type == "meta"
-    assert (moved.image_id, moved.size, moved.original_size, moved.image_level) == (
-        7,
-        (8, 9),
-        (16, 18),
+    moved = Targets.from_list([target()]).to("meta")
+    tensors = (moved.boxes_cxcywh, moved.labels, moved.image_index, moved.box_index)
+    assert {t.device.type for t in tensors} == {"meta"}
+    assert (moved.counts, moved.image_ids, moved.sizes, moved.original_sizes, moved.image_level) == (
+        *((2,), (7,), ((8, 9),), ((16, 18),)),
         False,
     )
     images = PaddedImages.from_list([torch.zeros(3, 2, 2)]).to("meta")
@@ -69,7 +68,7 @@ def test_moving_moves_every_tensor_and_keeps_the_rest():
 
 
 def test_the_original_is_not_touched_by_moving():
-    original = target()
+    original = Targets.from_list([target()])
     original.to("meta")
     assert original.labels.device.type == "cpu"
 
@@ -85,9 +84,18 @@ def test_frozen():
         target().image_id = 3
 
 
-def test_places_of_boxes_pass_over_images_without_boxes():
-    image, within = box_batch_indices([2, 0, 1], torch.device("cpu"))
-    assert image.tolist() == [0, 0, 2]
-    assert within.tolist() == [0, 1, 0]
-    assert image.dtype == within.dtype == torch.int64
-    assert [len(x) for x in box_batch_indices([0], torch.device("cpu"))] == [0, 0]
+def test_targets_of_a_batch_are_one_row_of_boxes():
+    parts = [target(2), target(0), target(1)]
+    batch = Targets.from_list(parts)
+    assert len(batch) == 3 and batch.counts == (2, 0, 1)
+    assert batch.image_index.tolist() == [0, 0, 2] and batch.box_index.tolist() == [0, 1, 0]
+    assert batch.labels.tolist() == [0, 1, 0] and batch.boxes_cxcywh.shape == (3, 4)
+    assert batch.image_ids == (7, 7, 7) and batch.original_sizes == ((16, 18),) * 3 and not batch.image_level
+    for given, found in zip(parts, batch, strict=True):
+        assert torch.equal(given.boxes_cxcywh, found.boxes_cxcywh) and torch.equal(given.labels, found.labels)
+        assert (found.image_id, found.size, found.original_size) == (7, (8, 9), (16, 18))
+
+
+def test_a_batch_without_boxes_has_empty_indices():
+    batch = Targets.from_list([target(0)])
+    assert batch.image_index.shape == batch.box_index.shape == (0,) and batch.image_index.dtype == torch.int64

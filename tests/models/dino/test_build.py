@@ -3,7 +3,7 @@ import torch
 
 from models.dino.build import build_criterion, build_dino
 from models.dino.heads import ClassifierLabelEmbedding, LinearClassifier
-from tests.models.tiny import COUNTS, NAMES, baseline_config, make_images, target, targets
+from tests.models.tiny import COUNTS, NAMES, baseline_config, batch_of, make_images, target, targets
 
 
 def test_the_config_reaches_every_part():
@@ -88,7 +88,7 @@ def test_it_learns_one_image():
     torch.manual_seed(0)
     config = baseline_config(dn_box_noise_scale=0.4)
     model, criterion = build_dino(config, len(NAMES)).train(), build_criterion(config, COUNTS)
-    shown, given = make_images(((64, 64),) * 2), (target([[0.4, 0.6, 0.3, 0.2]], [3]),) * 2
+    shown, given = make_images(((64, 64),) * 2), batch_of(*(target([[0.4, 0.6, 0.3, 0.2]], [3]),) * 2)
     optimizer = torch.optim.AdamW(model.parameters_in_training(), lr=2e-3)
     history = []
     for _ in range(20):

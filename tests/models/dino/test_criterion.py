@@ -7,7 +7,7 @@ from models.dino.federated import FederatedClasses
 from models.dino.losses import focal_loss_sum, giou_loss_sum, l1_loss_sum
 from models.dino.matcher import HungarianMatcher
 from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
-from tests.models.tiny import target, targets
+from tests.models.tiny import batch_of, target, targets
 
 CLASSES, QUERIES, LAYERS = 7, 6, 3
 WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0, "loss_distill": 0.5}
@@ -22,11 +22,11 @@ def layer(queries: int, seed: int, grad: bool = True) -> LayerOutput:
 
 
 def output(layout: DenoisingLayout | None = None) -> DetectorOutput:
-    layout = layout if layout is not None else DenoisingLayout(groups=3, width=2)
+    layout = layout if layout is not None else DenoisingLayout(groups=3, max_boxes=2)
     return DetectorOutput(
         layers=tuple(layer(QUERIES, i) for i in range(LAYERS)),
         encoder=layer(QUERIES, 10),
-        denoising=tuple(layer(layout.slots, 20 + i) for i in range(LAYERS)),
+        denoising=tuple(layer(layout.num_denoising_queries, 20 + i) for i in range(LAYERS)),
         layout=layout,
         memory=torch.zeros(2, 1, 1),
     )
@@ -122,7 +122,7 @@ def test_every_group_is_its_sum_over_its_normaliser():
 
 
 def test_matches_of_the_documented_denoising_example():
-    found = denoising_matches(targets((2, 1)), DenoisingLayout(groups=2, width=2))
+    found = denoising_matches(targets((2, 1)), DenoisingLayout(groups=2, max_boxes=2))
     triples = zip(found.image.tolist(), found.query.tolist(), found.target.tolist(), strict=True)
     assert set(triples) == {(0, 0, 0), (0, 1, 1), (0, 4, 0), (0, 5, 1), (1, 0, 2), (1, 4, 2)}
     assert len(found) == 6
@@ -152,7 +152,10 @@ def test_unused_denoising_slots_count_as_negatives():
 
 
 def test_an_encoder_of_one_class_is_taught_column_0():
-    said, wanted = without_denoising(), (target([[0.5, 0.5, 0.2, 0.2]], [4], dtype=torch.float64), given()[1])
+    said, wanted = (
+        without_denoising(),
+        batch_of(target([[0.5, 0.5, 0.2, 0.2]], [4], dtype=torch.float64), given()[1]),
+    )
     criterion(encoder_one_class=True)(said, wanted).total.backward()
     taught = (said.encoder.logits.grad < 0).nonzero()[:, 2]  # a negative gradient wants a higher score
     assert taught.tolist() == [0] * 2
@@ -166,8 +169,8 @@ def test_federated_columns_are_those_of_what_the_group_is_taught():
     draw = FederatedClasses([1.0] * CLASSES, 1)
     judge = criterion(federated=draw, encoder_one_class=True)
     assert judge.groups(said, wanted)[-1].columns.tolist() == [0]
-    crowd = (
-        target([[0.5, 0.5, 0.2, 0.2]] * 6 + [[0.1, 0.1, 0.01, 0.01]], [1] * 6 + [5], dtype=torch.float64),
+    crowd = batch_of(
+        target([[0.5, 0.5, 0.2, 0.2]] * 6 + [[0.1, 0.1, 0.01, 0.01]], [1] * 6 + [5], dtype=torch.float64)
     )
     one = LayerOutput(said.final.logits[:1], torch.full_like(said.final.boxes_cxcywh[:1], 0.5))
     found = judge.groups(DetectorOutput((one,), one, (), None, said.memory), crowd)[0]

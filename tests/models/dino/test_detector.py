@@ -29,7 +29,7 @@ def test_training_and_evaluation_speak_one_type():
     judged = model.eval()(images(), given())
     assert type(trained) is type(judged) is DetectorOutput
     assert (len(trained.layers), len(trained.denoising)) == (2, 2)
-    assert (trained.layout.groups, trained.layout.width) == (3, 2)
+    assert (trained.layout.groups, trained.layout.max_boxes) == (3, 2)
     assert (len(judged.layers), judged.denoising, judged.layout) == (1, (), None)
     for output in (trained, judged):
         for layer in (*output.layers, output.encoder):

@@ -5,7 +5,7 @@ import torch
 
 from models.dino.matcher import HungarianMatcher, Matches
 from models.dino.output import LayerOutput
-from tests.models.tiny import target, targets
+from tests.models.tiny import batch_of, target, targets
 from util.boxes import box_cxcywh_to_xyxy, generalized_iou
 
 CLASSES = 7
@@ -49,7 +49,7 @@ def test_the_assignment_is_the_cheapest_of_all(seed):
     cheapest = min(
         itertools.permutations(range(5), 3), key=lambda chosen: sum(costs[q][n] for n, q in enumerate(chosen))
     )
-    (found,) = match([output], [given])
+    (found,) = match([output], batch_of(given))
     assert rows(found) == {(0, q, n) for n, q in enumerate(cheapest)}
 
 
@@ -59,7 +59,7 @@ def test_every_cost_has_its_weight(kept):
     weights[kept] = 3.0
     output = layer(queries=4, batch=1)
     (given,) = targets((2,), dtype=torch.float64)
-    table = HungarianMatcher(*weights).cost(output, 0, given, one_class=False)
+    table = HungarianMatcher(*weights).cost(output, 0, given.labels, given.boxes_cxcywh, one_class=False)
     for q, n in itertools.product(range(4), range(2)):
         expected = slow_cost(output, 0, q, given.boxes_cxcywh[n], int(given.labels[n]), weights)
         assert table[q, n].item() == pytest.approx(expected, abs=1e-6)
@@ -72,7 +72,7 @@ def test_a_batch_is_matched_as_its_images_are():
         expected = set()
         for image, first in ((0, 0), (1, 3)):
             one = LayerOutput(output.logits[image : image + 1], output.boxes_cxcywh[image : image + 1])
-            (alone,) = match([one], given[image : image + 1])
+            (alone,) = match([one], batch_of(given[image]))
             expected |= {(image, q, first + n) for _, q, n in rows(alone)}
         assert rows(together[number]) == expected
 
@@ -108,7 +108,7 @@ def test_more_boxes_than_queries_leave_boxes_unmatched():
 def test_diverged_predictions_are_left_to_the_loss(wrong):
     output = layer(batch=1)
     output.logits[0, 2], output.boxes_cxcywh[0, 2] = wrong, wrong
-    (found,) = match([output], [target([[0.5, 0.5, 0.2, 0.2]], [1], dtype=torch.float64)])
+    (found,) = match([output], batch_of(target([[0.5, 0.5, 0.2, 0.2]], [1], dtype=torch.float64)))
     assert len(found) == 1 and found.query.item() != 2
     output.boxes_cxcywh[:] = wrong
     assert len(match([output], targets((3,), dtype=torch.float64))[0]) == 3
@@ -116,7 +116,8 @@ def test_diverged_predictions_are_left_to_the_loss(wrong):
 
 def test_half_precision_is_matched_in_float32():
     output = layer(dtype=torch.bfloat16, batch=1)
-    table = HungarianMatcher(2, 5, 2).cost(output, 0, targets((2,))[0], one_class=False)
+    given = targets((2,))
+    table = HungarianMatcher(2, 5, 2).cost(output, 0, given.labels, given.boxes_cxcywh, one_class=False)
     assert table.dtype == torch.float32
 
 

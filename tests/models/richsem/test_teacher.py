@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from models.richsem.teacher import Teacher
-from tests.models.tiny import EMBEDDING, make_images, target, targets, tiny_clip
+from tests.models.tiny import EMBEDDING, batch_of, make_images, target, targets, tiny_clip
 from util.errors import UserError
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
-from util.structures import PaddedImages
+from util.structures import PaddedImages, Targets
 
 CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073], dtype=torch.float64).view(3, 1, 1)
 CLIP_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711], dtype=torch.float64).view(3, 1, 1)
@@ -30,8 +30,8 @@ def photographs(*sizes: tuple[int, int]) -> tuple[list[Tensor], PaddedImages]:
     return raw, PaddedImages.from_list([(image - mean) / std for image in raw])
 
 
-def boxes(*images_boxes) -> list:
-    return [target(b, [0] * len(b), dtype=torch.float64) for b in images_boxes]
+def boxes(*images_boxes) -> Targets:
+    return batch_of(*(target(b, [0] * len(b), dtype=torch.float64) for b in images_boxes))
 
 
 def for_clip(pixels: Tensor) -> Tensor:
