@@ -13,12 +13,6 @@ from engine.progress import Progress
 from engine.protocols import Evaluator, Loader, Postprocess
 from engine.settings import TrainSettings
 
-# The 13 numbers of LVIS box evaluation, in the order and under the names of the `lvis` package.
-METRICS = (
-    *("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"),
-    *("AR@300", "ARs@300", "ARm@300", "ARl@300"),
-)
-
 
 @torch.inference_mode()
 def evaluate(
@@ -42,13 +36,11 @@ def evaluate(
 
 
 def metrics_table(metrics: Mapping[str, float]) -> str:
-    """One line per metric, `NAME VALUE` on the scale 0..100; -1 where the data does not define it.
+    """One line per metric in the evaluator's order, `NAME VALUE` on the scale 0..100; -1 where undefined.
 
     Four decimals: equal lines mean the same detections for every practical purpose.
     """
-    names = [name for name in METRICS if name in metrics]
-    names += [name for name in metrics if name not in METRICS]
-    return "\n".join(f"{name:<8}{_percent(metrics[name]):>9.4f}" for name in names)
+    return "\n".join(f"{name:<8}{_percent(value):>9.4f}" for name, value in metrics.items())
 
 
 def report_metrics(metrics: Mapping[str, float], path: Path) -> None:

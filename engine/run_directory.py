@@ -47,10 +47,6 @@ class RunDirectory:
     def best(self) -> Path:
         return self.path / BEST
 
-    @property
-    def eval(self) -> Path:
-        return self.path / "eval"
-
     def is_used(self) -> bool:
         """True when a training run has written here."""
         return any(p.exists() for p in (self.latest, self.best, self.log))

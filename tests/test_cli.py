@@ -10,8 +10,8 @@ import torch
 
 import main as program
 from config.command_line import build_parser, parse_arguments, run_section
+from datasets.evaluation.lvis import METRICS
 from engine.checkpoint import read_checkpoint, save_checkpoint
-from engine.evaluate import METRICS
 from engine.run_log import read_log
 from tests.datasets.tiny import categories, write_all
 from tests.source_files import ROOT

@@ -10,8 +10,8 @@ import torch
 
 import main as program
 from config import load
+from datasets.evaluation.lvis import METRICS
 from engine.checkpoint import read_checkpoint
-from engine.evaluate import METRICS
 from tests.datasets.tiny import write_all
 from tests.fixtures import require_fixture
 from tests.source_files import ROOT

@@ -1,7 +1,7 @@
-"""Which detection finds which box: the greedy matching of LVIS and COCO, on columns.
+"""Greedy matching of detections (dt) to ground truth (gt), as in lvis and pycocotools, on columns.
 
-K categories, A = 4 area ranges, T = 10 overlap thresholds. Work grows with detections and boxes, not with
-images x categories; memory with boxes and with those detections that are judged.
+K categories, A = 4 area ranges, T = 10 IoU thresholds. Work grows with detections and boxes, not with
+images x categories; memory with boxes and with the detections that are evaluated.
 """
 
 from __future__ import annotations
@@ -12,110 +12,111 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.evaluation.candidates import DetectionBatch
-from datasets.evaluation.ground_truth import AREA_RANGES, IOU_THRESHOLDS, GroundTruth, outside_ranges
+from datasets.evaluation.detection_batches import DetectionBatch
+from datasets.evaluation.ground_truth import AREA_RANGES, IOU_THRESHOLDS, GroundTruth, outside_area_ranges
 from datasets.evaluation.grouping import rank_within_group, run_starts, stable_order
 
-# Pairs of detection and box that are compared, and candidate pairs that are matched, at a time.
+# (dt, gt) pairs whose IoU is computed at a time, and candidate pairs that are matched at a time.
 _PAIRS_AT_ONCE = 1 << 19
 
-# The outcomes of all area ranges and thresholds are bits of one integer: area * T + threshold.
+# One integer holds a bit for every area range and IoU threshold: bit area * T + threshold.
 _T = len(IOU_THRESHOLDS)
 _ALL_AREAS = sum(1 << (area * _T) for area in range(len(AREA_RANGES)))
-_PASSED = np.array([((1 << passed) - 1) * _ALL_AREAS for passed in range(_T + 1)], dtype=np.uint64)
+# [n]: the bits of the n lowest thresholds in every area range.
+_LOWEST_THRESHOLDS = np.array([((1 << n) - 1) * _ALL_AREAS for n in range(_T + 1)], dtype=np.uint64)
 
 
 @dataclass(frozen=True)
 class Matches:
-    """What precision-recall curves need. Detections are in order of category, then descending score.
+    """D evaluated detections sorted by category, then descending score. H of them matched at least once.
 
-    F detections are judged; C of them found a box at some threshold in some area range.
-
-    category:  (F,) int64 0..K-1.
-    ignore_unmatched:   (F, A) bool: not false when unmatched.
-    kept:      (L, F) bool: within each of the limits that were asked for.
-    found:     (C,) int64 rows of the F, ascending.
-    matched, ignored: (C,) uint64, a bit for each range and threshold (`outcome`): matched a box; matched one
-               that need not be found.
-    boxes:     (A, K) int64: boxes to be found.
+    category_index:   (D,) int64 0..K-1.
+    ignore_unmatched: (D, A) bool: no false positive when unmatched.
+    kept:             (M, D) bool: within each of the M limits on detections (max_dets).
+    hits:             (H,) int64 ascending: index 0..D-1 of those that matched.
+    matched, ignored: (H,) uint64, a bit for each area range and IoU threshold (`has_bit`): matched a box;
+                      matched an ignored one.
+    num_gt:           (A, K) int64: boxes that are not ignored.
     """
 
-    category: np.ndarray
+    category_index: np.ndarray
     ignore_unmatched: np.ndarray
     kept: np.ndarray
-    found: np.ndarray
+    hits: np.ndarray
     matched: np.ndarray
     ignored: np.ndarray
-    boxes: np.ndarray
+    num_gt: np.ndarray
 
     def within(self, limit: int) -> Matches:
         """The matches of the detections within one limit. A limit keeps the best, so no match changes."""
         kept = self.kept[limit]
         if kept.all():
             return self
-        found = kept[self.found]
+        kept_hits = kept[self.hits]
         return replace(
             self,
-            category=self.category[kept],
+            category_index=self.category_index[kept],
             ignore_unmatched=self.ignore_unmatched[kept],
             kept=self.kept[:, kept],
-            found=(np.cumsum(kept) - 1)[self.found[found]],
-            matched=self.matched[found],
-            ignored=self.ignored[found],
+            hits=(np.cumsum(kept) - 1)[self.hits[kept_hits]],
+            matched=self.matched[kept_hits],
+            ignored=self.ignored[kept_hits],
         )
 
 
-def outcome(bits: np.ndarray, area: int, threshold: int) -> np.ndarray:
-    """(C,) bool of `Matches.matched` or `ignored`."""
+def has_bit(bits: np.ndarray, area: int, threshold: int) -> np.ndarray:
+    """(H,) bool: `Matches.matched` or `ignored` at one area range and IoU threshold."""
     return (bits & np.uint64(1 << (area * _T + threshold))) != 0
 
 
 def match(
-    truth: GroundTruth,
-    chunks: Iterable[DetectionBatch],
-    categories: int,
-    limits: Callable[[DetectionBatch], np.ndarray],
-    needs_size: bool,
+    gt: GroundTruth,
+    batches: Iterable[DetectionBatch],
+    num_categories: int,
+    within_max_dets: Callable[[DetectionBatch], np.ndarray],
+    needs_area: bool,
 ) -> Matches:
-    """Lets the detections choose their boxes, once for all limits.
+    """Greedily matches detections to ground truth, once for all maxDets.
 
-    limits: chunk of n -> (L, n) bool, which detections count; each keeps the best of a class and image.
-    needs_size: detections whose box has no area are not judged (but use up their place), as in `lvis`.
+    within_max_dets: batch of n -> (M, n) bool, for each limit the detections that count; a limit must keep
+        the highest scores of an (image, category) pair.
+    needs_area: detections without area are not evaluated (though they use up max_dets), as in `lvis`.
     """
-    judge, bits = _DetectionCollector(truth, categories, limits, needs_size), _BoxBits(truth)
-    found: list[tuple[np.ndarray, ...]] = []
+    collector = _DetectionCollector(gt, num_categories, within_max_dets, needs_area)
+    bits = _GroundTruthBits(gt)
+    hits: list[tuple[np.ndarray, ...]] = []
     waiting = [_Pairs.none()]
-    for chunk in chunks:
-        waiting.append(judge(chunk))
-        if sum(len(pairs.box) for pairs in waiting) > _PAIRS_AT_ONCE:
-            found.append(_choose(_Pairs.join(waiting), bits))
+    for batch in batches:
+        waiting.append(collector.add(batch))
+        if sum(len(pairs.gt) for pairs in waiting) > _PAIRS_AT_ONCE:
+            hits.append(_match_greedily(_Pairs.join(waiting), bits))
             waiting = [_Pairs.none()]
-    found.append(_choose(_Pairs.join(waiting), bits))
-    rows, matched, ignored = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    category, scores, ignore_unmatched, kept = judge.columns()
+    hits.append(_match_greedily(_Pairs.join(waiting), bits))
+    dt, matched, ignored = (np.concatenate(columns) for columns in zip(*hits, strict=True))
+    category_index, scores, ignore_unmatched, kept = collector.columns()
     by_score = np.argsort(-scores, kind="stable")
-    order = by_score[stable_order(category[by_score], categories)]
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    by_place = np.argsort(place[rows])
+    order = by_score[stable_order(category_index[by_score], num_categories)]
+    sorted_index = np.empty(len(order), dtype=np.int64)
+    sorted_index[order] = np.arange(len(order))
+    ascending = np.argsort(sorted_index[dt])
     return Matches(
-        category=category[order],
+        category_index=category_index[order],
         ignore_unmatched=ignore_unmatched[order],
         kept=kept[order].T,
-        found=place[rows][by_place],
-        matched=matched[by_place],
-        ignored=ignored[by_place],
-        boxes=np.stack([np.bincount(truth.category[~i], minlength=categories) for i in truth.ignored.T]),
+        hits=sorted_index[dt][ascending],
+        matched=matched[ascending],
+        ignored=ignored[ascending],
+        num_gt=np.stack([np.bincount(gt.category_index[~i], minlength=num_categories) for i in gt.ignored.T]),
     )
 
 
 class _Pairs(NamedTuple):
-    """Pairs of a detection and a box of its key that overlap enough, by detection, then by box."""
+    """Candidate pairs: a detection and a box of its key with IoU >= 0.5, sorted by detection, then box."""
 
-    detection: np.ndarray
+    dt: np.ndarray
     key: np.ndarray
-    box: np.ndarray
-    overlap: np.ndarray
+    gt: np.ndarray
+    iou: np.ndarray
 
     @classmethod
     def none(cls) -> _Pairs:
@@ -126,156 +127,156 @@ class _Pairs(NamedTuple):
         return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-class _BoxBits:
-    """For each box, as masks of bits like those of `Matches`.
+class _GroundTruthBits:
+    """(G,) bit masks like those of `Matches`.
 
-    counted:   where it is to be found.
-    once:      where one detection at most may have it.
-    matchable: where its finder counts as matched.
-    taken:     where it was found; the only one that changes.
+    counted:      where the box is not ignored.
+    single_match: where it may be matched once only.
+    matchable:    where its detection counts as matched.
+    taken:        where it has been matched; the only one that changes.
     """
 
-    def __init__(self, truth: GroundTruth) -> None:
-        everything, nothing = _PASSED[-1], np.uint64(0)
+    def __init__(self, gt: GroundTruth) -> None:
+        everywhere, nowhere = _LOWEST_THRESHOLDS[-1], np.uint64(0)
         area_bits = np.array([1023 << (_T * area) for area in range(len(AREA_RANGES))], dtype=np.uint64)
-        self.counted = np.where(truth.ignored, nothing, area_bits).sum(1, dtype=np.uint64)
-        self.once = np.where(truth.crowd, nothing, everything)
-        self.matchable = np.where(truth.matchable, everything, nothing)
-        self.taken = np.zeros(len(truth.crowd), dtype=np.uint64)
+        self.counted = np.where(gt.ignored, nowhere, area_bits).sum(1, dtype=np.uint64)
+        self.single_match = np.where(gt.crowd, nowhere, everywhere)
+        self.matchable = np.where(gt.matchable, everywhere, nowhere)
+        self.taken = np.zeros(len(gt.crowd), dtype=np.uint64)
 
 
 class _DetectionCollector:
-    """Collects the detections that are judged, and finds whom they may choose."""
+    """Collects the detections that are evaluated and finds their candidate boxes."""
 
-    def __init__(self, truth: GroundTruth, categories: int, limits: Callable, needs_size: bool) -> None:
-        self.truth, self.categories = truth, categories
-        self.limits, self.needs_size = limits, needs_size
+    def __init__(self, gt: GroundTruth, num_categories: int, within_max_dets: Callable, needs_area: bool):
+        self.gt, self.num_categories = gt, num_categories
+        self.within_max_dets, self.needs_area = within_max_dets, needs_area
         # A category without any box has no curve.
-        self.annotated = np.bincount(truth.category, minlength=categories).astype(bool)
-        self.edges = _edges(truth.boxes_xywh)
+        self.annotated = np.bincount(gt.category_index, minlength=num_categories).astype(bool)
+        self.edges = _edges(gt.boxes_xywh)
         self.parts: list[tuple[np.ndarray, ...]] = []
-        self.total = 0
+        self.num_dt = 0
 
-    def __call__(self, chunk: DetectionBatch) -> _Pairs:
-        truth, kept = self.truth, self.limits(chunk)
-        judged = kept.any(0) & (chunk.category >= 0) & self.annotated[chunk.category]
-        rows = np.flatnonzero(judged & chunk.sized if self.needs_size else judged)
-        key = chunk.image[rows] * self.categories + chunk.category[rows]
-        group = truth.groups(key)
-        if not truth.everywhere:
-            listed = np.flatnonzero(group >= 0)
-            rows, key, group = rows[listed], key[listed], group[listed]
-        boxes_xywh = chunk.boxes_xywh[rows]
-        outside = outside_ranges(boxes_xywh[:, 2] * boxes_xywh[:, 3])
-        ignore_unmatched = outside | truth.not_exhaustive[group][:, None]
-        self.parts.append(
-            (chunk.category[rows].astype(np.int32), chunk.scores[rows], ignore_unmatched, kept[:, rows].T)
-        )
-        before, self.total = self.total, self.total + len(rows)
-        near = self._near(boxes_xywh, truth.first[group], truth.count[group])
-        return _Pairs.join([_Pairs(row + before, key[row], box, overlap) for row, box, overlap in near])
+    def add(self, batch: DetectionBatch) -> _Pairs:
+        """The candidate pairs of a batch."""
+        gt, kept = self.gt, self.within_max_dets(batch)
+        evaluated = kept.any(0) & (batch.category_index >= 0) & self.annotated[batch.category_index]
+        rows = np.flatnonzero(evaluated & batch.has_area if self.needs_area else evaluated)
+        key = batch.image_index[rows] * self.num_categories + batch.category_index[rows]
+        key_index = gt.key_index(key)
+        if not gt.exhaustive:
+            listed = np.flatnonzero(key_index >= 0)
+            rows, key, key_index = rows[listed], key[listed], key_index[listed]
+        boxes_xywh = batch.boxes_xywh[rows]
+        outside = outside_area_ranges(boxes_xywh[:, 2] * boxes_xywh[:, 3])
+        ignore_unmatched = outside | gt.not_exhaustive[key_index][:, None]
+        category_index = batch.category_index[rows].astype(np.int32)
+        self.parts.append((category_index, batch.scores[rows], ignore_unmatched, kept[:, rows].T))
+        before, self.num_dt = self.num_dt, self.num_dt + len(rows)
+        candidates = self._candidates(boxes_xywh, gt.first[key_index], gt.count[key_index])
+        return _Pairs.join([_Pairs(dt + before, key[dt], box, iou) for dt, box, iou in candidates])
 
     def columns(self) -> tuple[np.ndarray, ...]:
-        """category (F,), scores (F,), ignore_unmatched (F, A), kept (F, L) of what was collected."""
+        """category_index (D,), scores (D,), ignore_unmatched (D, A), kept (D, M) of what was collected."""
         return tuple(np.concatenate(columns) for columns in zip(*self.parts, strict=True))
 
-    def _near(
+    def _candidates(
         self, boxes_xywh: np.ndarray, first: np.ndarray, count: np.ndarray
     ) -> Iterator[tuple[np.ndarray, ...]]:
-        """(row, box, overlap) where detections and the `count` boxes from `first` on overlap enough."""
-        choosers = np.flatnonzero(count)
-        first, count, edges = first[choosers], count[choosers], _edges(boxes_xywh[choosers])
-        for part in _pieces(count):
-            row = np.repeat(np.arange(part.start, part.stop), count[part])
-            box = np.repeat(first[part] - np.cumsum(count[part]) + count[part], count[part])
-            box += np.arange(len(box))
-            overlap = _overlaps(edges.take(row, 1), self.edges.take(box, 1), self.truth.crowd[box])
-            near = np.flatnonzero(overlap >= IOU_THRESHOLDS[0])
-            yield choosers[row[near]], box[near], overlap[near]
+        """(dt, gt, iou) of pairs with IoU >= 0.5: each detection with `count` boxes from `first` on."""
+        with_gt = np.flatnonzero(count)
+        first, count, edges = first[with_gt], count[with_gt], _edges(boxes_xywh[with_gt])
+        for part in _slices(count):
+            dt = np.repeat(np.arange(part.start, part.stop), count[part])
+            gt = np.repeat(first[part] - np.cumsum(count[part]) + count[part], count[part])
+            gt += np.arange(len(gt))
+            iou = _ious(edges.take(dt, 1), self.edges.take(gt, 1), self.gt.crowd[gt])
+            near = np.flatnonzero(iou >= IOU_THRESHOLDS[0])
+            yield with_gt[dt[near]], gt[near], iou[near]
 
 
-def _pieces(pairs: np.ndarray) -> Iterator[slice]:
-    """Slices of rows with about _PAIRS_AT_ONCE pairs each; an empty one where there are no rows."""
-    total, begin = np.cumsum(pairs), 0
+def _slices(num_pairs: np.ndarray) -> Iterator[slice]:
+    """Slices of detections with about _PAIRS_AT_ONCE pairs each; an empty one if there are no detections."""
+    total, begin = np.cumsum(num_pairs), 0
     while True:
         done = total[begin - 1] if begin else 0
-        end = max(int(np.searchsorted(total, done + _PAIRS_AT_ONCE, "right")), min(begin + 1, len(pairs)))
+        end = int(np.searchsorted(total, done + _PAIRS_AT_ONCE, "right"))
+        end = max(end, min(begin + 1, len(num_pairs)))
         yield slice(begin, end)
         begin = end
-        if begin == len(pairs):
+        if begin == len(num_pairs):
             return
 
 
-def _choose(pairs: _Pairs, bits: _BoxBits) -> tuple[np.ndarray, ...]:
-    """Greedy matching of candidates -> detections that found a box, their `matched` and `ignored`.
+def _match_greedily(pairs: _Pairs, bits: _GroundTruthBits) -> tuple[np.ndarray, ...]:
+    """Candidate pairs -> the detections that matched, their `matched` and `ignored` bits.
 
-    Within a key, detections choose one after the other by descending score. Each takes the free box of the
-    highest overlap, the last of equal ones; a box that need not be found only where no other is free. Keys
-    are independent, so round n takes the n-th step of every key; a step offers one box to one detection.
+    Within a key, detections match in order of descending score. Each takes the free box of the highest IoU,
+    the last among equals; an ignored box only if no other is free. Keys are independent, so round n takes
+    the n-th step of every key; a step offers one box to one detection.
     """
-    starts = run_starts(pairs.detection)
-    detections, num_candidates = pairs.detection[starts], np.diff(np.append(starts, len(pairs.detection)))
-    chooser, box, may, step = _steps(pairs, starts, num_candidates, bits)
+    starts = run_starts(pairs.dt)
+    detections, num_candidates = pairs.dt[starts], np.diff(np.append(starts, len(pairs.dt)))
+    dt_of_step, gt_of_step, allowed, step = _steps(pairs, starts, num_candidates, bits)
     order = stable_order(step, int(step.max(initial=0)) + 1)
-    ends = np.cumsum(np.bincount(step))
-    chosen, matched, ignored = np.zeros((3, len(detections)), dtype=np.uint64)
+    found, matched, ignored = np.zeros((3, len(detections)), dtype=np.uint64)
     begin = 0
-    for end in ends:
-        here = order[begin:end]
-        who, what = chooser[here], box[here]
-        free = may[here] & ~bits.taken[what] & ~chosen[who]
-        bits.taken[what] |= free & bits.once[what]
-        chosen[who] |= free
-        matched[who] |= free & bits.matchable[what]
-        ignored[who] |= free & ~bits.counted[what]
+    for end in np.cumsum(np.bincount(step)):
+        rows = order[begin:end]
+        dt, gt = dt_of_step[rows], gt_of_step[rows]
+        free = allowed[rows] & ~bits.taken[gt] & ~found[dt]
+        bits.taken[gt] |= free & bits.single_match[gt]
+        found[dt] |= free
+        matched[dt] |= free & bits.matchable[gt]
+        ignored[dt] |= free & ~bits.counted[gt]
         begin = end
-    some = np.flatnonzero(chosen)
-    return detections[some], matched[some], ignored[some]
+    hits = np.flatnonzero(found)
+    return detections[hits], matched[hits], ignored[hits]
 
 
 def _steps(
-    pairs: _Pairs, starts: np.ndarray, num_candidates: np.ndarray, bits: _BoxBits
+    pairs: _Pairs, starts: np.ndarray, num_candidates: np.ndarray, bits: _GroundTruthBits
 ) -> tuple[np.ndarray, ...]:
-    """(chooser 0.., box, bits that the overlap allows, number of the step in its key) of every step.
+    """(dt 0.., gt, bits that the IoU allows, number within its key) of every step.
 
-    A detection with one candidate takes one step. One with several is offered those to be found, then the
-    others, from the highest overlap down, later boxes first among equals.
+    A detection with one candidate takes one step. One with several is offered the counted boxes, then the
+    ignored ones, from the highest IoU down, later boxes first among equals.
     """
-    index = np.repeat(np.arange(len(starts)), num_candidates)
-    passed = _PASSED[np.searchsorted(IOU_THRESHOLDS, pairs.overlap, side="right")]
+    dt = np.repeat(np.arange(len(starts)), num_candidates)
+    reached = _LOWEST_THRESHOLDS[np.searchsorted(IOU_THRESHOLDS, pairs.iou, side="right")]
     several = num_candidates > 1
-    count = np.where(several, 2 * num_candidates, 1)
+    num_steps = np.where(several, 2 * num_candidates, 1)
     by_key = np.argsort(pairs.key[starts], kind="stable")
-    before = np.cumsum(count[by_key]) - count[by_key]
+    before = np.cumsum(num_steps[by_key]) - num_steps[by_key]
     key_starts = run_starts(pairs.key[starts][by_key])
     before -= np.repeat(before[key_starts], np.diff(np.append(key_starts, len(before))))
-    offset = np.empty_like(before)
-    offset[by_key] = before
-    one, many = np.flatnonzero(~several[index]), np.flatnonzero(several[index])
-    spare = np.repeat((False, True), len(many))
+    first_step = np.empty_like(before)
+    first_step[by_key] = before
+    one, many = np.flatnonzero(~several[dt]), np.flatnonzero(several[dt])
+    second_pass = np.repeat((False, True), len(many))
     many = np.concatenate((many, many))
-    order = np.lexsort((-pairs.box[many], -pairs.overlap[many], spare, index[many]))
-    many, spare = many[order], spare[order]
-    counted = bits.counted[pairs.box[many]]
-    place = np.concatenate((one, many))
-    step = np.concatenate((offset[index[one]], offset[index[many]] + rank_within_group(index[many])))
-    may = np.concatenate((passed[one], passed[many] & np.where(spare, ~counted, counted)))
-    return index[place], pairs.box[place], may, step
+    order = np.lexsort((-pairs.gt[many], -pairs.iou[many], second_pass, dt[many]))
+    many, second_pass = many[order], second_pass[order]
+    counted = bits.counted[pairs.gt[many]]
+    row = np.concatenate((one, many))
+    step = np.concatenate((first_step[dt[one]], first_step[dt[many]] + rank_within_group(dt[many])))
+    allowed = np.concatenate((reached[one], reached[many] & np.where(second_pass, ~counted, counted)))
+    return dt[row], pairs.gt[row], allowed, step
 
 
 def _edges(boxes_xywh: np.ndarray) -> np.ndarray:
-    """(5, n): left, top, right, bottom, area, rounded as pycocotools' `bbIou` does."""
+    """(5, n): left, top, right, bottom, area, rounded as in pycocotools' `bbIou`, which adds x + w."""
     x, y, w, h = boxes_xywh.T
     return np.stack((x, y, w + x, h + y, w * h))
 
 
-def _overlaps(detections: np.ndarray, boxes: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """(P,) intersection over union of paired (5, P) edges; over the detection's area for a crowd."""
-    width = np.minimum(detections[2], boxes[2]) - np.maximum(detections[0], boxes[0])
-    height = np.minimum(detections[3], boxes[3]) - np.maximum(detections[1], boxes[1])
+def _ious(dt: np.ndarray, gt: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """(P,) IoU of paired (5, P) edges; for a crowd, intersection over the detection's area."""
+    width = np.minimum(dt[2], gt[2]) - np.maximum(dt[0], gt[0])
+    height = np.minimum(dt[3], gt[3]) - np.maximum(dt[1], gt[1])
     intersection = width * height
-    union = detections[4] + boxes[4] - intersection
+    union = dt[4] + gt[4] - intersection
     if crowd.any():
-        union[crowd] = detections[4, crowd]
-    meet = (width > 0) & (height > 0)
-    return np.divide(intersection, union, out=np.zeros(len(meet)), where=meet)
+        union[crowd] = dt[4, crowd]
+    overlaps = (width > 0) & (height > 0)
+    return np.divide(intersection, union, out=np.zeros(len(overlaps)), where=overlaps)

@@ -1,9 +1,10 @@
-"""Detections as columns: from memory, from results files, from what an evaluation has written."""
+"""Predictions as columns, and their files: results JSON, .npz, and what an evaluation streams to."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,53 +13,62 @@ from zipfile import BadZipFile
 import numpy as np
 
 from datasets.annotations.json_stream import read_list
+from datasets.evaluation.grouping import run_starts
 from util.errors import UserError
-from util.files import atomic_write
+from util.files import atomic_path, atomic_write
 
-# One detection in a file: ids of the dataset, box XYXY in pixels as the model gave it.
+# One detection in predictions.npy: dataset ids, and the box as the model gave it, XYXY in pixels.
 ROW = np.dtype([("image_id", "<i8"), ("category_id", "<i8"), ("score", "<f4"), ("box_xyxy", "<f4", (4,))])
 
-# Arrays of an .npz: kinds of number, shape behind the first axis.
+PREDICTIONS_FILE = "predictions.npy"
+
+# Arrays of an .npz: dtype kinds, shape after the first axis.
 _COLUMNS = {"image_id": ("iu", ()), "category_id": ("iu", ()), "score": ("iuf", ()), "bbox": ("iuf", (4,))}
-# Entries of a JSON that are written at a time.
-_AT_ONCE = 50_000
+# JSON entries that are written at a time, and rows of a rank's file that are scanned at a time.
+_ENTRIES_AT_ONCE = 50_000
+_ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """M detections; their order within an image decides between equal scores.
+    """N detections; their order within an image breaks ties between equal scores.
 
-    image_ids, category_ids: (M,) int64 ids of the dataset.
-    scores: (M,) float32 or float64.
-    boxes:  (M, 4) float32 or float64 pixels: XYXY where `corners`, else XYWH.
+    image_ids, category_ids: (N,) int64 dataset ids.
+    scores: (N,) float32 or float64.
+    boxes:  (N, 4) float32 or float64 pixels: XYXY if `is_xyxy`, else XYWH.
     """
 
     image_ids: np.ndarray
     category_ids: np.ndarray
     scores: np.ndarray
     boxes: np.ndarray
-    corners: bool = False
+    is_xyxy: bool = False
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def boxes_xywh(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """(n, 4) float64 pixels of some rows, or of all."""
+        """(n, 4) float64 pixels of some rows, or of all.
+
+        XYWH, though IoU needs edges: pycocotools is given XYWH and rounds x + w, and the metrics are to be
+        equal to its own to the last digit.
+        """
         boxes = self.boxes[rows].astype(np.float64)
-        if self.corners:
+        if self.is_xyxy:
             boxes[:, 2:] -= boxes[:, :2]
         return boxes
 
     @classmethod
     def from_rows(cls, rows: np.ndarray) -> Predictions:
-        """From an array of ROW, without a copy."""
-        return cls(rows["image_id"], rows["category_id"], rows["score"], rows["box_xyxy"], corners=True)
+        """From an array of ROW, without copying."""
+        return cls(rows["image_id"], rows["category_id"], rows["score"], rows["box_xyxy"], is_xyxy=True)
 
     @classmethod
     def from_results(cls, results: Sequence[Mapping[str, Any]], first: int = 0) -> Predictions:
         """From the results format of LVIS and COCO: dicts with image_id, category_id, bbox (xywh) and score.
 
-        Raises UserError naming the first entry that is not of this form; `first` is the number of the first.
+        first: the number of the first entry in its file, for messages.
+        Raises UserError for an entry of another form and names the first.
         """
         try:
             ids = np.array([(r["image_id"], r["category_id"]) for r in results]).reshape(-1, 2)
@@ -71,21 +81,21 @@ class Predictions:
                 boxes=np.array([r["bbox"] for r in results], dtype=np.float64).reshape(len(results), 4),
             )
         except (KeyError, TypeError, ValueError):
-            position = next((i for i, r in enumerate(results) if not _well_formed(r)), 0)
+            bad = next((i for i, r in enumerate(results) if not _is_well_formed(r)), 0)
         raise UserError(
-            f"prediction number {first + position} ({str(results[position])[:100]}) is not of the form "
+            f"prediction number {first + bad} ({str(results[bad])[:100]}) is not of the form "
             "image_id (integer), category_id (integer), bbox [x, y, width, height], score"
         )
 
     @classmethod
     def join(cls, parts: Sequence[Predictions]) -> Predictions:
-        """One after the other; at least one, all of one box format."""
+        """Concatenates at least one part; all have the same box format."""
         names = ("image_ids", "category_ids", "scores", "boxes")
         columns = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
-        return cls(*columns, corners=parts[0].corners)
+        return cls(*columns, is_xyxy=parts[0].is_xyxy)
 
     def to_results(self, rows: slice = slice(None)) -> list[dict[str, Any]]:
-        """The results format; numbers in full precision, so that reading them back changes nothing."""
+        """The results format, in full precision: reading it back gives the same numbers."""
         scores = self.scores[rows].astype(np.float64)
         columns = (self.image_ids[rows], self.category_ids[rows], self.boxes_xywh(rows), scores)
         names = ("image_id", "category_id", "bbox", "score")
@@ -95,17 +105,17 @@ class Predictions:
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """A results JSON; the `predictions.npy` of an evaluation; or an `.npz` with the columns of the JSON.
+    """Reads a results JSON, the `predictions.npy` of an evaluation, or an `.npz` with the JSON's columns.
 
-    The `.npz` holds image_id (M,), category_id (M,), score (M,) and bbox (M, 4) xywh.
-    Raises UserError for a file that is missing, ends early or is of another form.
+    The `.npz` holds image_id (N,), category_id (N,), score (N,) and bbox (N, 4) xywh.
+    Raises UserError for a file that is missing, truncated or of another form.
     """
     path = Path(path)
     if path.suffix in (".npy", ".npz") and path.is_file():
         try:
             return _from_npy(path) if path.suffix == ".npy" else _from_npz(path)
         except (ValueError, EOFError, OSError, BadZipFile) as error:
-            raise UserError(f"{path}: is not a complete {path.suffix} file ({error})") from None
+            raise UserError(f"{path}: not a {path.suffix} file, or truncated ({error})") from None
     try:
         return _from_json(path)
     except UserError as error:
@@ -113,11 +123,11 @@ def read_predictions(path: str | Path) -> Predictions:
 
 
 def write_results_json(path: str | Path, predictions: Predictions) -> None:
-    """Writes the results format, for the evaluation server or `tools/evaluate_predictions.py`."""
+    """Writes the results format of LVIS and COCO. Raises UserError where the file cannot be written."""
     with atomic_write(path, durable=False) as file:
         file.write("[")
-        for begin in range(0, len(predictions), _AT_ONCE):
-            part = json.dumps(predictions.to_results(slice(begin, begin + _AT_ONCE)))[1:-1]
+        for begin in range(0, len(predictions), _ENTRIES_AT_ONCE):
+            part = json.dumps(predictions.to_results(slice(begin, begin + _ENTRIES_AT_ONCE)))[1:-1]
             file.write(f"{', ' if begin else ''}{part}")
         file.write("]")
 
@@ -125,7 +135,7 @@ def write_results_json(path: str | Path, predictions: Predictions) -> None:
 def _from_npy(path: Path) -> Predictions:
     rows = np.load(path, allow_pickle=False, mmap_mode="r")
     if rows.dtype != ROW or rows.ndim != 1:
-        raise UserError(f"{path}: holds no predictions (an array of {rows.dtype} of shape {rows.shape})")
+        raise UserError(f"{path}: not predictions, but {rows.dtype} of shape {rows.shape}")
     return Predictions.from_rows(rows)
 
 
@@ -133,7 +143,7 @@ def _from_npz(path: Path) -> Predictions:
     with np.load(path, allow_pickle=False) as content:
         columns = {name: content[name] for name in content.files}
     if missing := [name for name in _COLUMNS if name not in columns]:
-        raise UserError(f"{path}: has no array {missing[0]!r} (needs {', '.join(_COLUMNS)})")
+        raise UserError(f"{path}: array {missing[0]!r} is missing (needs {', '.join(_COLUMNS)})")
     count = len(columns["score"])
     for name, (kinds, shape) in _COLUMNS.items():
         column = columns[name]
@@ -153,10 +163,102 @@ def _from_json(path: Path) -> Predictions:
     return Predictions.join(parts)
 
 
-def _well_formed(entry: Any) -> bool:
+def _is_well_formed(entry: Any) -> bool:
     if not isinstance(entry, Mapping):
         return False
     box, score = entry.get("bbox"), entry.get("score")
     numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
     ids = all(isinstance(entry.get(key), int) for key in ("image_id", "category_id"))
     return ids and numbers and isinstance(score, int | float)
+
+
+class PredictionStream:
+    """Appends the detections of images to the file of one rank, so that memory does not grow with them.
+
+    folder: the same for all ranks.
+    """
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.image_ids: set[int] = set()
+        self._file = rank_file(folder, rank).open("wb")
+
+    def append(
+        self, image_id: int, category_ids: np.ndarray, scores: np.ndarray, boxes_xyxy: np.ndarray
+    ) -> None:
+        """Adds one image: (k,) ids, (k,) scores, (k, 4) pixels. ValueError if it was added before."""
+        if image_id in self.image_ids:
+            raise ValueError(f"image {image_id} was evaluated before")
+        self.image_ids.add(image_id)
+        rows = np.empty(len(scores), dtype=ROW)
+        rows["image_id"] = image_id
+        rows["category_id"] = category_ids
+        rows["score"] = scores
+        rows["box_xyxy"] = boxes_xyxy
+        self._file.write(rows.tobytes())
+
+    def close(self) -> None:
+        """Flushes the file and closes it."""
+        self._file.close()
+
+
+def rank_file(folder: Path, rank: int) -> Path:
+    """The file that a rank streams to."""
+    return folder / f"predictions.rank{rank}.bin"
+
+
+def merge_rank_files(folder: Path, world_size: int) -> Path:
+    """Joins the ranks' files, sorted by image id, into `predictions.npy`, and removes them.
+
+    The order within an image is kept, so the result does not depend on the number of ranks. Images are copied
+    one by one. Raises UserError for a file that is missing or truncated, and for an image that two ranks
+    evaluated.
+    """
+    files = [rank_file(folder, rank) for rank in range(world_size)]
+    parts = [_image_runs(file, rank) for rank, file in enumerate(files)]
+    image_ids, rank, first, count = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(image_ids, kind="stable")
+    sorted_ids = image_ids[order]
+    if len(repeated := np.flatnonzero(sorted_ids[1:] == sorted_ids[:-1])):
+        raise UserError(
+            f"{folder}: image {sorted_ids[repeated[0]]} was evaluated more than once: is the loader sharded "
+            "by rank?"
+        )
+    header = {
+        "descr": np.lib.format.dtype_to_descr(ROW),
+        "fortran_order": False,
+        "shape": (int(count.sum()),),
+    }
+    merged = folder / PREDICTIONS_FILE
+    with ExitStack() as stack:
+        sources = [stack.enter_context(file.open("rb")) for file in files]
+        temporary = stack.enter_context(atomic_path(merged, durable=False))
+        with temporary.open("wb") as target:
+            np.lib.format.write_array_header_1_0(target, header)
+            for run in order.tolist():
+                source = sources[rank[run]]
+                source.seek(first[run] * ROW.itemsize)
+                target.write(source.read(count[run] * ROW.itemsize))
+    for file in files:
+        file.unlink()
+    return merged
+
+
+def _image_runs(file: Path, rank: int) -> tuple[np.ndarray, ...]:
+    """(image ids, rank, first row, number of rows) of each image in a rank's file."""
+    if not file.is_file():
+        raise UserError(f"{file}: missing; all processes must share one output folder")
+    size = file.stat().st_size
+    if size % ROW.itemsize:
+        raise UserError(f"{file}: truncated (after {size} bytes): is the disk full?")
+    total = size // ROW.itemsize
+    image_ids, first = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for begin in range(0, total, _ROWS_AT_ONCE):
+        part = np.fromfile(file, dtype=ROW, count=_ROWS_AT_ONCE, offset=begin * ROW.itemsize)["image_id"]
+        starts = run_starts(part)
+        if begin and part[0] == image_ids[-1][-1]:
+            starts = starts[1:]
+        image_ids.append(part[starts])
+        first.append(starts + begin)
+    image_ids, first = np.concatenate(image_ids), np.concatenate(first)
+    return image_ids, np.full(len(image_ids), rank), first, np.diff(np.append(first, total))

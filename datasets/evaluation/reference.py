@@ -1,7 +1,7 @@
-"""The `lvis` package on today's NumPy, as the reference.
+"""The reference evaluators: `lvis`, made to work on current NumPy, and `pycocotools`.
 
-lvis 0.5.3 uses `np.float`, gone since NumPy 1.24, and importing it configures the root logger. Here its
-evaluation module alone sees a NumPy that still has `float`; nothing is changed for anybody else.
+lvis 0.5.3 uses `np.float`, removed in NumPy 1.24, and configures the root logger on import. Only its
+evaluation module is given a NumPy that still has `float`; nothing else changes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from util.errors import UserError
 
 
 class _OldNumPy(ModuleType):
-    """NumPy with the one alias that lvis needs."""
+    """NumPy plus the one alias that lvis needs."""
 
     float = float
 
@@ -31,22 +31,22 @@ class _OldNumPy(ModuleType):
 
 
 def reference_metrics(annotations_path: str, results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The 13 box metrics by the `lvis` package, 0..1, named as it names them.
+    """The 13 LVIS box metrics by the `lvis` package, 0..1, under its names.
 
     results: dicts with image_id, category_id, bbox (xywh) and score; not modified.
-    Raises UserError where lvis is not installed.
+    Raises UserError if lvis is not installed.
     """
     lvis = lvis_package()
-    truth = lvis.LVIS(str(annotations_path))
-    evaluation = lvis.LVISEval(truth, lvis.LVISResults(truth, copy.deepcopy(list(results))), "bbox")
+    gt = lvis.LVIS(str(annotations_path))
+    evaluation = lvis.LVISEval(gt, lvis.LVISResults(gt, copy.deepcopy(list(results))), "bbox")
     evaluation.run()
     return {name: float(value) for name, value in evaluation.get_results().items()}
 
 
 def lvis_package() -> ModuleType:
-    """The package, with its evaluation module working. Raises UserError where it is not installed."""
+    """The package, with a working evaluation module. Raises UserError if it is not installed."""
     root = logging.getLogger()
-    # logging.basicConfig does nothing where the root logger has a handler.
+    # logging.basicConfig does nothing if the root logger has a handler.
     guard = logging.NullHandler()
     level = root.level
     root.addHandler(guard)
@@ -65,17 +65,17 @@ def lvis_package() -> ModuleType:
 
 
 def coco_reference_metrics(annotations_path: str, results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """COCO's 12 box metrics by `pycocotools`, 0..1.
+    """The 12 COCO box metrics by `pycocotools`, 0..1.
 
     results: at least one dict with image_id, category_id, bbox (xywh) and score; not modified.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    # It prints what it does.
+    # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations_path))
-        evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(list(results))), "bbox")
+        gt = COCO(str(annotations_path))
+        evaluation = COCOeval(gt, gt.loadRes(copy.deepcopy(list(results))), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -1,4 +1,4 @@
-"""What a box evaluation found: metrics of the set, and of every class by its name."""
+"""The outcome of a box evaluation: metrics of the data set, and of every class by name."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.annotations.categories import Category
+from datasets.annotations.categories import FREQUENCIES, Category
 from datasets.evaluation.matching import Matches
-from datasets.evaluation.precision_recall import PerClassAP
+from datasets.evaluation.precision_recall import PerClassAP, mean_or_minus_one
+from util.files import atomic_write
+
+AP_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class. ap, ap50, recall, fixed_ap: 0..1, None where the class has no box (or it was not asked for).
+    """One class. ap, ap50, recall, fixed_ap: 0..1, None without ground truth (fixed_ap: or not computed).
 
-    frequency:    'r', 'c', 'f' or ''.
-    image_count:  training images that show it, by the annotation file.
-    boxes:        annotated boxes that are to be found.
-    detections:   those that were judged.
+    frequency:   'r', 'c', 'f' or ''.
+    image_count: training images that contain it, according to the annotation file.
+    boxes:       annotated boxes that are not ignored.
+    detections:  detections that were evaluated.
     """
 
     name: str
@@ -39,8 +42,8 @@ class ClassResult:
 class BoxResult:
     """protocols: what the metrics are, in words.
 
-    metrics: name -> value in 0..1, -1 where no box counts.
-    classes: ascending by the dataset's id.
+    metrics: name -> value in 0..1, -1 where there is no ground truth; in the order in which they are shown.
+    classes: ascending by dataset id.
     """
 
     protocols: tuple[str, ...]
@@ -48,24 +51,34 @@ class BoxResult:
     classes: tuple[ClassResult, ...]
 
     def write(self, path: str | Path) -> None:
-        """Everything as JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        """Writes everything as JSON. Raises UserError where the file cannot be written."""
+        with atomic_write(path, durable=False) as file:
+            file.write(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def average_precisions(scores: PerClassAP, categories: Sequence[Category]) -> list[float]:
+    """The values of AP_METRICS, 0..1, -1 where there is no ground truth."""
+    ap = scores.ap
+    frequencies = np.array([c.frequency for c in categories], dtype=str)
+    by_size = (ap[area] for area in (1, 2, 3))
+    by_frequency = (ap[0][:, frequencies == f] for f in FREQUENCIES)
+    return [mean_or_minus_one(part) for part in (ap[0], ap[0, 0], ap[0, 5], *by_size, *by_frequency)]
 
 
 def class_results(
     categories: Sequence[Category], matches: Matches, scores: PerClassAP, fixed: PerClassAP | None = None
 ) -> tuple[ClassResult, ...]:
-    """One entry per category."""
-    detections = np.bincount(matches.category, minlength=len(categories))
-    columns = [scores.ap, scores.precision[0, 0], scores.recall[0].mean(0)]
+    """One entry per category. fixed: scores without the cap per image (Fixed AP)."""
+    detections = np.bincount(matches.category_index, minlength=len(categories))
+    columns = [scores.ap[0].mean(0), scores.ap[0, 0], scores.recall[0].mean(0)]
     if fixed is not None:
-        columns.append(fixed.ap)
+        columns.append(fixed.ap[0].mean(0))
     return tuple(
         ClassResult(
             category.name,
             category.frequency,
             category.image_count,
-            int(matches.boxes[0, k]),
+            int(matches.num_gt[0, k]),
             int(detections[k]),
             *(None if np.isnan(column[k]) else float(column[k]) for column in columns),
         )

@@ -9,8 +9,8 @@ def test_a_new_folder_is_made(tmp_path):
     run = RunDirectory(tmp_path / "a" / "b")
     run.open_for_training()
     assert run.path.is_dir()
-    assert [p.name for p in (run.config, run.log, run.latest, run.best, run.eval)] == [
-        *("config.py", "log.jsonl", "checkpoint.pth", "checkpoint_best.pth", "eval")
+    assert [p.name for p in (run.config, run.log, run.latest, run.best)] == [
+        *("config.py", "log.jsonl", "checkpoint.pth", "checkpoint_best.pth")
     ]
 
 

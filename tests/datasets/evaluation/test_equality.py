@@ -1,4 +1,4 @@
-"""Our evaluators against the `lvis` package, its recorded numbers, and pycocotools."""
+"""Our evaluators against the `lvis` package, its recorded metrics, and pycocotools."""
 
 import json
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.annotations.json_reader import read_annotations, store_from_content
-from datasets.evaluation import candidates as contenders
-from datasets.evaluation import matching as box_matching
+from datasets.evaluation import detection_batches, matching
 from datasets.evaluation.coco import METRICS as COCO_METRICS
 from datasets.evaluation.coco import evaluate_coco
 from datasets.evaluation.lvis import METRICS, evaluate_lvis
@@ -29,7 +28,7 @@ def test_reproduces_recorded_numbers(case):
 
 
 def compare(seed, path, case, reference, evaluate) -> bool:
-    """Whether any box was found in this case; its metrics are equal."""
+    """Asserts equal metrics; whether the case has any true positive."""
     content, results = case(seed)
     if not results or not content["annotations"]:
         return False
@@ -57,8 +56,8 @@ def test_equals_pycocotools_on_random_cases(block, tmp_path):
     assert sum(found) > 5, "the cases are too empty to show anything"
 
 
-def test_small_chunks_change_nothing(monkeypatch):
-    """Real sizes take many chunks of images and pairs; here they are made small instead."""
+def test_small_batches_change_nothing(monkeypatch):
+    """Real sizes take many batches of images and pairs; here the batches are small instead."""
     cases = [(evaluate_lvis, lvis_case(s)) for s in range(10)] + [
         (evaluate_coco, coco_case(s)) for s in range(10)
     ]
@@ -71,8 +70,8 @@ def test_small_chunks_change_nothing(monkeypatch):
         return found
 
     whole = metrics()
-    monkeypatch.setattr(contenders, "_AT_ONCE", 25)
-    monkeypatch.setattr(box_matching, "_PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr(detection_batches, "_BATCH_SIZE", 25)
+    monkeypatch.setattr(matching, "_PAIRS_AT_ONCE", 7)
     assert metrics() == whole
 
 
@@ -86,16 +85,16 @@ def fixed_ap_reference(path, content, results, limit):
     for category in content["categories"]:
         of_class = [r for r in results if r["category_id"] == category["id"]]
         best += sorted(of_class, key=lambda r: r["score"], reverse=True)[:limit]
-    truth = lvis.LVIS(str(path))
-    evaluation = lvis.LVISEval(truth, lvis.LVISResults(truth, best, max_dets=-1), "bbox")
+    gt = lvis.LVIS(str(path))
+    evaluation = lvis.LVISEval(gt, lvis.LVISResults(gt, best, max_dets=-1), "bbox")
     evaluation.run()
     return {f"Fixed{k}": float(v) for k, v in evaluation.get_results().items() if k.startswith("AP")}
 
 
 @pytest.mark.filterwarnings("ignore:The 'warn' method:DeprecationWarning")
 @pytest.mark.parametrize("limit", [1, 15, 10_000])
-def test_fixed_ap_keeps_the_best_of_a_class_instead_of_a_image(limit, tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.evaluation.lvis.FIXED_AP_DETECTIONS", limit)
+def test_fixed_ap_keeps_the_best_of_a_class_instead_of_an_image(limit, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.evaluation.lvis.FIXED_AP_MAX_DETS", limit)
     different = 0
     for seed in range(15):
         content, results = lvis_case(seed)
@@ -129,7 +128,7 @@ def test_every_class_has_its_own_numbers():
 def test_coco_metrics_are_named_for_what_they_are_and_frequencies_follow():
     content, results = coco_case(4)
     result = evaluate_coco(store_from_content(content, "a.json"), Predictions.from_results(results))
-    assert tuple(result.metrics) == (*COCO_METRICS, "APr", "APc", "APf")
+    assert tuple(result.metrics) == (*COCO_METRICS[:6], "APr", "APc", "APf", *COCO_METRICS[6:])
     for category in content["categories"]:
         del category["frequency"]
     plain = evaluate_coco(store_from_content(content, "a.json"), Predictions.from_results(results)).metrics

@@ -12,8 +12,15 @@ from datasets.annotations.json_reader import read_annotations, store_from_conten
 from datasets.annotations.json_stream import read_list
 from datasets.evaluation.evaluator import BoxEvaluator
 from datasets.evaluation.lvis import METRICS, evaluate_lvis
-from datasets.evaluation.prediction_files import PredictionStream, merge, rank_file
-from datasets.evaluation.predictions import ROW, Predictions, read_predictions, write_results_json
+from datasets.evaluation.predictions import (
+    ROW,
+    Predictions,
+    PredictionStream,
+    merge_rank_files,
+    rank_file,
+    read_predictions,
+    write_results_json,
+)
 from datasets.evaluation.reference import reference_metrics
 from tests.datasets import tiny
 from tests.datasets.evaluation.box_cases import lvis_case
@@ -53,12 +60,12 @@ def test_perfect_predictions_score_one():
 
 def test_no_predictions_at_all_score_zero(caplog):
     found = metrics([])
-    assert "no predictions at all: every box of val.json is missed" in caplog.text
+    assert "no predictions: every box of val.json counts as missed" in caplog.text
     assert found["AP"] == found["APr"] == found["AR@300"] == 0 and found["APl"] == -1
     assert tuple(found) == METRICS
 
 
-def test_what_federated_annotation_does_not_say_is_not_judged():
+def test_classes_neither_annotated_nor_verified_absent_are_not_evaluated():
     content = tiny.detection_content(4, "val")[0]
     for image in content["images"]:
         image["neg_category_ids"] = []
@@ -86,7 +93,7 @@ def test_coco_style_files_count_everywhere_and_ignore_crowds():
     assert metrics(without, store_from_content(content, "val.json"))["AP"] == pytest.approx(1.0)
 
 
-def test_only_the_best_300_of_a_image_count():
+def test_only_the_top_300_of_an_image_count():
     filler = [prediction(1, 2, (60.0, 40.0, 5.0, 5.0), score=0.9)] * 300
     target = prediction(1, 1, score=0.1)
     annotations = store(1)
@@ -103,13 +110,13 @@ def test_only_the_best_300_of_a_image_count():
         ),
         (
             prediction(score=float("nan")),
-            r"score that is not a finite number \(first: nan, image_id 1, category_id",
+            r"score that is not finite \(first: nan, image_id 1, category_id",
         ),
-        (prediction(score=float("-inf")), r"score that is not a finite number \(first: -inf, image_id 1"),
+        (prediction(score=float("-inf")), r"score that is not finite \(first: -inf, image_id 1"),
         ({"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}, "prediction number 2 .* is not of the form"),
         (prediction() | {"bbox": [1, 2]}, "prediction number 2 .* is not of the form"),
         (prediction() | {"image_id": "1"}, "prediction number 2 .* is not of the form"),
-        (prediction() | {"score": None}, "1 of 3 predictions have a score that is not a finite number"),
+        (prediction() | {"score": None}, "1 of 3 predictions have a score that is not finite"),
         (prediction() | {"score": "high"}, "prediction number 2 .* is not of the form"),
     ],
 )
@@ -119,7 +126,7 @@ def test_bad_predictions_are_one_line(entry, message):
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_categories_and_boxes_without_size_are_counted_and_left_out(caplog):
+def test_unknown_categories_and_boxes_without_area_are_counted_and_dropped(caplog):
     right = perfect(store())
     odd = [
         prediction(category_id=77),
@@ -129,7 +136,7 @@ def test_unknown_categories_and_boxes_without_size_are_counted_and_left_out(capl
     odd[2]["bbox"][2] = float("nan")
     assert metrics([*right, *odd]) == metrics(right)
     assert "1 of 10 predictions are of categories" in caplog.text and "category_id 77" in caplog.text
-    assert "2 of 10 predictions have a box without size" in caplog.text
+    assert "2 of 10 predictions have a box without area, and are dropped" in caplog.text
 
 
 def test_ap_of_each_category():
@@ -221,7 +228,7 @@ def test_an_evaluator_can_be_used_again_and_a_rank_may_have_seen_nothing(tmp_pat
     assert evaluator.finish() == first
 
 
-def test_a_image_may_come_once(tmp_path):
+def test_an_image_may_come_once(tmp_path):
     annotations = store()
     evaluator = BoxEvaluator(annotations, ClassTable.from_categories(annotations.categories), tmp_path)
     none = Detections(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
@@ -230,7 +237,7 @@ def test_a_image_may_come_once(tmp_path):
         evaluator.update([1], [none])
 
 
-def test_columns_without_category_are_left_out_and_unknown_classes_refused(tmp_path):
+def test_columns_without_category_are_dropped_and_unknown_classes_refused(tmp_path):
     annotations = store(1)
     classes = ClassTable.from_categories(
         annotations.categories, ["none", "blue_square", "red_square", "green_square"]
@@ -240,7 +247,7 @@ def test_columns_without_category_are_left_out_and_unknown_classes_refused(tmp_p
     found = Detections(torch.tensor([0.9, 0.8]), torch.tensor([0, 2]), box.repeat(2, 1))
     evaluator.update([1], [found])
     assert evaluator.finish()["APf"] == pytest.approx(1.0)
-    assert len(evaluator.predictions()) == 1
+    assert len(read_predictions(tmp_path / "eval" / "predictions.npy")) == 1
     fewer = ClassTable(("red_square",), (1,), (9,), ("f",))
     with pytest.raises(UserError, match=r"'green_square' of val.json is not among the 1 classes"):
         BoxEvaluator(annotations, fewer, tmp_path)
@@ -249,11 +256,11 @@ def test_columns_without_category_are_left_out_and_unknown_classes_refused(tmp_p
 def test_a_rank_whose_file_is_elsewhere_is_named(tmp_path):
     annotations = store()
     evaluator = BoxEvaluator(annotations, ClassTable.from_categories(annotations.categories), tmp_path, 0, 2)
-    with pytest.raises(UserError, match=r"predictions\.rank1\.bin: absent; all processes must share"):
+    with pytest.raises(UserError, match=r"predictions\.rank1\.bin: missing; all processes must share"):
         evaluator.finish()
 
 
-def test_a_rank_file_that_ends_early_and_a_image_of_two_ranks_are_named(tmp_path):
+def test_a_truncated_rank_file_and_an_image_of_two_ranks_are_named(tmp_path):
     annotations = store()
     classes = ClassTable.from_categories(annotations.categories)
     box = Detections(torch.tensor([0.5]), torch.tensor([0]), torch.tensor([[10.0, 8, 30, 24]]))
@@ -265,8 +272,8 @@ def test_a_rank_file_that_ends_early_and_a_image_of_two_ranks_are_named(tmp_path
         evaluators[0].finish()
     file = rank_file(tmp_path / "eval", 0)
     file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(UserError, match=r"predictions\.rank0\.bin: ends early \(after 67 bytes\)"):
-        merge(tmp_path / "eval", 2)
+    with pytest.raises(UserError, match=r"predictions\.rank0\.bin: truncated \(after 67 bytes\)"):
+        merge_rank_files(tmp_path / "eval", 2)
 
 
 def test_images_that_were_not_evaluated_are_counted(tmp_path, caplog):
@@ -276,7 +283,7 @@ def test_images_that_were_not_evaluated_are_counted(tmp_path, caplog):
     evaluator.update([1, 2, 3], [none] * 3)
     with caplog.at_level(logging.INFO):
         evaluator.finish()
-    assert "3 of 4 images were evaluated; the boxes of the others count as missed" in caplog.text
+    assert "only 3 of 4 images were evaluated; the boxes of the others count as missed" in caplog.text
     assert "LVIS box AP" in caplog.text
     written = json.loads((tmp_path / "eval" / "result.json").read_text())
     assert [c["name"] for c in written["classes"]] == [c.name for c in annotations.categories]
@@ -301,7 +308,7 @@ def test_memory_does_not_grow_with_images(tmp_path):
     assert peak(range(50, 250)) < first + 50_000
     stream.close()
     tracemalloc.start()
-    path = merge(tmp_path, 1)
+    path = merge_rank_files(tmp_path, 1)
     assert tracemalloc.get_traced_memory()[1] < 0.6 * path.stat().st_size + 4 * 2**20
     tracemalloc.stop()
     assert len(read_predictions(path)) == 250 * 300
@@ -313,7 +320,7 @@ def test_fixed_ap_is_refused_where_everything_is_annotated(tmp_path):
         del image["neg_category_ids"]
     annotations = store_from_content(content, "val.json")
     classes = ClassTable.from_categories(annotations.categories)
-    with pytest.raises(UserError, match=r"val\.json: no `neg_category_ids`, .* leave fixed_ap out"):
+    with pytest.raises(UserError, match=r"val\.json: no image has `neg_category_ids`, .* leave fixed_ap out"):
         BoxEvaluator(annotations, classes, tmp_path, fixed_ap=True)
     evaluator = BoxEvaluator(annotations, classes, tmp_path)
     assert "AR@100" in evaluator.finish(), "COCO's metrics"
@@ -335,13 +342,13 @@ def test_unreadable_prediction_files(tmp_path):
     for name, message in {
         "p.json": "ends early",
         "d.json": "holds an object, not a list of predictions",
-        "x.npy": "holds no predictions",
-        "half.npy": r"not a complete \.npy file",
-        "early.npy": r"not a complete \.npy file",
-        "three.npz": "has no array 'bbox'",
+        "x.npy": "not predictions, but float64",
+        "half.npy": r"not a \.npy file, or truncated",
+        "early.npy": r"not a \.npy file, or truncated",
+        "three.npz": "array 'bbox' is missing",
         "flat.npz": r"'bbox' is float64 of shape \(12,\), not numbers of shape \(3, 4\)",
         "text.npz": r"'image_id' is <U1 of shape \(3,\), not integers",
-        "cut.npz": r"not a complete \.npz file",
+        "cut.npz": r"not a \.npz file, or truncated",
         "none.npy": "no such file",
     }.items():
         with pytest.raises(UserError, match=rf"{name}: .*{message}") as caught:
@@ -357,7 +364,7 @@ def test_columns_of_an_npz_are_those_of_the_json(tmp_path):
 
 
 def test_large_results_are_written_and_read_part_by_part(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.evaluation.predictions._AT_ONCE", 7)
+    monkeypatch.setattr("datasets.evaluation.predictions._ENTRIES_AT_ONCE", 7)
     monkeypatch.setattr("datasets.evaluation.predictions.read_list", partial(read_list, block=100))
     _, results = lvis_case(3)
     write_results_json(tmp_path / "p.json", Predictions.from_results(results))
