@@ -1,6 +1,6 @@
 """The conventional pipeline that the loader is compared with: images are PIL's until they become tensors.
 
-It follows the same plans (the same random numbers), one operation after the other as most detection code
+It follows the same parameters (the same random numbers), one operation after the other as most detection code
 does: decode, flip, resize, crop, resize, to tensor, normalise, pad.
 """
 
@@ -39,21 +39,21 @@ def opened(path: Path) -> Image.Image:
         return file.convert("RGB")
 
 
-def apply(plan: AugmentParams, sample: Labelled) -> Labelled:
-    """What `plan` says, by PIL."""
-    if plan.flip:
+def apply(params: AugmentParams, sample: Labelled) -> Labelled:
+    """What `params` say, by PIL."""
+    if params.flip:
         width = sample.image.width
         boxes = sample.boxes[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor(
             [width, 0, width, 0]
         )
         sample = Labelled(sample.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), boxes, sample.labels)
-    if plan.crop is not None:
-        sample = _resized(sample, plan.resize_before_crop)
-        top, left, height, width = plan.crop
+    if params.crop is not None:
+        sample = _resized(sample, params.resize_before_crop)
+        top, left, height, width = params.crop
         image = sample.image.crop((left, top, left + width, top + height))
         boxes = sample.boxes - torch.tensor([left, top, left, top])
         sample = _clipped(Labelled(image, boxes, sample.labels))
-    return _clipped(_resized(sample, plan.size))
+    return _clipped(_resized(sample, params.size))
 
 
 def _resized(sample: Labelled, size: tuple[int, int]) -> Labelled:
@@ -73,17 +73,17 @@ def _clipped(sample: Labelled) -> Labelled:
 def detection_sample(data: DetectionDataset, draw: SampleIndex) -> Labelled:
     """What `data[draw]` reads and augments, by PIL."""
     rng = draw.generator(data.seed)
-    rows = data.boxes.of(draw.index)
-    image = opened(data.images.root / data.annotations.file_names[draw.index])
+    rows = data.boxes.of(draw.image_index)
+    image = opened(data.images.root / data.annotations.file_names[draw.image_index])
     boxes, labels = (torch.from_numpy(v[rows].copy()) for v in (data.boxes.boxes_xyxy, data.boxes.labels))
-    plan = data.policy.plan((image.height, image.width), rng)
-    return apply(plan, Labelled(image, boxes, labels))
+    params = data.policy.make_params((image.height, image.width), rng)
+    return apply(params, Labelled(image, boxes, labels))
 
 
 def mosaic_sample(data: ImageLevel, draw: SampleIndex) -> Labelled:
     """What `data[draw]` reads, augments and lays on a canvas, by PIL."""
     rng = draw.generator(data.seed)
-    tiles = [_image_level(data, draw.index, rng)]
+    tiles = [_image_level(data, draw.image_index, rng)]
     tiles += [_image_level(data, int(i), rng) for i in rng.integers(len(data), size=3)]
     mosaic = data.mosaic
     half = mosaic.size // 2
@@ -103,8 +103,8 @@ def mosaic_sample(data: ImageLevel, draw: SampleIndex) -> Labelled:
 def _image_level(data: ImageLevel, index: int, rng: np.random.Generator) -> Labelled:
     image = opened(data.images.root / data.annotations.file_names[data.used[index]])
     box = torch.tensor([[0.0, 0.0, image.width, image.height]])
-    plan = data.policy.plan((image.height, image.width), rng)
-    return apply(plan, Labelled(image, box, torch.tensor([data.labels[index]])))
+    params = data.policy.make_params((image.height, image.width), rng)
+    return apply(params, Labelled(image, box, torch.tensor([data.labels[index]])))
 
 
 def batch(samples: Sequence[Labelled]) -> tuple[Tensor, Tensor, list[Tensor]]:

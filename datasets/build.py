@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from torch.utils.data import Dataset
-
+from config import Config
 from datasets.annotations.categories import ClassTable
 from datasets.annotations.discovery import open_detection, open_image_level
 from datasets.annotations.table import AnnotationTable
@@ -17,7 +15,7 @@ from datasets.detection import DetectionDataset
 from datasets.image_level import ImageLevel
 from datasets.loader import Collate, Loader, ShardBatchSampler
 from datasets.sampling.aspect import AspectGroupedSampler, aspects_of
-from datasets.sampling.mixing import MixedBatchSampler, MixRatio, MultiDataset
+from datasets.sampling.mixing import ImageDataset, MixedBatchSampler, MixRatio, MultiDataset
 from datasets.sampling.samplers import (
     ClassAwareSampler,
     RepeatFactorSampler,
@@ -31,14 +29,14 @@ from util.logging import get_logger
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What the command line and the process decide, as opposed to the config.
+    """What the command line and the process decide, not the config.
 
     data_path:    folder that holds `lvis_v1/` (or `coco/`) and `imagenet-lvis/`, or the LVIS folder itself.
     dataset_file: 'lvis', 'lvis_openvocab' (no rare boxes in training) or 'coco'.
     seed:         fixes every order and every augmentation.
     rank, world_size: of this process.
     num_workers:  reading processes per loader; results do not depend on it.
-    fix_size:     every image gets one size (`--fix_size`).
+    fix_size:     resizes all images to one size (`--fix_size`).
     pin_memory:   for training on a GPU.
     """
 
@@ -59,29 +57,23 @@ class DataParts:
     classes:         the columns of the model; counts and frequencies of the box-annotated training file.
     val_loader:      each validation image once over all ranks.
     val_annotations: for the evaluator.
-    val_set:         dataset behind `val_loader`.
-    train_loader, train_set, image_level_set: None where they are not asked for.
+    train_loader:    None for evaluation alone.
     """
 
     classes: ClassTable
     val_loader: Loader
     val_annotations: AnnotationTable
-    val_set: DetectionDataset
     train_loader: Loader | None = None
-    train_set: DetectionDataset | None = None
-    image_level_set: ImageLevel | None = None
 
 
 def build_datasets(
-    config: Any, settings: RunSettings, *, train: bool = True, class_names: Sequence[str] | None = None
+    config: Config, settings: RunSettings, *, train: bool = True, class_names: Sequence[str] | None = None
 ) -> DataParts:
     """Datasets and loaders of a run.
 
-    config: has the data keys (`num_classes`, `batch_size`, `data_aug_*`, `use_rfs`, `use_imagenet`,
-        `mosaic_*` ...).
     train: False reads the validation data only; class counts are then those of the validation file.
     class_names: a checkpoint's class list, which gives the order of the columns.
-    Raises UserError for whatever the user can mend.
+    Raises UserError for whatever the user can fix.
     """
     val_annotations, val_images = open_detection(settings.data_path, "val", settings.dataset_file)
     train_annotations = None
@@ -100,14 +92,9 @@ def build_datasets(
         strict=True,
         draft=config.decode_draft,
     )
-    parts = {
-        "classes": classes,
-        "val_annotations": val_annotations,
-        "val_set": val_set,
-        "val_loader": _val_loader(config, settings, val_set),
-    }
+    val_loader = _val_loader(config, settings, val_set)
     if train_annotations is None:
-        return DataParts(**parts)
+        return DataParts(classes, val_loader, val_annotations)
     train_set = DetectionDataset(
         train_annotations,
         train_images,
@@ -120,44 +107,40 @@ def build_datasets(
     if settings.dataset_file == "lvis_openvocab" and not any(classes.frequencies):
         raise UserError(f"lvis_openvocab: the categories of {train_annotations.name} have no `frequency`")
     if not len(train_set.boxes):
-        raise UserError(f"{train_annotations.name}: has no box that can be learned from")
+        raise UserError(f"{train_annotations.name}: has no box to train on")
     image_level = _image_level(config, settings, classes, train_annotations) if config.use_imagenet else None
-    return DataParts(
-        **parts,
-        train_loader=_train_loader(config, settings, train_set, image_level),
-        train_set=train_set,
-        image_level_set=image_level,
-    )
+    train_loader = _train_loader(config, settings, train_set, image_level)
+    return DataParts(classes, val_loader, val_annotations, train_loader)
 
 
 def _check_same_classes(train: AnnotationTable, val: AnnotationTable) -> None:
-    ours, theirs = ({c.name for c in store.categories} for store in (train, val))
-    if unknown := sorted(theirs - ours):
+    train_names, val_names = ({c.name for c in table.categories} for table in (train, val))
+    if unknown := sorted(val_names - train_names):
         raise UserError(f"class {unknown[0]!r} of {val.name} is not in {train.name} ({len(unknown)} such)")
 
 
-def _train_policy(config: Any, settings: RunSettings) -> TrainPolicy:
+def _train_policy(config: Config, settings: RunSettings) -> TrainPolicy:
     return TrainPolicy(
-        scales=tuple(config.data_aug_scales),
+        scales=config.data_aug_scales,
         max_size=config.data_aug_max_size,
-        crop_resize=tuple(config.data_aug_scales2_resize),
-        crop_sides=tuple(config.data_aug_scales2_crop),
+        crop_resize=config.data_aug_scales2_resize,
+        crop_sides=config.data_aug_scales2_crop,
         fixed_size=settings.fix_size,
         color_jitter=config.color_jitter,
     )
 
 
-def _eval_policy(config: Any, settings: RunSettings) -> EvalPolicy:
+def _eval_policy(config: Config, settings: RunSettings) -> EvalPolicy:
     return EvalPolicy(max(config.data_aug_scales), config.data_aug_max_size, fixed_size=settings.fix_size)
 
 
 def _image_level(
-    config: Any, settings: RunSettings, classes: ClassTable, detection: AnnotationTable
+    config: Config, settings: RunSettings, classes: ClassTable, detection: AnnotationTable
 ) -> ImageLevel:
     annotations, images = open_image_level(settings.data_path, config.imagenet_path)
     mosaic = None
     if config.imagenet_use_mosaic:
-        mosaic = Mosaic(config.mosaic_size, tuple(config.mosaic_centre), config.mosaic_fill)
+        mosaic = Mosaic(size=config.mosaic_size, centre=config.mosaic_centre, fill=config.mosaic_fill)
     return ImageLevel(
         annotations,
         images,
@@ -170,20 +153,25 @@ def _image_level(
     )
 
 
-def _sampler(config: Any, settings: RunSettings, train_set: DetectionDataset) -> ShardedSampler:
+def _sampler(config: Config, settings: RunSettings, train_set: DetectionDataset) -> ShardedSampler:
     shard = {"seed": settings.seed, "rank": settings.rank, "world_size": settings.world_size}
-    boxes, images = train_set.boxes, len(train_set)
+    boxes, num_images = train_set.boxes, len(train_set)
     if config.use_cas:
-        return ClassAwareSampler(boxes.image_index, boxes.labels, images, **shard)
+        return ClassAwareSampler(boxes.image_index, boxes.labels, num_images, **shard)
     if config.use_rfs:
-        classes = int(boxes.labels.max()) + 1
-        factors = repeat_factors(boxes.image_index, boxes.labels, images, classes, config.rfs_repeat_sh)
+        factors = repeat_factors(
+            boxes.image_index,
+            boxes.labels,
+            num_images=num_images,
+            num_classes=int(boxes.labels.max()) + 1,
+            threshold=config.rfs_repeat_sh,
+        )
         return RepeatFactorSampler(factors, **shard)
-    return ShuffledSampler(images, **shard)
+    return ShuffledSampler(num_images, **shard)
 
 
 def _train_loader(
-    config: Any, settings: RunSettings, train_set: DetectionDataset, image_level: ImageLevel | None
+    config: Config, settings: RunSettings, train_set: DetectionDataset, image_level: ImageLevel | None
 ) -> Loader:
     sampler = _sampler(config, settings, train_set)
     if config.group_by_aspect:
@@ -192,9 +180,9 @@ def _train_loader(
     batches = MixedBatchSampler(
         sampler,
         config.batch_size,
-        sub=len(image_level) if image_level is not None else 0,
-        sub_batch_size=config.sub_batch_size or config.batch_size,
-        turns=MixRatio(config.main_weight, config.sub_weight),
+        mix_ratio=MixRatio(detection=config.main_weight, image_level=config.sub_weight),
+        num_image_level=0 if image_level is None else len(image_level),
+        image_level_batch_size=config.sub_batch_size or config.batch_size,
     )
     if not len(batches):
         needed = config.batch_size * settings.world_size
@@ -204,22 +192,25 @@ def _train_loader(
         )
     get_logger().info(
         "an epoch is %d box-annotated and %d image-level batches per process",
-        batches.main_batches,
-        batches.sub_batches,
+        batches.detection_batches,
+        batches.image_level_batches,
     )
-    sets: list[Dataset] = [train_set] if image_level is None else [train_set, image_level]
+    sets: list[ImageDataset] = [train_set] if image_level is None else [train_set, image_level]
     return _loader(config, settings, MultiDataset(sets), batches)
 
 
-def _val_loader(config: Any, settings: RunSettings, val_set: DetectionDataset) -> Loader:
-    shard = {"rank": settings.rank, "world_size": settings.world_size}
-    return _loader(
-        config, settings, val_set, ShardBatchSampler(len(val_set), config.eval_batch_size, **shard)
+def _val_loader(config: Config, settings: RunSettings, val_set: DetectionDataset) -> Loader:
+    batches = ShardBatchSampler(
+        len(val_set), config.eval_batch_size, rank=settings.rank, world_size=settings.world_size
     )
+    return _loader(config, settings, val_set, batches)
 
 
 def _loader(
-    config: Any, settings: RunSettings, dataset: Dataset, batches: MixedBatchSampler | ShardBatchSampler
+    config: Config,
+    settings: RunSettings,
+    dataset: ImageDataset,
+    batches: MixedBatchSampler | ShardBatchSampler,
 ) -> Loader:
     return Loader(
         dataset,

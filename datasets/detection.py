@@ -99,14 +99,13 @@ class DetectionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, draw: SampleIndex | int) -> tuple[Tensor, Target]:
+    def __getitem__(self, index: SampleIndex) -> tuple[Tensor, Target]:
         """The image (3, H, W) uint8 and its Target.
 
         Raises UserError for a damaged image where `strict`.
         """
-        draw = draw if isinstance(draw, SampleIndex) else SampleIndex(int(draw))
-        rng = draw.generator(self.seed)
-        image, (sample, original_size) = self._readable(draw.index, rng)
+        rng = index.generator(self.seed)
+        image, (sample, original_size) = self._readable(index.image_index, rng)
         return to_model_input(sample, self.annotations.image_ids[image], original_size)
 
     def damaged_names(self) -> list[str]:
@@ -126,12 +125,12 @@ class DetectionDataset(Dataset):
         """Image 0..I-1 after the policy, and its (height, width) in the file. Raises ImageError."""
         name, size = self.annotations.file_names[index], self.annotations.size(index)
         encoded = self.images.open(name, size)
-        plan = self.policy.plan(encoded.size, rng)
-        image = encoded.decode(plan.decode_size if self.draft else None)
+        params = self.policy.make_params(encoded.size, rng)
+        image = encoded.decode(params.decode_size if self.draft else None)
         rows = self.boxes.of(index)
         # Copies: torch must not alias memory that may be read-only.
         boxes, labels = self.boxes.boxes_xyxy[rows].copy(), self.boxes.labels[rows].copy()
-        return plan(Sample.make(image, boxes, labels, encoded.size)), encoded.size
+        return params(Sample.from_arrays(image, boxes, labels, encoded.size)), encoded.size
 
 
 def _labels(annotations: AnnotationTable, classes: ClassTable) -> np.ndarray:

@@ -68,12 +68,11 @@ class ImageLevel(Dataset):
     def __len__(self) -> int:
         return len(self.used)
 
-    def __getitem__(self, draw: SampleIndex | int) -> tuple[Tensor, Target]:
+    def __getitem__(self, index: SampleIndex) -> tuple[Tensor, Target]:
         """The image or mosaic (3, H, W) uint8 and its Target with `image_level` set."""
-        draw = draw if isinstance(draw, SampleIndex) else SampleIndex(int(draw))
-        rng = draw.generator(self.seed)
-        index, sample = self._readable(draw.index, rng)
-        image_id = self.annotations.image_ids[self.used[index]]
+        rng = index.generator(self.seed)
+        image, sample = self._readable(index.image_index, rng)
+        image_id = self.annotations.image_ids[self.used[image]]
         if self.mosaic is not None:
             partners = [self._readable(int(i), rng)[1] for i in rng.integers(len(self), size=3)]
             sample = self.mosaic([sample, *partners], rng)
@@ -90,10 +89,10 @@ class ImageLevel(Dataset):
     def augmented(self, index: int, rng: np.random.Generator) -> Sample:
         """Image 0..len-1 after the policy, with its coarse box. Raises ImageError."""
         encoded = self.images.open(self.annotations.file_names[self.used[index]])
-        plan = self.policy.plan(encoded.size, rng)
-        image = encoded.decode(plan.decode_size if self.draft else None)
+        params = self.policy.make_params(encoded.size, rng)
+        image = encoded.decode(params.decode_size if self.draft else None)
         box = whole_image_box(encoded.size)
-        return plan(Sample.make(image, box, torch.tensor([self.labels[index]]), encoded.size))
+        return params(Sample.from_arrays(image, box, torch.tensor([self.labels[index]]), encoded.size))
 
 
 def _image_labels(

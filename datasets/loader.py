@@ -1,4 +1,4 @@
-"""A torch DataLoader that knows its epoch, its true length and the images it could not use."""
+"""A torch DataLoader that knows its epoch, its true length and the images that could not be used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.sampling.mixing import MixedBatchSampler, MultiDataset
+from datasets.sample import SampleIndex
+from datasets.sampling.mixing import ImageDataset, MixedBatchSampler
 from util.errors import UserError
 from util.structures import PaddedImages, Target, Targets
 
@@ -17,35 +18,38 @@ Batch = tuple[PaddedImages, Targets]
 
 
 class ShardBatchSampler:
-    """Consecutive batches of this rank's share of 0..length-1: position r, r + W ... Each image once, no
+    """Consecutive batches of this rank's share of 0..length-1: positions r, r + W, ... Each image once, no
     padding.
 
-    Ranks may differ by one image, so nothing may wait for another rank within the loop.
+    Ranks may differ by one image, so the loop must not wait for other ranks.
     """
 
     def __init__(self, length: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.indices = range(rank, length, world_size)
         self.batch_size = batch_size
 
+    def set_epoch(self, epoch: int, offset: int = 0) -> None:
+        """Without effect: all epochs are the same."""
+
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         for start in range(0, len(self.indices), self.batch_size):
-            yield list(self.indices[start : start + self.batch_size])
+            yield [SampleIndex(i) for i in self.indices[start : start + self.batch_size]]
 
 
 class Loader:
     """Batches of (PaddedImages, Targets).
 
-    dataset:       gives (image, Target) for what `batch_sampler` lists.
+    dataset:       maps the elements of `batch_sampler` to (image, Target).
     batch_sampler: MixedBatchSampler for training, ShardBatchSampler for evaluation.
     workers:       processes that read ahead, 0 for none. The batches do not depend on it.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: ImageDataset,
         batch_sampler: MixedBatchSampler | ShardBatchSampler,
         *,
         collate: Collate,
@@ -54,10 +58,12 @@ class Loader:
     ) -> None:
         self.dataset = dataset
         self.batch_sampler = batch_sampler
+        # Whole batches are the elements of `_Batches`, so `batch_size` and collating by torch are off.
         self._loader = DataLoader(
-            dataset,
-            batch_sampler=batch_sampler,
-            collate_fn=collate,
+            _Batches(dataset, collate),
+            sampler=batch_sampler,
+            batch_size=None,
+            collate_fn=_unchanged,
             num_workers=workers,
             pin_memory=pin_memory and torch.cuda.is_available(),
             persistent_workers=workers > 0,
@@ -70,24 +76,42 @@ class Loader:
     def set_epoch(self, epoch: int, offset: int = 0) -> None:
         """The next iteration is that of `epoch`; without effect on an evaluation loader.
 
-        offset: batches of this rank to leave out at the beginning: with the run's seed, (epoch, offset) is
-            all that it takes to go on in the middle of an epoch. The length stays that of a whole epoch.
+        offset: batches of this rank to skip, for exact resume: with the run's seed, (epoch, offset) is all it
+            takes to continue in the middle of an epoch. The length stays that of a whole epoch.
         """
-        if isinstance(self.batch_sampler, MixedBatchSampler):
-            self.batch_sampler.set_epoch(epoch, offset)
+        self.batch_sampler.set_epoch(epoch, offset)
 
     def __iter__(self) -> Iterator[Batch]:
         """Raises UserError, in one line, where a worker met one."""
-        try:
-            yield from self._loader
-        except UserError as error:
-            # A worker's exception arrives with its whole traceback as the message.
-            raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
+        for batch in self._loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
 
     def damaged(self) -> list[str]:
         """Names of the images met so far, in any worker of this rank, that could not be used."""
-        sets = self.dataset.datasets if isinstance(self.dataset, MultiDataset) else (self.dataset,)
-        return [name for part in sets for name in part.damaged_names()]
+        return self.dataset.damaged_names()
+
+
+class _Batches(Dataset):
+    """Lists of SampleIndex -> collated batches.
+
+    A UserError is the batch, not raised: torch would replace its message with the worker's traceback.
+    """
+
+    def __init__(self, dataset: ImageDataset, collate: Collate) -> None:
+        self.dataset = dataset
+        self.collate = collate
+
+    def __getitem__(self, indices: Sequence[SampleIndex]) -> Batch | UserError:
+        try:
+            return self.collate([self.dataset[index] for index in indices])
+        except UserError as error:
+            return error
+
+
+def _unchanged(batch: Batch | UserError) -> Batch | UserError:
+    return batch
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Detector:
     def __call__(self, pixels: torch.Tensor) -> Detections:
         """(3, H, W) uint8 RGB -> detections in its pixels, best first, on the CPU."""
         original = tuple(pixels.shape[-2:])
-        sample = Sample.make(pixels, torch.zeros(0, 4), torch.zeros(0))
+        sample = Sample.from_arrays(pixels, torch.zeros(0, 4), torch.zeros(0))
         image, _ = to_model_input(self.policy(sample, None), 0, original)
         images = PaddedImages.from_list([image], self.config.pad_size_divisor).to(self.device).normalised()
         dtype = getattr(torch, self.config.amp_dtype) if self.config.amp else None

@@ -1,4 +1,4 @@
-"""The 2x2 mosaic of the image-level stream: a coarse box becomes about a quarter of the canvas."""
+"""The 2x2 mosaic of the image-level stream: each coarse box covers about a quarter of the canvas."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from datasets.sample import Sample
 
 @dataclass(frozen=True)
 class Mosaic:
-    """Where four images meet, and on what.
+    """Four images on one square canvas.
 
-    size:   side of the square canvas in pixels.
-    centre: range of the meeting point, in units of half a canvas (1 = the middle), drawn for x and y apart.
-    fill:   grey level where no image lies.
+    size:   side of the canvas in pixels.
+    centre: range of the point where the images meet, in units of half a canvas (1 = the middle); x and y are
+        drawn independently.
+    fill:   grey level of the uncovered canvas.
     """
 
     size: int = 1280
@@ -28,9 +29,8 @@ class Mosaic:
     def __call__(self, samples: Sequence[Sample], rng: np.random.Generator) -> Sample:
         """Four samples (top left, top right, bottom left, bottom right) -> one of (size, size).
 
-        Each image is scaled, up or down, until it fits half a canvas in both directions, then laid with its
-        inner corner at the meeting point. Boxes are clipped to the canvas; only those without a visible part
-        go.
+        Each image is scaled to fit half a canvas and placed with its inner corner at the meeting point.
+        Boxes are clipped to the canvas; those without a visible part are dropped.
         """
         half = self.size // 2
         x, y = (round(float(rng.uniform(*self.centre)) * half) for _ in range(2))
@@ -46,18 +46,18 @@ class Mosaic:
             height, width = tile.size
             left = x if corner % 2 else x - width
             top = y if corner // 2 else y - height
-            # The part of the tile that is on the canvas.
+            # The visible part of the tile.
             x0, x1 = max(left, 0), min(left + width, self.size)
             y0, y1 = max(top, 0), min(top + height, self.size)
             if x0 < x1 and y0 < y1:
                 canvas[:, y0:y1, x0:x1] = tile.image[:, y0 - top : y1 - top, x0 - left : x1 - left]
             boxes.append(tile.boxes.as_subclass(torch.Tensor) + torch.tensor([left, top, left, top]))
             labels.append(tile.labels)
-        return Sample.make(canvas, torch.cat(boxes), torch.cat(labels)).sanitised()
+        return Sample.from_arrays(canvas, torch.cat(boxes), torch.cat(labels)).sanitised()
 
 
 def fitting_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(height, width) scaled to fit a square of `side` pixels exactly in one direction, aspect kept."""
+    """(height, width) of the same aspect whose longer side is `side` pixels."""
     height, width = size
     scale = min(side / height, side / width)
     return max(1, round(height * scale)), max(1, round(width * scale))

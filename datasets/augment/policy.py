@@ -1,10 +1,9 @@
 """DETR's multi-scale policy on torchvision's transforms v2.
 
-A policy draws AugmentParams, all its random numbers, from an image's size alone; they are applied later. So
-the size that an image will be resized to is known before it is decoded. Random numbers come from the
-generator that is passed in; the functional API is used because its classes would draw from torch's global
-state, which depends on workers and order.
-Boxes are tv_tensors and follow the pixels; they are clipped and sanitised at the end, always.
+A policy draws all its random numbers (AugmentParams) from an image's size alone and applies them later, so
+the size of the first resize is known before the image is decoded. Random numbers come from the generator
+that is passed in: torch's global one depends on workers and order.
+Boxes are tv_tensors and follow the pixels; at the end they are always clipped and sanitised.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from datasets.sample import Sample
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """What happens to one image, in this order. Sizes are (height, width) in pixels.
+    """What happens to one image. Sizes are (height, width) in pixels.
 
-    flip:   left and right are exchanged.
-    jitter: factors of brightness, contrast and saturation; () for none.
-    resize_before_crop, crop: a first resize, and the window (top, left, height, width) of it that is kept;
-        None for neither.
     size:   of the result.
+    flip:   mirrors left and right, first of all.
+    jitter: factors of brightness, contrast and saturation; () for none.
+    resize_before_crop, crop: a resize, and the window (top, left, height, width) of it to keep, before the
+        resize to `size`; None for neither.
     """
 
     size: tuple[int, int]
@@ -40,11 +39,11 @@ class AugmentParams:
 
     @property
     def decode_size(self) -> tuple[int, int]:
-        """What the image is resized to first: a decoder need not give more."""
+        """The size of the first resize: decoding need not give more."""
         return self.resize_before_crop or self.size
 
     def __call__(self, sample: Sample) -> Sample:
-        """A new sample; boxes are inside the image and not empty."""
+        """A new sample; its boxes lie inside the image and are not empty."""
         if self.flip:
             sample = flipped(sample)
         if self.jitter:
@@ -55,28 +54,27 @@ class AugmentParams:
 
 
 class Policy(ABC):
-    """Decides what happens to images."""
+    """Chooses the augmentation of each image."""
 
     @abstractmethod
-    def plan(self, size: tuple[int, int], rng: np.random.Generator) -> AugmentParams:
-        """What happens to an image of (height, width)."""
+    def make_params(self, size: tuple[int, int], rng: np.random.Generator) -> AugmentParams:
+        """The parameters for an image of (height, width)."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """A new sample; boxes are inside the image and not empty."""
-        return self.plan(sample.size, rng)(sample)
+        """A new sample; its boxes lie inside the image and are not empty."""
+        return self.make_params(sample.size, rng)(sample)
 
 
 @dataclass(frozen=True)
 class TrainPolicy(Policy):
-    """Horizontal flip, then one of two with equal chance (Carion et al., 2020): resize, or
-    resize-crop-resize.
+    """Horizontal flip, then resize or resize-crop-resize with equal probability (Carion et al., 2020).
 
-    scales:        short sides in pixels, one is drawn (`data_aug_scales`).
-    max_size:      longest side afterwards (`data_aug_max_size`).
-    crop_resize:   short sides of the resize before the crop (`data_aug_scales2_resize`).
-    crop_sides:    smallest and largest side of the crop (`data_aug_scales2_crop`).
-    fixed_size:    flip, then every image is max_size wide and max(scales) high (`--fix_size`).
-    color_jitter:  strength of brightness, contrast and saturation changes, 0 for none.
+    scales:       short sides in pixels, one is drawn (`data_aug_scales`).
+    max_size:     longest side afterwards (`data_aug_max_size`).
+    crop_resize:  short sides of the resize before the crop (`data_aug_scales2_resize`).
+    crop_sides:   smallest and largest side of the crop (`data_aug_scales2_crop`).
+    fixed_size:   flip, then resize to max(scales) high and max_size wide (`--fix_size`).
+    color_jitter: strength of brightness, contrast and saturation jitter, 0 for none.
     """
 
     scales: tuple[int, ...]
@@ -86,8 +84,8 @@ class TrainPolicy(Policy):
     fixed_size: bool = False
     color_jitter: float = 0.0
 
-    def plan(self, size: tuple[int, int], rng: np.random.Generator) -> AugmentParams:
-        """What happens to an image of (height, width)."""
+    def make_params(self, size: tuple[int, int], rng: np.random.Generator) -> AugmentParams:
+        """The parameters for an image of (height, width)."""
         flip = rng.random() < 0.5
         jitter = ()
         if strength := self.color_jitter:
@@ -105,25 +103,25 @@ class TrainPolicy(Policy):
 
 @dataclass(frozen=True)
 class EvalPolicy(Policy):
-    """Resize so that the short side is `short_side`, or the long one `max_size` where that is smaller.
+    """Resizes the short side to `short_side`, or the long one to `max_size` where that is smaller.
 
-    fixed_size: every image becomes max_size wide and short_side high instead.
+    fixed_size: resizes to short_side high and max_size wide instead.
     """
 
     short_side: int
     max_size: int
     fixed_size: bool = False
 
-    def plan(self, size: tuple[int, int], rng: np.random.Generator | None = None) -> AugmentParams:
-        """Nothing is random; `rng` is there because every policy has it."""
+    def make_params(self, size: tuple[int, int], rng: np.random.Generator | None = None) -> AugmentParams:
+        """Nothing is random; `rng` is part of the interface."""
         target = (self.short_side, self.max_size)
         return AugmentParams(target if self.fixed_size else short_side_size(size, *target))
 
 
 def short_side_size(size: tuple[int, int], short: int, longest: int | None = None) -> tuple[int, int]:
-    """(height, width) -> (height, width) with short side `short` and the same aspect, rounded as DETR does.
+    """(height, width) -> (height, width) with short side `short` and the same aspect, rounded as in DETR.
 
-    longest: the short side is made smaller where the long one would exceed this.
+    longest: limit of the long side; the short side shrinks with it.
     """
     height, width = size
     low, high = float(min(size)), float(max(size))
@@ -143,12 +141,12 @@ def resized(sample: Sample, size: tuple[int, int]) -> Sample:
 
 
 def flipped(sample: Sample) -> Sample:
-    """Left and right exchanged."""
+    """Mirrored left to right."""
     return replace(sample, image=F.horizontal_flip(sample.image), boxes=F.horizontal_flip(sample.boxes))
 
 
 def cropped(sample: Sample, top: int, left: int, height: int, width: int) -> Sample:
-    """A window inside the image; boxes without a part in it are left out."""
+    """A window inside the image; boxes outside it are dropped."""
     window = (top, left, height, width)
     return replace(
         sample, image=F.crop(sample.image, *window), boxes=F.crop(sample.boxes, *window)
@@ -158,14 +156,13 @@ def cropped(sample: Sample, top: int, left: int, height: int, width: int) -> Sam
 def _random_window(
     size: tuple[int, int], sides: tuple[int, int], rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """(top, left, height, width); sides are drawn from `sides` (inclusive) independently, no larger than
-    `size`."""
+    """(top, left, height, width); each side is drawn from `sides` (inclusive), limited by `size`."""
     height, width = (int(rng.integers(min(sides[0], side), min(sides[1], side) + 1)) for side in size)
     return int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1)), height, width
 
 
 def _jittered(sample: Sample, factors: tuple[float, ...]) -> Sample:
-    """Brightness, contrast and saturation, each by its factor."""
+    """Brightness, contrast and saturation changed by their factors."""
     image = sample.image
     for adjust, factor in zip(
         (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation), factors, strict=True
@@ -175,11 +172,11 @@ def _jittered(sample: Sample, factors: tuple[float, ...]) -> Sample:
 
 
 def _interleaved(image: Tensor) -> Tensor:
-    """The same image in the memory order H, W, 3, which torch resizes faster, to the same values."""
+    """The same image in memory order H, W, 3, which torch resizes faster, to the same values."""
     return tv_tensors.Image(image.permute(1, 2, 0).contiguous().permute(2, 0, 1))
 
 
 def whole_image_box(size: tuple[int, int]) -> torch.Tensor:
-    """(1, 4) XYXY: the whole image of (height, width) as one coarse box."""
+    """(1, 4) XYXY box of a whole image of (height, width)."""
     height, width = size
     return torch.tensor([[0.0, 0.0, width, height]])

@@ -1,1 +1,1 @@
-"""The order of images, and the mix of the two streams."""
+"""The order of images, and how the two streams mix."""

@@ -9,29 +9,28 @@ import numpy as np
 from datasets.sample import SampleIndex
 from datasets.sampling.samplers import ShardedSampler
 
-# Batches are put together from so many batches' worth of the order: enough to find images alike, few enough
-# for the order to stay random.
+# Batches are formed within so many batches' worth of the order: enough to find similar images, few enough to
+# keep the order random.
 WINDOW = 64
 
 
 class AspectGroupedSampler(ShardedSampler):
     """Another sampler's order, rearranged so that batches hold images of similar aspect.
 
-    Within each stretch of WINDOW batches (over all ranks) the images are sorted by aspect and cut into
-    batches, which come in random order. Every draw keeps the position, and so the random numbers, that it
-    had. What would have been left out at the end of the order still is. The result depends on the number of
-    images in a batch over all ranks, not on how many ranks share them.
+    Each window of WINDOW batches (over all ranks) is sorted by aspect and cut into batches, which come in
+    random order. Every sample keeps its position, and so its random numbers; what the sampler drops at the
+    end of its order is still dropped. The result depends on the batch size over all ranks, not on how many
+    ranks share it.
 
-    sampler:    whose order it is, with its seed, rank and world size.
+    sampler:    gives the order, seed, rank and world size.
     aspects:    (I,) height / width of each image.
-    batch_size: images of a batch and rank.
+    batch_size: images per batch and rank.
     """
 
     salt = 2058
 
     def __init__(self, sampler: ShardedSampler, aspects: np.ndarray, batch_size: int) -> None:
-        shard = {"seed": sampler.seed, "rank": sampler.rank, "world_size": sampler.world_size}
-        super().__init__(sampler.length, **shard)
+        super().__init__(sampler.length, **sampler.shard)
         self.sampler = sampler
         self.aspects = np.asarray(aspects)
         self.batch = batch_size * sampler.world_size
@@ -47,7 +46,7 @@ class AspectGroupedSampler(ShardedSampler):
             yield SampleIndex(int(order[place]), self.epoch, place)
 
     def _places(self, order: np.ndarray, epoch: int) -> np.ndarray:
-        """(length,) int64: the place in `order` of each draw, batch after batch."""
+        """(length,) int64 places in `order`, batch after batch."""
         rng = self._rng(epoch)
         aspects = self.aspects[order]
         whole = len(order) // self.batch * self.batch
@@ -60,7 +59,7 @@ class AspectGroupedSampler(ShardedSampler):
 
 
 def aspects_of(sizes: np.ndarray) -> np.ndarray:
-    """(I, 2) (height, width) -> (I,) height / width, 1 where the size is not known."""
+    """(I, 2) (height, width) -> (I,) height / width, 1 where the size is unknown."""
     height, width = np.asarray(sizes, dtype=np.float64).T
     known = (height > 0) & (width > 0)
     return np.where(known, height, 1) / np.where(known, width, 1)

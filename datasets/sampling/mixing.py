@@ -1,97 +1,119 @@
-"""Two streams in one loader: batches of box-annotated and of image-level images take turns."""
+"""Two streams in one loader: box-annotated and image-level batches alternate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, Protocol
 
 from torch.utils.data import Dataset
 
 from datasets.sample import SampleIndex
 from datasets.sampling.samplers import InfiniteSampler, ShardedSampler
 
-MAIN, SUB = 0, 1
+# `SampleIndex.stream` of the image-level images; box-annotated ones have 0.
+IMAGE_LEVEL = 1
 
 
 @dataclass(frozen=True)
 class MixRatio:
-    """`main` batches of the first stream, `sub` of the second, and again (`main_weight`, `sub_weight`)."""
+    """`detection` box-annotated batches, then `image_level` ones, and so on (`main_weight`, `sub_weight`)."""
 
-    main: int = 1
-    sub: int = 1
+    detection: int = 1
+    image_level: int = 1
 
-    def sub_batches(self, main_batches: int) -> int:
-        """How many batches the second stream gives while the first gives `main_batches`."""
-        return main_batches // self.main * self.sub
+    def image_level_batches(self, detection_batches: int) -> int:
+        """Image-level batches of an epoch with so many box-annotated ones."""
+        return detection_batches // self.detection * self.image_level
 
 
-ONE_TO_ONE = MixRatio()
+ALTERNATING = MixRatio()
 
 
 class MixedBatchSampler:
-    """Lists of SampleIndices; each list is a batch of one stream, marked in `SampleIndex.stream`.
+    """Lists of SampleIndex; each list is one batch of one stream (`SampleIndex.stream`).
 
-    An epoch is one pass over the main stream, whose last incomplete batch is left out; the image-level stream
-    runs on from epoch to epoch. Ranks take turns in step, so all of them see the same kind of batch at the
-    same time.
+    An epoch is one pass over the box-annotated images, without their last incomplete batch; the image-level
+    stream runs on across epochs. All ranks get the same kind of batch at the same step.
 
-    main:  sampler of the box-annotated images.    batch_size:     images of it per batch and rank.
-    sub:   number of image-level images, 0 for none. sub_batch_size: images of it per batch and rank.
+    detection:              sampler of the box-annotated images.
+    batch_size:             box-annotated images per batch and rank.
+    num_image_level:        image-level images, 0 for none.
+    image_level_batch_size: image-level images per batch and rank.
     """
 
     def __init__(
         self,
-        main: ShardedSampler,
+        detection: ShardedSampler,
         batch_size: int,
         *,
-        sub: int = 0,
-        sub_batch_size: int = 0,
-        turns: MixRatio = ONE_TO_ONE,
+        num_image_level: int = 0,
+        image_level_batch_size: int = 0,
+        mix_ratio: MixRatio = ALTERNATING,
     ) -> None:
-        self.main = main
+        self.detection = detection
         self.batch_size = batch_size
-        self.sub_batch_size = sub_batch_size
-        self.turns = turns
+        self.image_level_batch_size = image_level_batch_size
+        self.mix_ratio = mix_ratio
         self.offset = 0
-        self.main_batches = len(main) // batch_size
-        self.sub_batches = turns.sub_batches(self.main_batches) if sub else 0
-        self.sub = None
-        if self.sub_batches:
-            length = self.sub_batches * sub_batch_size * main.world_size
-            shard = {"seed": main.seed, "rank": main.rank, "world_size": main.world_size}
-            self.sub = InfiniteSampler(sub, length, **shard)
+        self.detection_batches = len(detection) // batch_size
+        self.image_level_batches = 0
+        self.image_level = None
+        if num_image_level:
+            self.image_level_batches = mix_ratio.image_level_batches(self.detection_batches)
+        if self.image_level_batches:
+            length = self.image_level_batches * image_level_batch_size * detection.world_size
+            self.image_level = InfiniteSampler(num_image_level, length, **detection.shard)
 
     def set_epoch(self, epoch: int, offset: int = 0) -> None:
-        """The next iteration is that of `epoch`, on both streams, without its first `offset` batches."""
+        """The next iteration is that of `epoch`, on both streams, without its first `offset` batches.
+
+        `offset` is for exact resume in the middle of an epoch.
+        """
         if not 0 <= offset <= len(self):
             raise ValueError(f"batch {offset} of an epoch of {len(self)}")
         self.offset = offset
-        self.main.set_epoch(epoch)
-        if self.sub is not None:
-            self.sub.set_epoch(epoch)
+        self.detection.set_epoch(epoch)
+        if self.image_level is not None:
+            self.image_level.set_epoch(epoch)
 
     def __len__(self) -> int:
         """Batches of an epoch on this rank, the same on every rank and in every epoch."""
-        return self.main_batches + self.sub_batches
+        return self.detection_batches + self.image_level_batches
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         return islice(self._batches(), self.offset, None)
 
     def _batches(self) -> Iterator[list[SampleIndex]]:
-        main, sub = iter(self.main), iter(self.sub or ())
-        for number in range(1, self.main_batches + 1):
-            yield list(islice(main, self.batch_size))
-            if self.sub is not None and number % self.turns.main == 0:
-                for _ in range(self.turns.sub):
-                    yield [draw._replace(stream=SUB) for draw in islice(sub, self.sub_batch_size)]
+        detection, image_level = iter(self.detection), iter(self.image_level or ())
+        for number in range(1, self.detection_batches + 1):
+            yield list(islice(detection, self.batch_size))
+            if self.image_level is not None and number % self.mix_ratio.detection == 0:
+                for _ in range(self.mix_ratio.image_level):
+                    batch = islice(image_level, self.image_level_batch_size)
+                    yield [index._replace(stream=IMAGE_LEVEL) for index in batch]
+
+
+class ImageDataset(Protocol):
+    """What the loader needs of a dataset."""
+
+    def __getitem__(self, index: SampleIndex) -> Any: ...
+
+    def damaged_names(self) -> list[str]:
+        """File names of the images met so far that could not be used."""
+        ...
 
 
 class MultiDataset(Dataset):
-    """Several datasets as one; `SampleIndex.stream` says which."""
+    """Several datasets as one; `SampleIndex.stream` selects."""
 
-    def __init__(self, datasets: Sequence[Dataset]) -> None:
+    def __init__(self, datasets: Sequence[ImageDataset]) -> None:
         self.datasets = tuple(datasets)
 
-    def __getitem__(self, draw: SampleIndex):
-        return self.datasets[draw.stream][draw]
+    def __getitem__(self, index: SampleIndex) -> Any:
+        return self.datasets[index.stream][index]
+
+    def damaged_names(self) -> list[str]:
+        """File names of the images met so far, in all of them, that could not be used."""
+        return [name for dataset in self.datasets for name in dataset.damaged_names()]

@@ -1,9 +1,8 @@
-"""The order of images: plain, repeat-factor, class-aware, and the running order of the image-level stream.
+"""The order of images: shuffled, repeat-factor, class-aware, and the endless image-level order.
 
-An order is a function of (seed, epoch) alone and is the same on any number of ranks: rank r takes positions
-r, r + W, r + 2W ... of it. Every epoch has the same length, known before it starts, and every rank the same
-share, so that ranks never wait for each other; what does not divide evenly is left out at the end of the
-order, which is a different handful of images each epoch.
+An order depends on (seed, epoch) alone and is the same for any number of ranks: rank r takes positions
+r, r + W, r + 2W ... of it. All epochs have the same length, known in advance, and all ranks the same share,
+so no rank waits for another. The remainder at the end of the order is dropped: other images each epoch.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ import numpy as np
 from datasets.columns import offsets_of
 from datasets.sample import SampleIndex
 
-# Salts keep the orders of different samplers apart, and the samples' augmentation too. Never change one:
-# it would change the order of every run.
+# Salts give each sampler random numbers of its own, apart from those of augmentation. Never change one: that
+# would change the order of every run.
 _ORDER_SALT = 0x5EED0000
 
 
 class ShardedSampler(ABC):
-    """One rank's share of an order. Iterating gives SampleIndices; `set_epoch` chooses the epoch.
+    """One rank's share of an order. Iterating yields SampleIndex; `set_epoch` selects the epoch.
 
     length: of the whole order, over all ranks.  seed: of the run.  rank, world_size: of this process.
     """
 
-    salt: ClassVar[int]  # of the sampler's random numbers; each class has its own
+    salt: ClassVar[int]  # each class has its own
 
     def __init__(self, length: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
         if not 0 <= rank < world_size:
@@ -39,12 +38,17 @@ class ShardedSampler(ABC):
         self.world_size = world_size
         self.epoch = 0
 
+    @property
+    def shard(self) -> dict[str, int]:
+        """Keyword arguments that give another sampler the same seed and ranks."""
+        return {"seed": self.seed, "rank": self.rank, "world_size": self.world_size}
+
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is that of `epoch`."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """SampleIndices of this rank, the same on every rank and in every epoch."""
+        """Samples of this rank, the same on every rank and in every epoch."""
         return self.length // self.world_size
 
     def __iter__(self) -> Iterator[SampleIndex]:
@@ -70,12 +74,12 @@ class ShuffledSampler(ShardedSampler):
 
 
 class RepeatFactorSampler(ShardedSampler):
-    """Images of rare classes are repeated (Gupta et al., 2019, LVIS).
+    """Repeats images of rare classes (Gupta et al., 2019, LVIS).
 
     factors: (I,) from `repeat_factors`. An image of factor 2.3 comes twice an epoch, and a third time in 30%
-        of the epochs. Which ones do is drawn systematically (at even steps over the fractions, laid out in
-        random order): every image keeps its chance, yet their number, and so the length, is the same in
-        every epoch. It is rounded down to a whole number, and the chances with it.
+        of the epochs. Systematic sampling (even steps over the fractions, in random order) decides which:
+        each image keeps its probability, yet every epoch has the same number of repeats, and so the same
+        length. That number is rounded down, and the probabilities with it.
     """
 
     salt = 1940
@@ -84,7 +88,7 @@ class RepeatFactorSampler(ShardedSampler):
         factors = np.asarray(factors, dtype=np.float64)
         self._whole = np.floor(factors).astype(np.int64)
         self._fraction = factors - self._whole
-        # A sum that means an integer may land just below it.
+        # Rounding may leave a whole sum just below its integer.
         self._extra = int(self._fraction.sum() + 1e-6)
         length = int(self._whole.sum()) + self._extra
         super().__init__(length, seed=seed, rank=rank, world_size=world_size)
@@ -102,11 +106,11 @@ class RepeatFactorSampler(ShardedSampler):
 
 
 class ClassAwareSampler(ShardedSampler):
-    """First a class, then one of its images (Shen et al., 2016). As many draws as there are images.
+    """Draws a class, then one of its images (Shen et al., 2016); `num_images` draws an epoch.
 
-    Every class comes once before any comes again, and so does every image of a class.
+    Every class is drawn once before any is drawn again, and so is every image of a class.
 
-    image_index, labels: (M,) image and class of every box.  images: how many there are.
+    image_index, labels: (M,) image and class of every box.
     """
 
     salt = 1722
@@ -115,13 +119,13 @@ class ClassAwareSampler(ShardedSampler):
         self,
         image_index: np.ndarray,
         labels: np.ndarray,
-        images: int,
+        num_images: int,
         *,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        super().__init__(images, seed=seed, rank=rank, world_size=world_size)
+        super().__init__(num_images, seed=seed, rank=rank, world_size=world_size)
         pairs = np.unique(np.stack((labels, image_index), axis=1).astype(np.int64), axis=0)
         self._present, counts = np.unique(pairs[:, 0], return_counts=True)
         self._images = pairs[:, 1]
@@ -142,34 +146,34 @@ class ClassAwareSampler(ShardedSampler):
 
 
 class InfiniteSampler(ShardedSampler):
-    """The image-level order: one permutation after the other, running on over the epochs.
+    """The image-level order: one permutation after another, running on across epochs.
 
-    An epoch takes the next `length` draws of one endless order in which every image comes once before any
-    comes again; each pass is a new permutation. The `epoch` of a SampleIndex is its pass and `position` its
-    place in that pass.
+    An epoch takes the next `length` elements of one endless order in which every image comes once before
+    any repeats. `SampleIndex.epoch` is then the number of the permutation, `position` the place in it.
 
-    images: how many there are.  length: draws an epoch over all ranks, set by how many batches the loader
-        takes.
+    length: images an epoch takes over all ranks.
     """
 
     salt = 1461
 
-    def __init__(self, images: int, length: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, num_images: int, length: int, *, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         super().__init__(length, seed=seed, rank=rank, world_size=world_size)
-        self.images = images
+        self.num_images = num_images
 
     def order(self, epoch: int) -> np.ndarray:
         first = epoch * self._taken
-        passes = range(first // self.images, -(-(first + self._taken) // self.images))
-        orders = [self._rng(p).permutation(self.images) for p in passes]
-        start = first - passes.start * self.images
+        passes = range(first // self.num_images, -(-(first + self._taken) // self.num_images))
+        orders = [self._rng(p).permutation(self.num_images) for p in passes]
+        start = first - passes.start * self.num_images
         return np.concatenate(orders)[start : start + self._taken] if orders else np.zeros(0, np.int64)
 
     def __iter__(self) -> Iterator[SampleIndex]:
         order = self.order(self.epoch)
         for place in range(self.rank, self._taken, self.world_size):
-            number, position = divmod(self.epoch * self._taken + place, self.images)
-            yield SampleIndex(int(order[place]), number, position)
+            permutation, position = divmod(self.epoch * self._taken + place, self.num_images)
+            yield SampleIndex(int(order[place]), permutation, position)
 
     @property
     def _taken(self) -> int:
@@ -177,17 +181,17 @@ class InfiniteSampler(ShardedSampler):
 
 
 def repeat_factors(
-    image_index: np.ndarray, labels: np.ndarray, images: int, classes: int, threshold: float
+    image_index: np.ndarray, labels: np.ndarray, *, num_images: int, num_classes: int, threshold: float
 ) -> np.ndarray:
-    """(images,) float64 repeat factor of each image: the largest of its classes' (Gupta et al., 2019).
+    """(num_images,) float64 repeat factors: the largest over an image's classes (Gupta et al., 2019).
 
-    r(c) = max(1, sqrt(threshold / f(c))), f(c) the share of images that show class c; 1 for an image
+    r(c) = max(1, sqrt(threshold / f(c))), f(c) the fraction of images that contain class c; 1 for an image
     without boxes. image_index, labels: (M,) of every box. Official option: `rfs_repeat_sh`.
     """
-    pairs = np.unique(image_index.astype(np.int64) * classes + labels)
-    shown_in = np.bincount(pairs % classes, minlength=classes)
-    share = np.maximum(shown_in, 1) / max(images, 1)
-    of_class = np.maximum(1.0, np.sqrt(threshold / share))
-    factors = np.ones(images)
-    np.maximum.at(factors, pairs // classes, of_class[pairs % classes])
+    pairs = np.unique(image_index.astype(np.int64) * num_classes + labels)
+    images_of_class = np.bincount(pairs % num_classes, minlength=num_classes)
+    fraction = np.maximum(images_of_class, 1) / max(num_images, 1)
+    class_factors = np.maximum(1.0, np.sqrt(threshold / fraction))
+    factors = np.ones(num_images)
+    np.maximum.at(factors, pairs // num_classes, class_factors[pairs % num_classes])
     return factors

@@ -144,24 +144,24 @@ def test_evaluation_needs_no_training_data(data, tmp_path):
 
 def test_open_vocabulary_trains_without_rare_boxes_and_evaluates_with_them(data):
     parts = build(data, dataset_file="lvis_openvocab")
-    assert set(parts.train_set.boxes.labels.tolist()) == {0, 1}
-    assert set(parts.val_set.boxes.labels.tolist()) == {0, 1, 2}
-    assert set(parts.image_level_set.labels.tolist()) == {0, 1, 2}
-    assert len(parts.train_set) == 9 and len(parts.classes) == 3
+    assert set(parts.train_loader.dataset.datasets[0].boxes.labels.tolist()) == {0, 1}
+    assert set(parts.val_loader.dataset.boxes.labels.tolist()) == {0, 1, 2}
+    assert set(parts.train_loader.dataset.datasets[1].labels.tolist()) == {0, 1, 2}
+    assert len(parts.train_loader.dataset.datasets[0]) == 9 and len(parts.classes) == 3
 
 
 def test_a_checkpoints_class_order_is_kept(data):
     parts = build(data, class_names=["none", "blue_square", "red_square", "green_square"])
     assert parts.classes.ids == (-1, 5, 1, 2)
-    assert set(parts.train_set.boxes.labels.tolist()) == {1, 2, 3}
-    assert set(parts.image_level_set.labels.tolist()) == {1, 2, 3}
+    assert set(parts.train_loader.dataset.datasets[0].boxes.labels.tolist()) == {1, 2, 3}
+    assert set(parts.train_loader.dataset.datasets[1].labels.tolist()) == {1, 2, 3}
 
 
 def test_without_mosaic_and_without_the_image_level_stream(data):
     parts = build(data, replace(CONFIG, imagenet_use_mosaic=False))
     assert all(len(t) == 1 for _, targets in parts.train_loader for t in targets if t.image_level)
     parts = build(data, replace(CONFIG, use_imagenet=False))
-    assert parts.image_level_set is None
+    assert len(parts.train_loader.dataset.datasets) == 1
     assert not any(t.image_level for _, targets in parts.train_loader for t in targets)
 
 
@@ -190,7 +190,7 @@ def spoiled(root, split, change):
 @pytest.mark.parametrize(
     ("split", "change", "message"),
     [
-        ("train", lambda c: c["annotations"].clear(), "has no box that can be learned from"),
+        ("train", lambda c: c["annotations"].clear(), "has no box to train on"),
         ("train", lambda c: c["categories"].pop(), "category id 5, which `categories` does not list"),
         (
             "val",

@@ -86,7 +86,7 @@ def dataset(tmp_path):
 
 
 def test_boxes_lie_on_what_is_drawn(dataset):
-    image, target = dataset()[5]
+    image, target = dataset()[SampleIndex(5)]
     assert image.shape == (3, 120, 160) and target.image_id == 6 and target.original_size == (60, 80)
     assert target.labels.tolist() == [0, 1, 2]
     brightest = image.argmax(0)
@@ -120,7 +120,7 @@ def test_evaluation_stops_at_a_damaged_image_and_names_it(dataset, how):
     data = dataset(strict=True)
     path = spoil(data, 2, how)
     with pytest.raises(UserError, match=FAULTS[how]) as caught:
-        data[2]
+        data[SampleIndex(2)]
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -141,7 +141,7 @@ def test_nothing_but_damaged_images_is_an_error(dataset):
     for image in range(6):
         spoil(data, image, "missing")
     with pytest.raises(UserError, match=f"{MAX_DAMAGED_IN_A_ROW} images in a row cannot be used"):
-        data[0]
+        data[SampleIndex(0)]
 
 
 def test_a_size_that_the_file_does_not_say_is_taken_from_the_image(tmp_path):
@@ -156,7 +156,7 @@ def test_a_size_that_the_file_does_not_say_is_taken_from_the_image(tmp_path):
     data = DetectionDataset(
         store, ImageFolder(tmp_path / "lvis_v1"), classes, EvalPolicy(60, 80), strict=True
     )
-    _, target = data[0]
+    _, target = data[SampleIndex(0)]
     assert np.allclose(target.boxes_cxcywh.numpy(), [[75 / 80, 55 / 60, 10 / 80, 10 / 60]], atol=1e-6)
 
 
@@ -169,7 +169,7 @@ def test_scaled_decoding_changes_neither_sizes_nor_boxes(tmp_path, dataset):
         Image.fromarray(shades).save(tmp_path / "lvis_v1" / name, "JPEG")
     decoded = drafted.images.open(plain.annotations.file_names[0]).decode((30, 40))
     assert decoded.shape == (3, 30, 40), "half of the file's size is what the resize needs"
-    (whole, expected), (image, target) = plain[5], drafted[5]
+    (whole, expected), (image, target) = plain[SampleIndex(5)], drafted[SampleIndex(5)]
     assert image.shape == whole.shape == (3, 30, 40)
     assert (image.int() - whole.int()).abs().float().mean() < 4
     assert torch.equal(target.boxes_cxcywh, expected.boxes_cxcywh)

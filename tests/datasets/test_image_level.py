@@ -35,7 +35,7 @@ def image_level(root, spoil=None, categories=CATEGORIES, **options):
 def test_the_whole_image_is_one_coarse_box(tmp_path):
     data = image_level(tmp_path)
     assert len(data) == 7
-    image, target = data[4]
+    image, target = data[SampleIndex(4)]
     assert image.shape[-2:] == (60, 68) and target.image_level
     assert target.boxes_cxcywh.tolist() == [[0.5, 0.5, 1, 1]] and target.labels.tolist() == [1]
     assert target.image_id == 5
@@ -78,7 +78,7 @@ def test_unlabelled_and_unmatched_images_are_counted_and_left_out(tmp_path, capl
 
     data = image_level(tmp_path, spoil, CATEGORIES[:2])
     assert data.labels.tolist() == [0, 1, 0]
-    assert data[0][1].image_id == 4
+    assert data[SampleIndex(0)][1].image_id == 4
     assert "2 images have no label" in caplog.text
     assert "2 images of 1 classes match no detection class and are left out: 'blue_square'" in caplog.text
 

@@ -9,6 +9,7 @@ import pytest
 from config.schema import Config
 from datasets.annotations.class_folders import read_class_folders
 from datasets.build import RunSettings, build_datasets
+from datasets.sample import SampleIndex
 from tests.datasets import tiny
 from util.errors import UserError
 
@@ -47,7 +48,7 @@ def build(detection, folder):
 def test_two_paths_make_both_streams(detection, tmp_path):
     folders = {"Red Square": ["a.png", "deep/b.png"], "green_square": ["c.png"], "n99999999": []}
     parts = build(detection, tree(tmp_path / "TREE", **folders))
-    found = parts.image_level_set
+    found = parts.train_loader.dataset.datasets[1]
     assert found.labels.tolist() == [0, 0, 1]
     names = [found.annotations.file_names[i] for i in found.used]
     assert names == ["Red Square/a.png", "Red Square/deep/b.png", "green_square/c.png"]
@@ -63,13 +64,15 @@ def test_tars_stand_in_for_folders(detection, tmp_path, one):
     for path in [source] if one else sorted(source.iterdir()):
         with tarfile.open(home / f"{path.name}.tar", "w") as file:
             file.add(path, path.name)
-    found = build(detection, home).image_level_set
-    assert found.labels.tolist() == [0, 0, 1] and found[1][1].labels[0] == 0
+    found = build(detection, home).train_loader.dataset.datasets[1]
+    assert found.labels.tolist() == [0, 0, 1] and found[SampleIndex(1)][1].labels[0] == 0
     assert not found.damaged_names()
 
 
 def test_a_synset_names_a_class(detection, tmp_path):
-    found = build(detection, tree(tmp_path / "TREE", **{"blue_square.n.01": ["d.PNG"]})).image_level_set
+    found = build(
+        detection, tree(tmp_path / "TREE", **{"blue_square.n.01": ["d.PNG"]})
+    ).train_loader.dataset.datasets[1]
     assert found.labels.tolist() == [2]
 
 
@@ -82,7 +85,7 @@ def test_wordnet_ids_stand_for_their_lvis_class(tmp_path):
 
 def test_what_matches_nothing_is_listed_once_with_the_nearest_class(detection, tmp_path, caplog):
     folders = {"red_squares": ["a.png", "b.png"], "zebra": ["c.png"], "green_square": ["d.png"]}
-    found = build(detection, tree(tmp_path / "TREE", **folders)).image_level_set
+    found = build(detection, tree(tmp_path / "TREE", **folders)).train_loader.dataset.datasets[1]
     assert found.labels.tolist() == [1]
     assert "3 images of 2 classes match no detection class" in caplog.text
     assert "'red_squares' (nearest: 'red_square'); 'zebra'" in caplog.text
@@ -96,7 +99,7 @@ def test_an_ambiguous_folder_is_named_with_what_it_may_mean(tmp_path, caplog):
         path = root / "annotations" / f"lvis_v1_{split}.json"
         path.write_text(path.read_text().replace('"green_square"', '"Red_Square"'))
     found = build(root, tree(tmp_path / "TREE", **{"red square": ["a.png"], "red_square": ["b.png"]}))
-    assert found.image_level_set.labels.tolist() == [0]
+    assert found.train_loader.dataset.datasets[1].labels.tolist() == [0]
     assert "'red square' (may mean 'red_square' or 'Red_Square')" in caplog.text
     assert "class names 'red_square' and 'Red_Square' differ only in case" in caplog.text
 

@@ -199,4 +199,4 @@ def test_both_streams_from_plain_folders(tmp_path):
     tiny.draw(tmp_path / "TREE" / "Blue Square" / "a.png", (40, 50), [])
     config = replace(CONFIG, use_imagenet=True, mosaic_size=64, imagenet_path=str(tmp_path / "TREE"))
     parts = build_datasets(config, RunSettings(str(tmp_path / "yolo")))
-    assert parts.image_level_set.labels.tolist() == [2]
+    assert parts.train_loader.dataset.datasets[1].labels.tolist() == [2]

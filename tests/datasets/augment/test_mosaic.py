@@ -13,7 +13,9 @@ def example(height, width, box, colour):
     image = torch.zeros((3, height, width), dtype=torch.uint8)
     x0, y0, x1, y1 = box
     image[:, y0:y1, x0:x1] = torch.tensor(colour, dtype=torch.uint8)[:, None, None]
-    return Sample.make(image, torch.tensor([box], dtype=torch.float32), torch.tensor([COLOURS.index(colour)]))
+    return Sample.from_arrays(
+        image, torch.tensor([box], dtype=torch.float32), torch.tensor([COLOURS.index(colour)])
+    )
 
 
 def pixels_box(image, colour):

@@ -22,7 +22,7 @@ def sample(height=120, width=160, boxes=(RECTANGLE,)):
     image = torch.full((3, height, width), 60, dtype=torch.uint8)
     x0, y0, x1, y1 = (int(v) for v in boxes[0])
     image[:, y0:y1, x0:x1] = 255
-    return Sample.make(image, torch.tensor(boxes, dtype=torch.float32), torch.arange(len(boxes)))
+    return Sample.from_arrays(image, torch.tensor(boxes, dtype=torch.float32), torch.arange(len(boxes)))
 
 
 def white_box(image):
@@ -92,7 +92,7 @@ def test_the_input_is_not_changed():
 def test_a_seed_means_what_it_always_meant():
     """Runs are repeatable over versions: the order in which numbers are drawn is part of the policy."""
     first, second = (
-        policy(color_jitter=0.25).plan((120, 160), np.random.default_rng(seed)) for seed in (2, 3)
+        policy(color_jitter=0.25).make_params((120, 160), np.random.default_rng(seed)) for seed in (2, 3)
     )
     assert first == AugmentParams((150, 200), True, pytest.approx((0.8992456, 1.1571129, 0.7959580)))
     assert second == AugmentParams(
@@ -102,10 +102,10 @@ def test_a_seed_means_what_it_always_meant():
 
 def test_a_image_decoded_at_half_its_size_has_the_same_geometry():
     big = sample(240, 320, boxes=((60, 40, 140, 100), (0, 0, 80, 80)))
-    half = Sample.make(big.image[:, ::2, ::2], big.boxes, big.labels, size=(240, 320))
+    half = Sample.from_arrays(big.image[:, ::2, ::2], big.boxes, big.labels, size=(240, 320))
     for seed in range(30):
-        plan = policy(scales=(60, 96)).plan((240, 320), np.random.default_rng(seed))
-        whole, drafted = plan(big), plan(half)
+        params = policy(scales=(60, 96)).make_params((240, 320), np.random.default_rng(seed))
+        whole, drafted = params(big), params(half)
         assert whole.size == drafted.size == tuple(drafted.image.shape[-2:])
         assert torch.equal(whole.boxes, drafted.boxes) and torch.equal(whole.labels, drafted.labels)
         assert (whole.image.int() - drafted.image.int()).abs().float().mean() < 4
@@ -163,7 +163,7 @@ def test_sanitising_is_torchvisions():
     corners = random.uniform(-60, 220, (500, 4)).astype(np.float32)
     corners[:200, 2:] = corners[:200, :2] + random.choice([-1, 0, 0.005, 0.01, 0.5, 1, 2, 90], (200, 2))
     corners[300] = np.nan
-    dirty = Sample.make(torch.zeros(3, 120, 160), corners, torch.arange(500))
+    dirty = Sample.from_arrays(torch.zeros(3, 120, 160), corners, torch.arange(500))
     boxes, kept = F.sanitize_bounding_boxes(F.clamp_bounding_boxes(dirty.boxes), min_size=MIN_SIDE)
     clean = dirty.sanitised()
     assert torch.equal(clean.boxes, boxes) and torch.equal(clean.labels, torch.arange(500)[kept])

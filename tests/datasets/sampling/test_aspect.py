@@ -22,7 +22,7 @@ def batches(rank=0, world_size=1, batch_size=4, epoch=0, grouped=True):
 
 def spread(drawn) -> float:
     """Mean over the batches of the largest ratio of aspects in a batch."""
-    aspects = [ASPECTS[[d.index for d in batch]] for batch in drawn]
+    aspects = [ASPECTS[[d.image_index for d in batch]] for batch in drawn]
     return float(np.mean([a.max() / a.min() for a in aspects]))
 
 
@@ -44,7 +44,7 @@ def test_global_batches_are_the_same_on_one_and_four_ranks(epoch):
 def test_epochs_differ_and_repeat_by_number():
     assert batches(epoch=1) == batches(epoch=1) != batches(epoch=2)
     # Neither do batches come sorted.
-    means = [ASPECTS[[d.index for d in batch]].mean() for batch in batches()]
+    means = [ASPECTS[[d.image_index for d in batch]].mean() for batch in batches()]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
 
 

@@ -1,15 +1,31 @@
 import pytest
 
 from datasets.sample import SampleIndex
-from datasets.sampling.mixing import MAIN, ONE_TO_ONE, SUB, MixedBatchSampler, MixRatio, MultiDataset
+from datasets.sampling.mixing import ALTERNATING, IMAGE_LEVEL, MixedBatchSampler, MixRatio, MultiDataset
 from datasets.sampling.samplers import ShuffledSampler
+
+DETECTION = 0
 
 
 def batches(
-    rank=0, world_size=1, batch_size=2, epoch=0, turns=ONE_TO_ONE, sub=7, images=20, sub_batch_size=3
+    rank=0,
+    world_size=1,
+    *,
+    batch_size=2,
+    epoch=0,
+    mix_ratio=ALTERNATING,
+    num_images=20,
+    num_image_level=7,
+    image_level_batch_size=3,
 ):
-    main = ShuffledSampler(images, seed=1, rank=rank, world_size=world_size)
-    sampler = MixedBatchSampler(main, batch_size, sub=sub, sub_batch_size=sub_batch_size, turns=turns)
+    detection = ShuffledSampler(num_images, seed=1, rank=rank, world_size=world_size)
+    sampler = MixedBatchSampler(
+        detection,
+        batch_size,
+        mix_ratio=mix_ratio,
+        num_image_level=num_image_level,
+        image_level_batch_size=image_level_batch_size,
+    )
     sampler.set_epoch(epoch)
     drawn = list(sampler)
     assert len(drawn) == len(sampler)
@@ -24,35 +40,35 @@ def streams(drawn):
 
 def test_streams_alternate_and_an_epoch_is_one_pass_over_the_first():
     drawn = batches()
-    assert streams(drawn) == [MAIN, SUB] * 10
-    assert sorted(d.index for b in drawn if b[0].stream == MAIN for d in b) == list(range(20))
-    assert {len(b) for b in drawn if b[0].stream == SUB} == {3}
+    assert streams(drawn) == [DETECTION, IMAGE_LEVEL] * 10
+    assert sorted(d.image_index for b in drawn if b[0].stream == DETECTION for d in b) == list(range(20))
+    assert {len(b) for b in drawn if b[0].stream == IMAGE_LEVEL} == {3}
 
 
 @pytest.mark.parametrize(
-    ("turns", "expected"),
+    ("mix_ratio", "expected"),
     [
         (MixRatio(2, 1), [0, 0, 1] * 5),
         (MixRatio(1, 3), [0, 1, 1, 1] * 10),
         (MixRatio(3, 2), [0, 0, 0, 1, 1] * 3 + [0]),
     ],
 )
-def test_other_weights(turns, expected):
-    assert streams(batches(turns=turns)) == expected
+def test_other_weights(mix_ratio, expected):
+    assert streams(batches(mix_ratio=mix_ratio)) == expected
 
 
 def test_without_the_second_stream():
-    assert streams(batches(sub=0)) == [MAIN] * 10
+    assert streams(batches(num_image_level=0)) == [DETECTION] * 10
 
 
 def test_the_incomplete_last_batch_is_left_out_everywhere():
-    assert len(batches(images=21, batch_size=4)) == 2 * 5
-    assert [len(batches(rank, 4, images=21)) for rank in range(4)] == [2 * 2] * 4
+    assert len(batches(num_images=21, batch_size=4)) == 2 * 5
+    assert [len(batches(rank, 4, num_images=21)) for rank in range(4)] == [2 * 2] * 4
 
 
 def test_image_level_images_come_once_before_any_again_over_epochs_and_ranks():
     drawn = [batch for epoch in range(7) for batch in batches(epoch=epoch, batch_size=4)]
-    single = [d.index for batch in drawn for d in batch if d.stream == SUB]
+    single = [d.image_index for batch in drawn for d in batch if d.stream == IMAGE_LEVEL]
     assert len(single) == 7 * 5 * 3
     for start in range(0, len(single), 7):
         assert sorted(single[start : start + 7]) == list(range(7))
@@ -60,15 +76,15 @@ def test_image_level_images_come_once_before_any_again_over_epochs_and_ranks():
 
 @pytest.mark.parametrize("epoch", [0, 3])
 def test_global_batches_are_the_same_on_one_and_four_ranks(epoch):
-    single = batches(batch_size=4, sub_batch_size=4, epoch=epoch)
-    ranks = [batches(r, 4, batch_size=1, sub_batch_size=1, epoch=epoch) for r in range(4)]
+    single = batches(batch_size=4, image_level_batch_size=4, epoch=epoch)
+    ranks = [batches(r, 4, batch_size=1, image_level_batch_size=1, epoch=epoch) for r in range(4)]
     assert [[d for b in step for d in b] for step in zip(*ranks, strict=True)] == single
 
 
 @pytest.mark.parametrize("offset", [0, 1, 6, 7, 20])
 def test_an_epoch_goes_on_from_any_batch(offset):
-    main = ShuffledSampler(20, seed=1)
-    sampler = MixedBatchSampler(main, 2, sub=7, sub_batch_size=3)
+    detection = ShuffledSampler(20, seed=1)
+    sampler = MixedBatchSampler(detection, 2, num_image_level=7, image_level_batch_size=3)
     sampler.set_epoch(2, offset)
     assert list(sampler) == batches(epoch=2)[offset:] and len(sampler) == 20
     sampler.set_epoch(3)
@@ -77,13 +93,17 @@ def test_an_epoch_goes_on_from_any_batch(offset):
         sampler.set_epoch(2, 21)
 
 
-def test_streams_dispatch_by_draw():
+def test_the_index_selects_the_dataset():
     class Echo:
         def __init__(self, name):
             self.name = name
 
-        def __getitem__(self, draw):
-            return self.name, draw.index
+        def __getitem__(self, index):
+            return self.name, index.image_index
 
-    both = MultiDataset([Echo("main"), Echo("sub")])
-    assert both[SampleIndex(3)] == ("main", 3) and both[SampleIndex(4, stream=SUB)] == ("sub", 4)
+        def damaged_names(self):
+            return [f"{self.name}.jpg"]
+
+    both = MultiDataset([Echo("boxes"), Echo("labels")])
+    assert both[SampleIndex(3)] == ("boxes", 3) and both[SampleIndex(4, stream=IMAGE_LEVEL)] == ("labels", 4)
+    assert both.damaged_names() == ["boxes.jpg", "labels.jpg"]

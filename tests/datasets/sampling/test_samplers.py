@@ -18,7 +18,7 @@ LABELS = np.concatenate((np.zeros(30), np.ones(6), [2, 2])).astype(np.int64)
 
 
 def samplers(**shard):
-    factors = repeat_factors(IMAGES, LABELS, 30, 3, threshold=0.5)
+    factors = repeat_factors(IMAGES, LABELS, num_images=30, num_classes=3, threshold=0.5)
     return {
         "plain": ShuffledSampler(30, seed=7, **shard),
         "repeat": RepeatFactorSampler(factors, seed=7, **shard),
@@ -52,10 +52,10 @@ def test_ranks_share_one_order_without_overlap_and_evenly(kind, world_size):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_epochs_differ_in_order_but_not_in_length_and_can_be_repeated(kind):
-    orders = [[d.index for d in draws(kind, epoch)] for epoch in range(12)]
+    orders = [[d.image_index for d in draws(kind, epoch)] for epoch in range(12)]
     assert len({len(o) for o in orders}) == 1
     assert len({tuple(o) for o in orders}) == 12
-    assert orders[5] == [d.index for d in draws(kind, 5)]
+    assert orders[5] == [d.image_index for d in draws(kind, 5)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,30 +65,30 @@ def test_every_draw_has_random_numbers_of_its_own(kind):
 
 
 def test_plain_gives_every_image_once():
-    assert sorted(d.index for d in draws("plain", 3)) == list(range(30))
+    assert sorted(d.image_index for d in draws("plain", 3)) == list(range(30))
 
 
 def test_repeat_factors_are_those_of_the_paper():
-    factors = repeat_factors(IMAGES, LABELS, 30, 3, threshold=0.5)
+    factors = repeat_factors(IMAGES, LABELS, num_images=30, num_classes=3, threshold=0.5)
     expected = np.ones(30)
     expected[:6] = np.sqrt(0.5 / (6 / 30))
     expected[3] = np.sqrt(0.5 / (1 / 30))
     assert np.allclose(factors, expected)
-    assert (repeat_factors(IMAGES, LABELS, 30, 3, threshold=0.001) == 1).all()
+    assert (repeat_factors(IMAGES, LABELS, num_images=30, num_classes=3, threshold=0.001) == 1).all()
 
 
 def test_a_image_without_boxes_has_factor_one():
-    assert repeat_factors(np.array([1]), np.array([0]), 3, 1, threshold=1.0).tolist() == pytest.approx(
-        [1, np.sqrt(3), 1]
-    )
+    assert repeat_factors(
+        np.array([1]), np.array([0]), num_images=3, num_classes=1, threshold=1.0
+    ).tolist() == pytest.approx([1, np.sqrt(3), 1])
 
 
 def test_repeat_factor_sampling_rounds_up_as_often_as_the_fraction_says():
-    factors = repeat_factors(IMAGES, LABELS, 30, 3, threshold=0.5)
+    factors = repeat_factors(IMAGES, LABELS, num_images=30, num_classes=3, threshold=0.5)
     epochs = 400
     counts = np.zeros(30)
     for epoch in range(epochs):
-        drawn = Counter(d.index for d in draws("repeat", epoch))
+        drawn = Counter(d.image_index for d in draws("repeat", epoch))
         times = np.array([drawn[i] for i in range(30)])
         assert (np.floor(factors) <= times).all() and (times <= np.ceil(factors)).all()
         counts += times
@@ -100,7 +100,7 @@ def test_repeat_factor_sampling_rounds_up_as_often_as_the_fraction_says():
 
 
 def test_class_aware_sampling_draws_classes_evenly_and_images_of_a_class_in_turn():
-    drawn = [d.index for d in draws("class", 1)]
+    drawn = [d.image_index for d in draws("class", 1)]
     shows = [{*LABELS[index == IMAGES]} for index in drawn]
     assert len(drawn) == 30
     # Class 2 is in image 3 only, so a third of the draws are that image.
@@ -112,7 +112,7 @@ def test_class_aware_sampling_draws_classes_evenly_and_images_of_a_class_in_turn
 
 def test_running_order_shows_every_image_once_before_any_again():
     drawn = [d for epoch in range(11) for d in draws("running", epoch)]
-    indices = [d.index for d in drawn]
+    indices = [d.image_index for d in drawn]
     passes = [indices[i : i + 11] for i in range(0, len(indices), 11)]
     assert len(passes) == 24
     assert all(sorted(p) == list(range(11)) for p in passes)
@@ -147,4 +147,4 @@ def test_an_order_does_not_change_between_revisions(kind):
     kinds["aspect"] = AspectGroupedSampler(kinds["plain"], np.arange(30) % 7, 2)
     sampler = kinds[kind]
     sampler.set_epoch(1)
-    assert [draw.index for draw in sampler][:12] == FIRST_DRAWS[kind]
+    assert [draw.image_index for draw in sampler][:12] == FIRST_DRAWS[kind]
