@@ -55,14 +55,14 @@ class DistillationLoss:
         if self.objective == "pred_all":
             batch, queries, width = embedding.shape
             image = torch.arange(batch, device=embedding.device).repeat_interleave(queries)
-            teacher = semantic.at(group.layer.references.flatten(0, 1), image)
+            teacher = semantic.embed_boxes(group.layer.references.flatten(0, 1), image)
             count = group.num_boxes.new_full((), float(max(batch * queries, 1)))
             return embedding.reshape(-1, width), teacher, count
         student = embedding[matches.image, matches.query]
         if self.objective == "gt":
             return student, semantic.ground_truth[matches.target], group.num_boxes
         boxes = group.layer.references[matches.image, matches.query]
-        return student, semantic.at(boxes, matches.image), group.num_boxes
+        return student, semantic.embed_boxes(boxes, matches.image), group.num_boxes
 
     def _rows(self, student: Tensor, teacher: Tensor, columns: Tensor | None) -> Tensor:
         """(K, E), (K, E) -> (K,)."""

@@ -52,7 +52,7 @@ def fill(module: nn.Module) -> None:
     """Puts numbers that depend on names and shapes alone in place of all weights and statistics."""
     with torch.no_grad():
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            if not tensor.is_floating_point() or name in ("scale", "mean"):  # the teacher's normalisation
+            if not tensor.is_floating_point():
                 continue
             leaf = name.rsplit(".", 1)[-1]
             if leaf in ("log_scale", "logit_scale"):
@@ -103,7 +103,7 @@ def train() -> list[dict[str, float]]:
         parts = build(config, folder)
     model, teacher, criterion = parts.model.double(), parts.teacher.double(), parts.criterion.double()
     fill(model)
-    fill(teacher)
+    fill(teacher.encoder)
     device = torch.device("cpu")
     state = build_state(config, model, STEPS, device)
     stepper = TrainStep(Task(model, criterion, teacher), state, build_settings(config, device), STEPS)

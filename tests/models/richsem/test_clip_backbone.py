@@ -21,7 +21,7 @@ def test_its_last_map_is_what_the_teacher_sees():
     images = make_images([(64, 96), (96, 64)])
     maps = backbone(images.tensor.float())
     teacher = Teacher(visual)
-    seen = teacher._features(images.tensor.float() * teacher.scale + teacher.mean)
+    seen = teacher.encoder.features(images.tensor.float() * teacher.scale + teacher.shift)
     assert torch.allclose(maps[-1], seen, atol=1e-4)
     for found, channels, stride in zip(maps, backbone.channels, backbone.strides, strict=True):
         assert found.shape == (2, channels, 96 // stride, 96 // stride)

@@ -84,7 +84,7 @@ def slow_loss(text, semantic, kind, objective, entropy=False, columns=None) -> f
         if objective == "gt":
             seen = semantic.ground_truth[number]
         else:
-            seen = semantic.at(references[image, query][None], torch.tensor([image]))[0]
+            seen = semantic.embed_boxes(references[image, query][None], torch.tensor([image]))[0]
         total += slow_row(given.layer.embedding.detach()[image, query], seen, text, kind, columns, entropy)
     return total / num_boxes
 

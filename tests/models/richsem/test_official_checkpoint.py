@@ -86,7 +86,7 @@ def test_vocabulary_scale_and_teacher_come_from_the_clip_inside(clip, cache):
     text = parts.model.head.classifier.text
     assert torch.allclose(text.raw, expected, atol=1e-5) and text.log_scale == scale
     inside = clip.model.visual.state_dict()
-    assert all(torch.equal(v, inside[k]) for k, v in parts.teacher.visual.state_dict().items())
+    assert all(torch.equal(v, inside[k]) for k, v in parts.teacher.encoder.visual.state_dict().items())
 
 
 def test_a_shared_projection_may_stand_under_one_name(clip, cache):

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
@@ -49,7 +50,7 @@ def feature_map(visual: nn.Module, pixels: Tensor) -> Tensor:
 def test_the_tower_sees_the_image_in_clips_normalisation():
     seen = []
     part = teacher()
-    part.visual.conv1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    part.encoder.visual.conv1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     raw, images = photographs((64, 96), (32, 64))
     part(images, boxes([], []))
     assert torch.allclose(seen[0][0], for_clip(raw[0])[0], atol=1e-6)
@@ -63,7 +64,7 @@ def test_the_towers_own_normalisation_wins_over_clips():
     visual = copy.deepcopy(tiny_clip().visual)
     visual.image_mean, visual.image_std = (0.5, 0.5, 0.5), (0.5, 0.25, 0.5)
     part, seen = Teacher(visual).double(), []
-    part.visual.conv1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    part.encoder.visual.conv1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     raw, images = photographs((32, 32))
     part(images, boxes([]))
     std = torch.tensor(visual.image_std).double().view(3, 1, 1)
@@ -75,7 +76,7 @@ def test_a_whole_image_of_clips_size_is_clips_own_embedding():
     raw, images = photographs((64, 64))
     found = part(images, boxes([WHOLE])).ground_truth
     with torch.no_grad():
-        expected = F.normalize(part.visual(for_clip(raw[0])), dim=-1)
+        expected = F.normalize(part.encoder.visual(for_clip(raw[0])), dim=-1)
     assert torch.allclose(found, expected, atol=1e-6)
     assert found.shape == (1, EMBEDDING) and not found.requires_grad
 
@@ -89,7 +90,7 @@ def test_regions_lie_in_the_unpadded_image():
     colour = for_clip(torch.tensor(IMAGENET_MEAN).double().view(3, 1, 1))[0]
     padded = colour.expand(2, 3, 96, 96).clone()
     padded[0, :, :64, :96], padded[1, :, :96, :64] = for_clip(raw[0])[0], for_clip(raw[1])[0]
-    features = feature_map(part.visual, padded)
+    features = feature_map(part.encoder.visual, padded)
     pixels = [
         (0, 0.0, 0.3 * 64, 0.5 * 96, 0.7 * 64),
         (1, 0.0, 0.0, 64.0, 96.0),
@@ -99,7 +100,7 @@ def test_regions_lie_in_the_unpadded_image():
         rois = torch.tensor([region]).double()
         cut = roi_align(features, rois, output_size=2, spatial_scale=1 / 32, aligned=True)
         with torch.no_grad():
-            expected = F.normalize(part.visual.attnpool(cut), dim=-1)[0]
+            expected = F.normalize(part.encoder.visual.attnpool(cut), dim=-1)[0]
         assert torch.allclose(row, expected, atol=1e-6)
 
 
@@ -109,12 +110,12 @@ def test_a_vision_transformers_region_is_the_mean_of_its_projected_patches():
     _, images = photographs((96, 48))
     given = boxes([WHOLE, [0.5, 1 / 6, 1.0, 1 / 3], [1 / 6, 0.5, 1 / 3, 1.0]])
     found = part(images, given).ground_truth
-    tokens = []
-    part.visual.transformer.register_forward_hook(lambda module, inputs, output: tokens.append(output))
+    tokens, visual = [], part.encoder.visual
+    visual.transformer.register_forward_hook(lambda module, inputs, output: tokens.append(output))
     with torch.no_grad():
-        raw = images.tensor * part.scale + part.mean
-        part.visual(F.interpolate(raw, size=(48, 48), mode="bicubic", align_corners=False))
-        patches = (part.visual.ln_post(tokens[0]) @ part.visual.proj)[0, 1:].view(3, 3, EMBEDDING)
+        raw = images.tensor * part.scale + part.shift
+        visual(F.interpolate(raw, size=(48, 48), mode="bicubic", align_corners=False))
+        patches = (visual.ln_post(tokens[0]) @ visual.proj)[0, 1:].view(3, 3, EMBEDDING)
     assert torch.allclose(found[0], F.normalize(patches.mean((0, 1)), dim=-1), atol=1e-6)
     assert torch.allclose(found[1], F.normalize(patches[0].mean(0), dim=-1), atol=1e-6)
     assert torch.allclose(found[2], F.normalize(patches[:, 0].mean(0), dim=-1), atol=1e-6)
@@ -139,11 +140,11 @@ def test_embeddings_are_unit_vectors_and_depend_on_the_region(kind):
 
 def test_one_map_serves_every_question():
     part, calls = teacher(), []
-    part.visual.layer4.register_forward_hook(lambda *_: calls.append(1))
+    part.encoder.visual.layer4.register_forward_hook(lambda *_: calls.append(1))
     _, images = photographs((64, 64))
     semantic = part(images, boxes([WHOLE]))
     first = semantic.ground_truth
-    again = semantic.at(torch.tensor([WHOLE]).double(), torch.tensor([0]))
+    again = semantic.embed_boxes(torch.tensor([WHOLE]).double(), torch.tensor([0]))
     assert torch.allclose(first, again)
     assert semantic.ground_truth is first
     assert len(calls) == 1
@@ -157,7 +158,7 @@ def test_it_never_trains():
     before = {k: v.clone() for k, v in part.state_dict().items()}
     semantic = part(make_images(dtype=torch.float64), targets((1, 1), dtype=torch.float64))
     asked = torch.tensor([WHOLE], dtype=torch.float64, requires_grad=True)
-    assert not semantic.at(asked, torch.tensor([0])).requires_grad
+    assert not semantic.embed_boxes(asked, torch.tensor([0])).requires_grad
     assert all(torch.equal(v, before[k]) for k, v in part.state_dict().items())
 
 
@@ -187,6 +188,32 @@ def test_under_autocast_regions_are_pooled_in_float32(kind):
     assert F.cosine_similarity(found, exact).min() > 0.98
 
 
-def test_other_towers_are_refused():
-    with pytest.raises(UserError, match="image tower of kind Linear"):
-        Teacher(nn.Linear(3, 3))
+def timm_tower(**changes) -> TimmModel:
+    """open_clip's wrapper of a tiny ConvNeXt of random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TimmModel("test_convnext", EMBEDDING, **{"image_size": 64, "pool": "", **changes})
+
+
+def test_a_convnexts_region_is_its_mean_through_the_towers_head():
+    part = Teacher(timm_tower()).double()
+    raw, images = photographs((64, 96))
+    found = part(images, boxes([WHOLE, [1 / 6, 0.5, 1 / 3, 1.0]])).ground_truth
+    with torch.no_grad():
+        visual, pixels = part.encoder.visual, for_clip(raw[0])
+        column = visual.trunk.forward_features(pixels)[..., :1]
+        expected = torch.cat((visual(pixels), visual.head(visual.trunk.forward_head(column))))
+    assert torch.allclose(found, F.normalize(expected, dim=-1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tower", "message"),
+    [
+        (nn.Linear(3, 3), "image tower of kind Linear"),
+        (timm_tower(pool="rot_attn", proj=""), "timm image tower of kind ConvNeXt"),
+        (TimmModel("test_vit", EMBEDDING), "timm image tower of kind VisionTransformer"),
+    ],
+)
+def test_other_towers_are_refused(tower, message):
+    with pytest.raises(UserError, match=message):
+        Teacher(tower)
