@@ -110,11 +110,12 @@ def interleaved(
 class Measured(NamedTuple):
     """What `in_own_process` saw.
 
-    seconds: wall clock of the work.  peak_bytes: most memory held during it, above what was held before.
-    value: what it returned.
+    seconds: wall clock of the work.  cpu_seconds: of all its threads.
+    peak_bytes: most memory held during it, above what was held before.  value: what it returned.
     """
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     value: Any
 
@@ -158,10 +159,10 @@ def _measure(sender: Any, work: Any, prepare: Any, arguments: tuple, keywords: d
         release_free_memory()
         before = resident_bytes()
         reset_peak()
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         value = work(*arguments, **keywords)
-        seconds = time.perf_counter() - started
-        sender.send(Measured(seconds, max(peak_bytes() - before, 0), value))
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        sender.send(Measured(seconds, cpu_seconds, max(peak_bytes() - before, 0), value))
     except Exception as error:
         sender.send(error)
 
