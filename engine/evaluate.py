@@ -44,7 +44,7 @@ def metrics_table(metrics: Mapping[str, float]) -> str:
 
 
 def report_metrics(metrics: Mapping[str, float], path: Path) -> None:
-    """Prints the table, and writes the numbers in full precision as JSON."""
+    """Prints the table, and writes the metrics in full precision as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dict(metrics), indent=1) + "\n", encoding="utf-8")
     print(metrics_table(metrics), flush=True)

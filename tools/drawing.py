@@ -1,4 +1,4 @@
-"""Draws boxes with names and scores on images."""
+"""Draws labelled boxes on images."""
 
 import colorsys
 import zlib
@@ -13,7 +13,7 @@ Rectangle = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class LabelledBox:
-    """box_xyxy in pixels of the image; score in 0..1, or None for ground truth."""
+    """box_xyxy: pixels. score: 0..1, None for ground truth."""
 
     box_xyxy: tuple[float, float, float, float]
     name: str
@@ -25,72 +25,72 @@ class LabelledBox:
 
 
 def class_colour(name: str) -> tuple[int, int, int]:
-    """A bright RGB colour that is the same for a name in every image and every run."""
+    """A bright RGB colour, the same for a name in every image and run."""
     number = zlib.crc32(name.encode())
     hue, light = (number % 997) / 997, 0.52 + 0.16 * ((number // 997) % 3) / 2
     return tuple(round(255 * v) for v in colorsys.hls_to_rgb(hue, light, 0.9))
 
 
-def enlarged(image: Image.Image, least_side: int) -> tuple[Image.Image, int]:
-    """The image, enlarged by a whole number so that its short side has `least_side` pixels; that number."""
-    factor = max(1, -(-least_side // min(image.size)))
+def enlarge(image: Image.Image, min_side: int) -> tuple[Image.Image, int]:
+    """The image, enlarged by an integer until its short side has `min_side` pixels; that integer."""
+    factor = max(1, -(-min_side // min(image.size)))
     size = (image.width * factor, image.height * factor)
     return (image if factor == 1 else image.resize(size, Image.Resampling.BICUBIC)), factor
 
 
 def draw_boxes(
-    image: Image.Image, boxes: Sequence[LabelledBox], least_side: int = 0, text_size: int | None = None
+    image: Image.Image, boxes: Sequence[LabelledBox], min_side: int = 0, text_size: int | None = None
 ) -> Image.Image:
-    """A copy of `image` as RGB with the boxes on it, the first ones on top.
+    """A copy of `image` as RGB with the boxes drawn on it, the first ones on top.
 
-    Names stand above their box, or inside it or below it where there is no room, and never leave the image.
+    A label stands above its box, or inside or below it for lack of room, and always inside the image.
 
-    least_side: images with a shorter side are enlarged by a whole number first, so that names can be read.
-    text_size: pixels; None for one that suits the size.
+    min_side: a smaller short side is enlarged by an integer first, so that labels can be read.
+    text_size: pixels; None chooses one for the image size.
     """
-    canvas, factor = enlarged(image.convert("RGB"), least_side)
+    canvas, factor = enlarge(image.convert("RGB"), min_side)
     canvas = canvas.copy() if factor == 1 else canvas
     draw = ImageDraw.Draw(canvas)
     side = min(canvas.size)
     font = ImageFont.load_default(text_size or max(10, min(22, side // 36)))
     line = max(1, round(side / 240))
-    places = [_clipped(b.box_xyxy, factor, canvas.size) for b in boxes]
-    for box, place in reversed(list(zip(boxes, places, strict=True))):
-        draw.rectangle(place, outline=class_colour(box.name), width=line)
+    rectangles = [_clip(b.box_xyxy, factor, canvas.size) for b in boxes]
+    for box, rectangle in reversed(list(zip(boxes, rectangles, strict=True))):
+        draw.rectangle(rectangle, outline=class_colour(box.name), width=line)
     taken: list[Rectangle] = []
     labels = []
-    for box, place in zip(boxes, places, strict=True):
-        text, size = _fitting(draw, box.text, font, canvas.width - 2 * _PADDING)
-        where = _free_place(place, size, canvas.size, taken)
-        taken.append(where)
-        labels.append((where, text, class_colour(box.name)))
-    for where, text, colour in reversed(labels):
-        draw.rectangle(where, fill=colour)
+    for box, rectangle in zip(boxes, rectangles, strict=True):
+        text, size = _fit_text(draw, box.text, font, canvas.width - 2 * _PADDING)
+        label = _place_label(rectangle, size, canvas.size, taken)
+        taken.append(label)
+        labels.append((label, text, class_colour(box.name)))
+    for label, text, colour in reversed(labels):
+        draw.rectangle(label, fill=colour)
         dark = (299 * colour[0] + 587 * colour[1] + 114 * colour[2]) / 1000 < 110
-        draw.text((where[0] + _PADDING, where[1]), text, fill="white" if dark else "black", font=font)
+        draw.text((label[0] + _PADDING, label[1]), text, fill="white" if dark else "black", font=font)
     return canvas
 
 
-def _clipped(box: Sequence[float], factor: float, size: tuple[int, int]) -> Rectangle:
-    """The box in whole pixels of the canvas, its last pixel included, inside it and not inverted."""
+def _clip(box: Sequence[float], factor: float, size: tuple[int, int]) -> Rectangle:
+    """The box in integer canvas pixels (last one inclusive), inside the canvas and not inverted."""
     x0, y0, x1, y1 = (v * factor for v in box)
     left, top = (min(max(round(v), 0), n - 1) for v, n in ((x0, size[0]), (y0, size[1])))
     right, bottom = (min(max(round(v) - 1, 0), n - 1) for v, n in ((x1, size[0]), (y1, size[1])))
     return left, top, max(left, right), max(top, bottom)
 
 
-def _fitting(draw: ImageDraw.ImageDraw, text: str, font, width: int) -> tuple[str, tuple[int, int]]:
-    """The text, cut where it is wider than the image, and the size of its label."""
+def _fit_text(draw: ImageDraw.ImageDraw, text: str, font, width: int) -> tuple[str, tuple[int, int]]:
+    """The text, cut to `width` pixels, and the (width, height) of its label."""
     while len(text) > 1 and draw.textlength(text, font=font) > width:
         text = text[:-1]
     ascent, descent = font.getmetrics()
     return text, (round(draw.textlength(text, font=font)) + 2 * _PADDING, ascent + descent)
 
 
-def _free_place(
+def _place_label(
     box: Rectangle, size: tuple[int, int], canvas: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle:
-    """Above the box, inside it at the top, at its bottom, below it: the first that covers no other name."""
+    """Above the box, at its top, at its bottom, or below it: the first that covers no other label."""
     width, height = size
     tops = (box[1] - height, box[1], box[3] - height, box[3] + 1)
     places = []

@@ -1,14 +1,13 @@
-"""The box metrics of a predictions file, without a model.
+"""Computes the box metrics of a predictions file, without a model.
 
-    python tools/evaluate_predictions.py --annotations lvis_v1_val.json --predictions results.json [--json
-    OUT]
+    python tools/evaluate_predictions.py --annotations lvis_v1_val.json --predictions results.json
 
-The 13 metrics of LVIS, named as the lvis package names them; COCO's 12 where no image has
-`neg_category_ids`, that is, where every class is annotated everywhere. Values are in 0..1 in full precision;
--1: no box of that kind.
+Prints the 13 LVIS metrics under the names of the lvis package, or the 12 COCO metrics if no image has
+`neg_category_ids`, i.e. every class is annotated on every image. Values are 0..1 in full precision, -1 where
+there is no ground truth.
 
-PREDICTIONS is a list of {image_id, category_id, bbox: [x, y, width, height], score} in a JSON; the
-`eval/predictions.npy` of a run; or an .npz with the arrays image_id, category_id, bbox and score.
+PREDICTIONS is a JSON list of {image_id, category_id, bbox: [x, y, width, height], score}, a run's
+`eval/predictions.npy`, or an .npz with the arrays image_id, category_id, bbox and score.
 """
 
 import argparse
@@ -37,24 +36,24 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--predictions", required=True, help="results JSON, predictions.npy of a run, or .npz"
     )
-    parser.add_argument("--json", help="also write the metrics here")
-    parser.add_argument("--result", help="also write metrics, protocol and every class by name here (JSON)")
+    parser.add_argument("--json", help="write the metrics to this file")
+    parser.add_argument("--result", help="write metrics, protocol and per-class results to this file (JSON)")
     parser.add_argument(
         "--fixed_ap",
         action="store_true",
-        help="also Fixed AP: the best 10,000 detections of a class, however many an image has",
+        help="add Fixed AP: the top 10,000 detections per class instead of the top 300 per image",
     )
     parser.add_argument(
-        "--protocol", choices=("auto", "lvis"), default="auto", help="lvis: LVIS's metrics for any file"
+        "--protocol", choices=("auto", "lvis"), default="auto", help="lvis: LVIS metrics for any file"
     )
     parser.add_argument(
-        "--reference", action="store_true", help="compute them by lvis or pycocotools instead (slow)"
+        "--reference", action="store_true", help="compute with lvis or pycocotools instead (slow)"
     )
     return parser.parse_args(arguments)
 
 
 def evaluate(arguments: argparse.Namespace) -> BoxResult:
-    """Metrics and classes; from the reference packages, metrics alone."""
+    """Metrics and classes; metrics only from the reference packages."""
     annotations = open_annotations(arguments.annotations)
     predictions = read_predictions(arguments.predictions)
     if arguments.reference:
@@ -67,7 +66,7 @@ def evaluate(arguments: argparse.Namespace) -> BoxResult:
 
 
 def main(words: list[str] | None = None) -> int:
-    """0; UserError for something the user can mend."""
+    """Prints and writes the metrics. Raises UserError for a file that cannot be read or evaluated."""
     arguments = parse_arguments(words)
     setup_logging()
     result = evaluate(arguments)

@@ -1,4 +1,4 @@
-"""Loss and AP curves of a run, from its log.jsonl, as one PNG.
+"""Plots the losses, learning rate and AP of a run, from its log.jsonl, as one PNG.
 
 python tools/plot_curves.py RUN [--output curves.png]
 """
@@ -18,22 +18,23 @@ from matplotlib.ticker import MaxNLocator
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.run_log import loss_groups, read_log
-from util.errors import UserError
+from util.errors import UserError, run_command
 
 METRICS = ("AP", "AP50", "APr", "APc", "APf")
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="output folder of a run, or its log.jsonl")
     parser.add_argument("--output", type=Path, help="PNG to write (default: curves.png in the run's folder)")
-    return parser.parse_args(arguments)
+    return parser.parse_args(words)
 
 
 def series(
     entries: Iterable[Mapping[str, float | None]], steps: Sequence[int]
 ) -> dict[str, tuple[list, list]]:
-    """One mapping per step -> name -> (steps, values), without what is missing or not a number."""
+    """One mapping per step -> name -> (steps, values); None is left out."""
     lines: dict[str, tuple[list, list]] = {}
     for step, entry in zip(steps, entries, strict=True):
         for name, value in entry.items():
@@ -45,53 +46,56 @@ def series(
 
 
 def plot_losses(axes: Axes, steps: Sequence[Mapping]) -> None:
-    """The weighted total, and the unweighted groups of losses."""
+    """The weighted total and the unweighted losses, summed by kind."""
     groups = [
         {"total": s["total"], **loss_groups({k: v for k, v in s["losses"].items() if v is not None})}
         for s in steps
     ]
     for name, (x, y) in series(groups, [s["step"] for s in steps]).items():
         axes.plot(x, y, label=name, color="black" if name == "total" else None)
-    axes.set(title="training losses", xlabel="step", yscale="log")
+    axes.set(title="Training losses", xlabel="step", yscale="log")
     axes.legend(fontsize=8)
 
 
 def plot_rate(axes: Axes, steps: Sequence[Mapping]) -> None:
     """The largest learning rate of the parameter groups."""
     axes.plot([s["step"] for s in steps], [s["lr"] for s in steps], color="tab:grey")
-    axes.set(title="learning rate", xlabel="step")
+    axes.set(title="Learning rate", xlabel="step")
 
 
 def plot_metrics(axes: Axes, epochs: Sequence[Mapping]) -> None:
-    """APs on the 0..100 scale, a point for each epoch that was evaluated."""
-    measured = [e for e in epochs if e.get("metrics")]
-    percent = [{m: 100 * e["metrics"][m] for m in METRICS if _defined(e["metrics"].get(m))} for e in measured]
-    lines = series(percent, [e["epoch"] for e in measured])
+    """AP on the scale 0..100, a point per evaluated epoch."""
+    evaluated = [e for e in epochs if e.get("metrics")]
+    percent = [
+        {m: 100 * e["metrics"][m] for m in METRICS if _defined(e["metrics"].get(m))} for e in evaluated
+    ]
+    lines = series(percent, [e["epoch"] for e in evaluated])
     for name, (x, y) in lines.items():
         axes.plot(x, y, label=f"{name} {y[-1]:.1f}", marker=".", linewidth=2.5 if name == "AP" else 1.2)
-    axes.set(title="validation, box AP", xlabel="epoch")
+    axes.set(title="Validation: box AP", xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     if lines:
         axes.legend(fontsize=8)
     else:
-        axes.text(0.5, 0.5, "never evaluated", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center")
 
 
 def _defined(value: float | None) -> bool:
-    # LVIS's evaluator gives -1 where no image has such a box.
+    # -1: no ground truth of this kind.
     return value is not None and value >= 0
 
 
-def main(arguments: list[str] | None = None) -> None:
-    args = parse_arguments(arguments)
+def main(words: list[str] | None = None) -> int:
+    """Writes the PNG. Raises UserError for a log that is missing or empty."""
+    args = parse_arguments(words)
     log = args.run / "log.jsonl" if args.run.is_dir() else args.run
     if not log.is_file():
-        raise UserError(f"{log}: no such log. Name the folder that --output_dir made.")
+        raise UserError(f"{log}: no such log. Name the --output_dir of a training run.")
     entries = read_log(log)
     steps, epochs = ([e for e in entries if e.get("kind") == kind] for kind in ("step", "epoch"))
     if not steps and not epochs:
-        raise UserError(f"{log}: holds no step and no epoch.")
+        raise UserError(f"{log}: contains no step and no epoch.")
     figure, (losses, rate, metrics) = plt.subplots(
         1, 3, figsize=(15, 4.5), width_ratios=(5, 3, 5), layout="constrained"
     )
@@ -105,11 +109,8 @@ def main(arguments: list[str] | None = None) -> None:
     figure.savefig(output, dpi=110)
     plt.close(figure)
     print(output)
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run_command(main))

@@ -1,9 +1,9 @@
-"""Detects on any images: draws the boxes, and writes names, scores and boxes as JSON.
+"""Runs a trained model on images: draws the detections and writes them as JSON.
 
 python tools/predict.py CKPT IMAGE|FOLDER... [--output DIR] [--score 0.3]
 
-writes DIR/NAME.png for every image and DIR/predictions.json. A checkpoint of this project needs nothing
-else; an official one does not hold its class names, so it needs `--annotations`, an LVIS file.
+Writes DIR/NAME.png for every image, and DIR/predictions.json. A checkpoint of this project is all it needs;
+an official one has no class names, so it needs `--annotations`, an LVIS file.
 """
 
 import argparse
@@ -30,16 +30,16 @@ from models.richsem import official_checkpoint as official
 from models.richsem.build import ModelParts, build_model, build_official
 from tools.drawing import LabelledBox, draw_boxes
 from util import distributed
-from util.errors import UserError
+from util.errors import UserError, run_command
 from util.structures import Detections, PaddedImages
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"))
-_DRAWN_SIDE = 480
+_MIN_DRAWN_SIDE = 480
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A trained model with what it needs to look at an image file."""
+    """A trained model with everything it needs to run on an image file."""
 
     parts: ModelParts
     class_names: tuple[str, ...]
@@ -61,10 +61,10 @@ class Detector:
 
 
 def load_detector(path: Path, device: torch.device, annotations: Path | None = None) -> Detector:
-    """The model of a checkpoint, with the weights, precision and image size that its evaluation uses.
+    """The model of a checkpoint, with the weights, precision and image size of its evaluation.
 
-    annotations: an LVIS file that names the columns of an official checkpoint; not read for ours.
-    Raises UserError for a file that is no checkpoint, or an official one without `annotations`.
+    annotations: an LVIS file with the class names of an official checkpoint; unused for ours.
+    Raises UserError for a file that is not a checkpoint, and for an official one without `annotations`.
     """
     content = read_checkpoint(path, import_official)
     if "official" in content:
@@ -96,9 +96,9 @@ def _official_parts(
 
 
 def find_images(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
-    """(folder, name below it) of every image named, or inside a folder that is named.
+    """(folder, name relative to it) of every image that is named, or inside a folder that is named.
 
-    Raises UserError for a path that is not there and for a folder without images.
+    Raises UserError for a path that does not exist and for a folder without images.
     """
     found = []
     for path in paths:
@@ -107,7 +107,7 @@ def find_images(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
         elif path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not inside:
-                raise UserError(f"{path}: holds no image ({', '.join(sorted(SUFFIXES))}).")
+                raise UserError(f"{path}: contains no image ({', '.join(sorted(SUFFIXES))}).")
             found += [(path, p.relative_to(path)) for p in inside]
         else:
             raise UserError(f"{path}: no such image or folder.")
@@ -115,15 +115,15 @@ def find_images(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
 
 
 def labelled(
-    detections: Detections, names: tuple[str, ...], least_score: float, most: int
+    detections: Detections, names: tuple[str, ...], min_score: float, max_dets: int
 ) -> list[LabelledBox]:
-    """The best `most` detections from `least_score` on."""
+    """The best `max_dets` detections with a score of at least `min_score`."""
     rows = zip(
         detections.boxes_xyxy.tolist(), detections.labels.tolist(), detections.scores.tolist(), strict=True
     )
-    return [
-        LabelledBox(tuple(box), names[label], score) for box, label, score in rows if score >= least_score
-    ][:most]
+    return [LabelledBox(tuple(box), names[label], score) for box, label, score in rows if score >= min_score][
+        :max_dets
+    ]
 
 
 def predict(
@@ -131,13 +131,13 @@ def predict(
     names: tuple[str, ...],
     images: Iterable[tuple[Path, Path]],
     output: Path,
-    least_score: float,
-    most: int = 100,
+    min_score: float,
+    max_dets: int = 100,
 ) -> tuple[list[dict], list[str]]:
-    """Draws every image below `output`.
+    """Draws the detections of every image, below `output`.
 
     Returns:
-        The entries of the JSON, and a line for every image that could not be read.
+        The entries of the JSON, and an error message for every image that could not be read.
     """
     entries, damaged = [], []
     for folder, name in images:
@@ -146,10 +146,12 @@ def predict(
         except ImageError as error:
             damaged.append(str(error))
             continue
-        boxes = labelled(detect(image), names, least_score, most)
+        boxes = labelled(detect(image), names, min_score, max_dets)
         drawn = output / name.parent / f"{name.name}.png"
         drawn.parent.mkdir(parents=True, exist_ok=True)
-        draw_boxes(Image.fromarray(image.permute(1, 2, 0).numpy()), boxes, least_side=_DRAWN_SIDE).save(drawn)
+        draw_boxes(Image.fromarray(image.permute(1, 2, 0).numpy()), boxes, min_side=_MIN_DRAWN_SIDE).save(
+            drawn
+        )
         entries.append(
             {
                 "file": str(folder / name),
@@ -170,7 +172,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("images", type=Path, nargs="+", help="images, or folders of images")
     parser.add_argument("--output", type=Path, default=Path("predictions"), help="folder to write to")
-    parser.add_argument("--score", type=float, default=0.3, help="least score that is kept")
+    parser.add_argument("--score", type=float, default=0.3, help="lowest score that is kept")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
         "--annotations", type=Path, help="LVIS file with the class names of an official checkpoint"
@@ -178,27 +180,25 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Writes drawings and JSON. Raises UserError if the checkpoint or every image is unreadable."""
     args = parse_arguments(arguments)
     if not 0 <= args.score <= 1:
-        raise UserError(f"--score must lie in 0..1, not {args.score}.")
+        raise UserError(f"--score must be between 0 and 1, not {args.score}.")
     images = find_images(args.images)
     detector = load_detector(args.checkpoint, distributed.setup(args.device), args.annotations)
     entries, damaged = predict(detector, detector.class_names, images, args.output, args.score)
     for line in damaged:
         print(line, file=sys.stderr)
     if not entries:
-        raise UserError(f"none of {len(images)} images could be read.")
+        raise UserError(f"none of the {len(images)} images can be read.")
     path = args.output / "predictions.json"
     path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     count = sum(len(e["detections"]) for e in entries)
-    skipped = f", {len(damaged)} not readable" if damaged else ""
+    skipped = f", {len(damaged)} unreadable" if damaged else ""
     print(f"{path}: {count} detections in {len(entries)} images{skipped}")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run_command(main))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.annotations.json_reader import read_annotations
 from datasets.evaluation.predictions import ROW
-from tools.contact_sheet import chosen_images, main
+from tools.contact_sheet import choose_images, main
 from util.errors import UserError
 
 
@@ -72,11 +73,12 @@ def test_a_runs_own_prediction_file_draws_the_same(tmp_path):
 
 
 def test_half_of_the_chosen_images_show_a_rare_class(tmp_path):
-    content = tiny_set(tmp_path, images=20)
-    chosen = chosen_images(content, 6)
-    assert len(chosen) == 6 and len({i["id"] for i in chosen}) == 6
-    assert sum(i["id"] % 2 for i in chosen) >= 3
-    assert len(chosen_images(content, 100)) == 20
+    tiny_set(tmp_path, images=20)
+    annotations = read_annotations(tmp_path / "annotations/val.json")
+    chosen = choose_images(annotations, 6)
+    assert len(chosen) == 6 and sorted(set(chosen)) == chosen
+    assert (annotations.image_ids[chosen] % 2).sum() >= 3
+    assert len(choose_images(annotations, 100)) == 20
 
 
 def test_a_missing_image_is_named(tmp_path):

@@ -49,7 +49,7 @@ def test_missing_numbers_leave_gaps_not_zeros():
     assert lines == {"a": ([10, 20], [1.0, 2.0]), "b": ([20], [3.0])}
 
 
-def test_no_log_and_an_empty_log_are_told(tmp_path):
+def test_a_missing_and_an_empty_log_are_named(tmp_path):
     with pytest.raises(UserError, match=r"log\.jsonl: no such log"):
         main([str(tmp_path)])
     (tmp_path / "log.jsonl").write_text("")

@@ -83,7 +83,7 @@ def test_the_detector_sees_what_evaluation_sees(checkpoint):
     assert torch.equal(first.boxes_xyxy, second.boxes_xyxy)
 
 
-def test_low_scores_are_left_out():
+def test_low_scores_are_dropped():
     found = Detections(torch.tensor([0.9, 0.4, 0.1]), torch.tensor([2, 0, 1]), torch.zeros(3, 4))
     assert [b.name for b in labelled(found, tuple(NAMES), 0.3, 100)] == ["urn", "cup"]
     assert [b.name for b in labelled(found, tuple(NAMES), 0.0, 1)] == ["urn"]
@@ -101,11 +101,11 @@ def test_a_damaged_image_is_named_and_the_rest_goes_on(images, tmp_path):
     ]
 
 
-def test_wrong_paths_are_told(checkpoint, images, tmp_path):
+def test_wrong_paths_are_named(checkpoint, images, tmp_path):
     with pytest.raises(UserError, match="no such image"):
         main([str(checkpoint), str(tmp_path / "absent.jpg")])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no image"):
+    with pytest.raises(UserError, match="contains no image"):
         main([str(checkpoint), str(tmp_path / "empty")])
     with pytest.raises(UserError, match=r"checkpoint\.pt"):
         main([str(checkpoint.with_suffix(".pt")), str(images)])
