@@ -103,5 +103,5 @@ COMMAND_LINE_FLAGS: frozenset[str] = frozenset(_FLAGS.split())
 # Official values that speak of the official code's own names or folders: key -> (theirs, ours).
 TRANSLATED_VALUES: dict[str, tuple[Any, Any]] = {
     "imagenet_path": ("DATASET/imagenet-lvis", ""),  # a placeholder: below --data_path
-    "lr_backbone_names": (("backbone.0",), ("backbone",)),  # the backbone inside its wrapper
+    "lr_backbone_names": (("backbone.0",), ("backbone.body",)),  # the backbone inside its wrapper
 }

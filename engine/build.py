@@ -93,7 +93,7 @@ def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _backbone_names(config) -> tuple[str, ...]:
-    """The official 'backbone.0' is the first part of a joined module; ours is called `backbone`."""
+    """The pretrained part of the backbone: the release's 'backbone.0', without the new pyramid of a ViT."""
     if config.param_dict_type != "ddetr_in_mmdet":
-        return ("backbone",)
-    return tuple("backbone." if name == "backbone.0" else name for name in config.lr_backbone_names)
+        return ("backbone.body",)
+    return tuple("backbone.body" if name == "backbone.0" else name for name in config.lr_backbone_names)

@@ -27,7 +27,8 @@ class TrainingKeys:
         choices=("default", "ddetr_in_mmdet", "large_wd"),
     )
     lr_backbone_names: tuple[str, ...] = key(
-        ("backbone",), "Parts of parameter names that mark the backbone (the official `backbone.0` too)"
+        ("backbone.body",),
+        "Parts of parameter names that train at `lr_backbone` (the official `backbone.0` too)",
     )
     lr_linear_proj_names: tuple[str, ...] = key(
         ("reference_points", "sampling_offsets"),

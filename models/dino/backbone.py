@@ -1,31 +1,38 @@
-"""Any timm backbone as a feature pyramid, frozen as the release freezes its ResNets."""
+"""Any timm backbone as a feature pyramid. Pretrained ResNets are frozen as in the release."""
 
 from __future__ import annotations
 
+import inspect
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from models.dino.simple_pyramid import SimpleFeaturePyramid
 from util.errors import UserError, nearest
 
 logger = logging.getLogger(__name__)
 
 # The release starts from torchvision's first ImageNet-1k weights; timm's default tag is another recipe.
+# Parts of a classifier that no feature extractor has; a ViT's last norm is one of them.
+_CLASSIFIER = ("fc.", "head.", "classifier.", "norm.", "fc_norm.")
 DEFAULT_TAGS = {"resnet50": "resnet50.tv_in1k", "resnet101": "resnet101.tv_in1k"}
 
 
 class Backbone(nn.Module):
     """Feature maps of an image: (B, 3, H, W) -> [(B, channels[i], H / strides[i], W / strides[i]), ...]."""
 
-    def __init__(self, body: nn.Module, channels: Sequence[int], strides: Sequence[int]):
+    def __init__(self, body: nn.Module, channels: Sequence[int], strides: Sequence[float]):
         super().__init__()
         self.body = body
-        # Swin transformers keep their channels last.
+        # Swin transformers give (B, H, W, C).
         self.is_nhwc = getattr(body, "output_fmt", "NCHW") == "NHWC"
         self.channels = tuple(channels)
         self.strides = tuple(strides)
@@ -34,8 +41,37 @@ class Backbone(nn.Module):
         features = self.body(x)
         if self.is_nhwc:
             features = [f.permute(0, 3, 1, 2) for f in features]
-        # Maps leave in the plain layout, in which the neck's group norm is several times faster.
+        # The neck's group norm is several times faster on contiguous maps than on channels-last ones.
         return [f.contiguous() for f in features]
+
+
+class PlainBackbone(Backbone):
+    """A backbone whose maps all have one stride, such as a ViT: its last map becomes a pyramid.
+
+    patch: stride of the body. levels: as in `make_backbone`; with a patch of 16 level i has stride 4 * 2^i,
+    with another one the nearest stride that is patch * 2^n.
+    The pyramid is new and trains at `lr`; the body trains at `lr_backbone`.
+    """
+
+    def __init__(self, body: nn.Module, channels: int, patch: int, levels: Sequence[int]):
+        octaves = [round(math.log2(patch / (4 * 2**level))) for level in levels]
+        pyramid = SimpleFeaturePyramid(channels, octaves)
+        super().__init__(body, pyramid.channels, [patch / 2**octave for octave in octaves])
+        self.patch = patch
+        self.pyramid = pyramid
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """As Backbone, for images of any size; the maps' sizes are H and W over the strides, rounded up.
+
+        Images are zero-padded to whole patches; cells that lie in that padding alone are cut off again.
+        """
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % self.patch, 0, -height % self.patch))
+        (features,) = super().forward(x)
+        return [
+            level[..., : math.ceil(height / stride), : math.ceil(width / stride)].contiguous()
+            for level, stride in zip(self.pyramid(features), self.strides, strict=True)
+        ]
 
 
 def make_backbone(
@@ -49,38 +85,44 @@ def make_backbone(
 ) -> Backbone:
     """A timm model as the detector's backbone.
 
-    name: timm's name. levels: the release's `return_interm_indices`, level i has stride 4 * 2^i.
+    name: timm's name. levels: the release's `return_interm_indices`, level i has stride 4 * 2^i. A model
+    whose maps all have one stride (a ViT) becomes a `PlainBackbone`.
     weights: 'default', 'none', a timm tag or a local file. pretrain_path: the release's
     `resnet_pretrain_path`, a local file of ImageNet-21k weights; then everything trains.
-    arguments: more keyword arguments for timm. load: False where a checkpoint brings the weights; the
-    structure is the same, nothing is read or downloaded.
+    freeze_keywords: parameters of the timm model whose names contain one are frozen too ('model.' freezes a
+    whole ViT). arguments: more keyword arguments for timm. load: False where a checkpoint brings the weights;
+    the structure is the same, nothing is read or downloaded.
 
-    Pretrained weights freeze batch norm, stem and first stage, as the release does; from scratch
-    ('none') everything trains, batch norm included. Models without batch norm train whole.
-    Raises UserError for an unknown name, an absent level, or weights that do not fit.
+    Pretrained weights freeze batch norm, stem and first stage, as in the release; from scratch ('none')
+    everything trains, batch norm included. Models without batch norm train whole.
+    Raises UserError for an unknown name, a level that the model lacks, a model that takes images of one size
+    only, or weights that do not fit.
     """
     tag = _timm_tag(name, weights, pretrain_path) if load else None
     arguments = dict(arguments or {})
     with torch.device("meta"):
         meta_model = _create(name, pretrained=False, **arguments)
-    indices = _timm_indices(name, levels, meta_model.feature_info.reduction())
-    if any(getattr(module, "strict_img_size", False) for module in meta_model.modules()):
-        # Swin transformers take images of any size, but only when told so.
-        arguments.setdefault("strict_img_size", False)
+    meta_info: Any = meta_model.feature_info
+    strides = meta_info.reduction()
+    plain = len(strides) > 1 and len(set(strides)) == 1
+    indices = [-1] if plain else _timm_indices(name, levels, strides)
+    _accept_any_size(name, meta_model, arguments)
     body = _create(tag or name, pretrained=tag is not None, out_indices=indices, **arguments)
-    channels, strides = body.feature_info.channels(), body.feature_info.reduction()
     local = pretrain_path or (weights if Path(weights).is_file() else "")
     if load and local:
         load_weights(body, local)
     pretrained = weights != "none" or bool(pretrain_path)
     if pretrained and any(isinstance(m, nn.BatchNorm2d) for m in body.modules()):
         body = freeze_batch_norm_2d(body)
-        if not pretrain_path:
+        if not pretrain_path and not plain:
             _freeze_first_stage(body)
     for parameter_name, parameter in body.named_parameters():
         if any(keyword in parameter_name for keyword in freeze_keywords):
             parameter.requires_grad_(False)
-    return Backbone(body, channels, strides)
+    info: Any = body.feature_info
+    if plain:
+        return PlainBackbone(body, info.channels()[-1], info.reduction()[-1], levels)
+    return Backbone(body, info.channels(), info.reduction())
 
 
 def load_weights(body: nn.Module, path: str) -> None:
@@ -93,12 +135,12 @@ def load_weights(body: nn.Module, path: str) -> None:
         raise UserError(f"backbone weights {path} do not exist")
     state = _read_state(file)
     own = body.state_dict()
-    # A feature extractor may flatten the names of its classifier: stages.0.x is stages_0.x in it.
-    ours = {name.replace(".", "_"): name for name in own}
+    # timm's feature extractors rename what they wrap: stages.0.x to stages_0.x, or a ViT's x to model.x.
+    ours = {name.removeprefix("model.").replace(".", "_"): name for name in own}
     state = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
     state = {ours.get(k.replace(".", "_"), k): v for k, v in state.items()}
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    ignored = sorted(k for k in state if k not in fits and not k.startswith(("fc.", "head.", "classifier.")))
+    ignored = sorted(k for k in state if k not in fits and not k.startswith(_CLASSIFIER))
     missing = sorted(k for k in own if k not in fits and not k.endswith("num_batches_tracked"))
     if not fits:
         raise UserError(f"nothing in {path} fits the backbone: it has {next(iter(state), 'no tensors')}, ...")
@@ -138,7 +180,7 @@ def _timm_tag(name: str, weights: str, pretrain_path: str) -> str | None:
     return weights if "." in weights else f"{name}.{weights}"
 
 
-def _create(name: str, **arguments) -> nn.Module:
+def _create(name: str, **arguments: Any) -> nn.Module:
     try:
         return timm.create_model(name, features_only=True, **arguments)
     except RuntimeError as error:  # an unknown name or tag
@@ -156,20 +198,35 @@ def _create(name: str, **arguments) -> nn.Module:
         ) from error
 
 
+def _accept_any_size(name: str, meta_model: nn.Module, arguments: dict) -> None:
+    """Adds the argument with which timm's Swins and ViTs take images of any size."""
+    if not any(getattr(module, "strict_img_size", False) for module in meta_model.modules()):
+        return
+    vit = getattr(meta_model, "model", None)
+    if vit is None:
+        arguments.setdefault("strict_img_size", False)
+    elif "dynamic_img_size" in inspect.signature(type(vit).__init__).parameters:
+        arguments.setdefault("dynamic_img_size", True)
+    else:
+        raise UserError(
+            f"backbone {name!r} takes images of one size only; take another ViT, such as "
+            "vit_small_patch16_dinov3"
+        )
+
+
 def _timm_indices(name: str, levels: Sequence[int], strides: Sequence[int]) -> list[int]:
-    """timm's positions of the maps with stride 4 * 2^level (ResNets also list their stem, Swins do not)."""
-    if len(strides) > 1 and len(set(strides)) == 1:
-        raise UserError(f"backbone {name!r} has maps of stride {strides[0]} alone; take one with a pyramid")
-    wanted = [4 * 2**level for level in levels]
-    absent = [stride for stride in wanted if stride not in strides]
+    """timm's indices of the maps with stride 4 * 2^level (ResNets also list their stem, Swins do not)."""
+    expected = [4 * 2**level for level in levels]
+    absent = [stride for stride in expected if stride not in strides]
     if absent:
         raise UserError(f"backbone {name!r} has maps of stride {strides}, none of stride {absent[0]}")
-    return [strides.index(stride) for stride in wanted]
+    return [strides.index(stride) for stride in expected]
 
 
 def _freeze_first_stage(body: nn.Module) -> None:
-    """Stops gradients of everything up to and with the stage of stride 4 (conv1 and layer1 of a ResNet)."""
-    stages = {info["module"]: info["reduction"] for info in body.feature_info.info}
+    """Freezes everything up to and including the stage of stride 4 (conv1 and layer1 of a ResNet)."""
+    info: Any = body.feature_info
+    stages = {stage["module"]: stage["reduction"] for stage in info.info}
     for child_name, child in body.named_children():
         later = [m for m, reduction in stages.items() if reduction > 4 and m.split(".")[0] == child_name]
         if later:

@@ -13,7 +13,7 @@ from tests.config.official_values import AUGMENTATION, DEAD, LIVE
 from util.errors import UserError
 
 # Keys whose official value says something in the official code's own terms.
-TRANSLATED = {"imagenet_path": "", "lr_backbone_names": ("backbone",), "backbone_freeze_keywords": ()}
+TRANSLATED = {"imagenet_path": "", "lr_backbone_names": ("backbone.body",), "backbone_freeze_keywords": ()}
 
 
 def refusal(values: dict) -> str:

@@ -11,6 +11,7 @@ from util.errors import UserError
 
 NAME = "resnet10t"
 SMALL = {"channels": [8, 16, 24, 32], "stem_width": 8}
+VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "img_size": 32}
 SWIN = {"embed_dim": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}
 
 
@@ -137,7 +138,7 @@ def test_a_file_that_fits_is_not_commented(weight_file, caplog):
     [
         ("resnet10", "none", (1,), {}, r"Unknown model \(resnet10\)\. Did you mean 'resnet10t'"),
         (NAME, "none", (4,), SMALL, "none of stride 64"),
-        ("vit_tiny_patch16_224", "none", (2,), {}, "stride 16 alone"),
+        ("beit_base_patch16_224", "none", (2,), {}, "images of one size only; take another ViT"),
         (NAME, "absent/file.pth", (1,), SMALL, "backbone_weights='absent/file.pth' does not exist"),
         (NAME, "none", (1,), {"chanels": [8]}, "backbone_args do not fit: .*chanels"),
         ("resnet18", "tv_in1", (1,), {}, "Did you mean 'resnet18.tv_in1k'"),
@@ -195,3 +196,59 @@ def test_swin_reads_the_file_of_its_classifier(tmp_path):
     backbone = make_backbone("swin_tiny_patch4_window7_224", [3], str(tmp_path / "w.pth"), arguments=SWIN)
     loaded = backbone.body.state_dict()["layers_3.blocks.0.mlp.fc1.weight"]
     assert torch.equal(loaded, state["layers.3.blocks.0.mlp.fc1.weight"])
+
+
+@pytest.mark.parametrize("size", [(64, 96), (70, 33), (16, 16)])
+def test_a_vit_has_a_pyramid_at_any_size(size):
+    backbone = make_backbone("vit_tiny_patch16_224", (0, 1, 2, 3), "none", arguments=VIT)
+    maps = backbone(torch.randn(2, 3, *size))
+    assert (backbone.strides, backbone.channels) == ((4, 8, 16, 32), (4, 8, 16, 16))
+    shapes = [
+        (2, c, -(-size[0] // s), -(-size[1] // s))
+        for s, c in zip((4, 8, 16, 32), (4, 8, 16, 16), strict=True)
+    ]
+    assert [tuple(m.shape) for m in maps] == shapes
+    assert all(m.is_contiguous() for m in maps)
+
+
+def test_the_pyramid_of_a_vit_is_made_of_its_last_map():
+    torch.manual_seed(0)
+    backbone = make_backbone("vit_tiny_patch16_224", (2,), "none", arguments=VIT)
+    images, padded = torch.randn(1, 3, 40, 64), torch.zeros(1, 3, 48, 64)
+    padded[:, :, :40] = images
+    tokens = backbone.body.model.forward_intermediates(padded, norm=False, intermediates_only=True)[-1]
+    assert torch.allclose(backbone(images)[0], backbone.pyramid(tokens)[0], atol=1e-6)
+
+
+def test_patches_of_14_give_the_nearest_strides():
+    backbone = make_backbone(
+        "vit_small_patch14_dinov2", (0, 1, 2, 3), "none", arguments={**VIT, "img_size": 28}
+    )
+    assert backbone.strides == (3.5, 7, 14, 28)
+    assert [m.shape[-2:] for m in backbone(torch.randn(1, 3, 30, 50))] == [(9, 15), (5, 8), (3, 4), (2, 2)]
+
+
+def test_a_vit_reads_the_file_of_its_classifier_and_can_be_frozen(tmp_path, caplog):
+    state = timm.create_model("vit_tiny_patch16_224", num_classes=3, **VIT).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    with caplog.at_level(logging.WARNING):
+        backbone = make_backbone(
+            "vit_tiny_patch16_224", (1, 2), str(tmp_path / "w.pth"), freeze_keywords=["model."], arguments=VIT
+        )
+    assert not caplog.records
+    loaded = backbone.body.model
+    assert torch.equal(loaded.blocks[1].mlp.fc1.weight, state["blocks.1.mlp.fc1.weight"])
+    assert torch.equal(loaded.pos_embed, state["pos_embed"])
+    trained = {name.split(".")[0] for name, p in backbone.named_parameters() if p.requires_grad}
+    assert trained == {"pyramid"} and frozen(backbone) == {"model"}
+
+
+def test_a_vit_without_weights_for_a_checkpoint_has_the_same_structure():
+    """Pretrained ViTs train whole; nothing is downloaded where a checkpoint brings the weights."""
+    scratch = make_backbone("vit_tiny_patch16_224", (1, 2), "none", arguments=VIT)
+    awaiting = make_backbone("vit_tiny_patch16_224", (1, 2), "default", arguments=VIT, load=False)
+    assert frozen(awaiting) == set()
+    awaiting.load_state_dict(scratch.state_dict())
+    images = torch.randn(1, 3, 48, 48)
+    for a, b in zip(scratch.eval()(images), awaiting.eval()(images), strict=True):
+        assert torch.equal(a, b)

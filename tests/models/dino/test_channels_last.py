@@ -32,3 +32,16 @@ def test_the_backbone_works_in_channels_last_and_computes_the_same():
     for a, b in zip(plain, last, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
         assert b.is_contiguous()
+
+
+def test_a_vit_in_channels_last_computes_the_same():
+    arguments = {"embed_dim": 16, "depth": 3, "num_heads": 2, "img_size": 32}
+    changes = {"backbone": "vit_tiny_patch16_224", "backbone_args": arguments}
+    torch.manual_seed(0)
+    configs = [Config(**{**TINY, **changes, "channels_last": on}) for on in (False, True)]
+    models = [build_dino(config, num_classes=3).eval() for config in configs]
+    models[1].load_state_dict(models[0].state_dict())
+    images = torch.rand(2, 3, 40, 56)
+    for a, b in zip(*(model.backbone(images) for model in models), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        assert b.is_contiguous()
