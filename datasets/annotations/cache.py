@@ -32,7 +32,7 @@ from util.files import atomic_path, cache_directory
 from util.logging import get_logger
 
 # Of the columns' form and meaning: a change in either needs a new number.
-VERSION = 1
+VERSION = 2
 # Smaller files are read each time, in less than a tenth of a second.
 SMALLEST = 4 * 2**20
 # Coarsest clock of a file system in use, in seconds.
@@ -110,7 +110,7 @@ class _Cache:
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             get_logger().warning("%s: is damaged (%s) and is made anew", entry, error)
             return None
-        store.report_notices()
+        store.report_warnings()
         return store
 
     def _build(self, path: Path, digest: str, stamp: _Stamp) -> AnnotationTable:
@@ -228,5 +228,5 @@ def load_store(entry: Path, name: str) -> AnnotationTable:
     nested = {key: Ragged(columns.pop(f"{key}.values"), columns.pop(f"{key}.offsets")) for key in lists}
     names = PackedStrings(columns.pop("file_names.data"), columns.pop("file_names.offsets"))
     categories = [Category(**{**c, "synonyms": tuple(c["synonyms"])}) for c in about.pop("categories")]
-    about |= {"name": name, "categories": tuple(categories), "notices": tuple(about["notices"])}
+    about |= {"name": name, "categories": tuple(categories), "warnings": tuple(about["warnings"])}
     return AnnotationTable(**columns, **nested, **about, file_names=names)

@@ -6,14 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from datasets.annotations.json_errors import is_text
+import msgspec
+
+from datasets.annotations.json_errors import Int64, describe_fault, is_text
 from util.errors import UserError, nearest
 from util.logging import get_logger
 
 FREQUENCIES = ("r", "c", "f")
-_INT64 = range(-(2**63), 2**63)
 
 # `num_classes` of the release's configs (largest LVIS v1 id + 1). Configs made from them carry it to other
 # data.
@@ -28,49 +29,26 @@ class Category:
     image_count: training images that show the class; None where the file does not say.
     """
 
-    id: int
-    name: str
+    id: Int64
+    name: Annotated[str, msgspec.Meta(min_length=1)]
     synset: str = ""
     synonyms: tuple[str, ...] = ()
-    frequency: str = ""
+    frequency: Literal["", "r", "c", "f"] = ""
     image_count: int | None = None
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> Category:
-        """From one dict of the JSON. Raises UserError where id or name are missing or of the wrong kind."""
-        if not isinstance(entry, Mapping):
-            raise UserError(f"category {entry!r:.60} is not an object with id and name")
-        identity, name = entry.get("id"), entry.get("name")
-        if not isinstance(identity, int) or isinstance(identity, bool) or identity not in _INT64:
-            raise UserError(f"category {name!r:.60}: its id {identity!r:.60} is not an integer")
-        if not is_text(name):
-            raise UserError(f"category id {identity}: its name {name!r:.60} is not a text")
-        _refuse_other_kinds(entry)
-        frequency = entry.get("frequency") or ""
-        if frequency and frequency not in FREQUENCIES:
-            raise UserError(f"category {name!r}: frequency {frequency!r} is none of r, c, f")
-        return cls(
-            id=identity,
-            name=name,
-            synset=entry.get("synset") or "",
-            synonyms=tuple(entry.get("synonyms") or ()),
-            frequency=frequency,
-            image_count=entry.get("image_count"),
-        )
-
-
-def _refuse_other_kinds(entry: Mapping[str, Any]) -> None:
-    synonyms, count = entry.get("synonyms") or [], entry.get("image_count")
-    wrong = None
-    if not isinstance(entry.get("synset") or "", str):
-        wrong = "synset", "a text"
-    elif not isinstance(synonyms, list | tuple) or not all(isinstance(s, str) for s in synonyms):
-        wrong = "synonyms", "a list of texts"
-    elif count is not None and type(count) is not int:
-        wrong = "image_count", "an integer"
-    if wrong:
-        key, kind = wrong
-        raise UserError(f"category {entry['name']!r}: its {key} {entry[key]!r:.60} is not {kind}")
+    def from_json(cls, entry: Any) -> Category:
+        """From an element of the JSON's list. Raises UserError naming the category and the key at fault."""
+        present = entry
+        if isinstance(entry, Mapping):
+            present = {key: value for key, value in entry.items() if value is not None}
+        try:
+            category = msgspec.convert(present, cls)
+        except msgspec.ValidationError as error:
+            raise UserError(describe_fault("category", entry, error)) from None
+        if not is_text(category.name):
+            raise UserError(f"category {category.id}: its name {category.name!r:.60} is not a name")
+        return category
 
 
 @dataclass(frozen=True)

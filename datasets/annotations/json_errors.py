@@ -1,13 +1,23 @@
-"""JSON files of users: missing, half-written or something else, each is one clear line."""
+"""What can be wrong with a user's JSON file, each as one clear line."""
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from util.errors import UserError, nearest
 
+# An id. JSON's `true`, `1.0` and `"1"` are none.
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
 _WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
-# What Python's parser refuses, in valid JSON too.
+ENDS_EARLY = "ends early (after {} characters): an unfinished download or copy?"
+NOT_VALID = "is not valid JSON (line {}, column {}: {})"
+NOT_TEXT = "is not a JSON text file ({} at byte {})"
+# What Python's parser refuses in valid JSON too.
 TOO_DEEP, TOO_LONG = "is nested too deeply", "holds an integer of too many digits"
 _HALF_NUMBERS = ("-", ".", "e", "E", "e-", "e+", "E-", "E+")
 
@@ -25,10 +35,10 @@ def load_json(path: str | Path) -> Any:
             return json.load(file)
     except json.JSONDecodeError as error:
         if is_cut(error):
-            raise ends_early(path, len(error.doc)) from None
-        raise not_valid(path, error.lineno, error.colno, error.msg) from None
+            raise UserError(f"{path}: {ENDS_EARLY.format(len(error.doc))}") from None
+        raise UserError(f"{path}: {NOT_VALID.format(error.lineno, error.colno, error.msg)}") from None
     except UnicodeDecodeError as error:
-        raise not_text(path, error.reason, error.start) from None
+        raise UserError(f"{path}: {NOT_TEXT.format(error.reason, error.start)}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except RecursionError:
@@ -38,7 +48,7 @@ def load_json(path: str | Path) -> Any:
 
 
 def is_text(value: Any) -> bool:
-    """Whether a JSON value is a text that files and names can hold: not empty, no half of a character."""
+    """Whether a JSON value can be a name: a string, not empty, without half of a surrogate pair."""
     if not isinstance(value, str) or not value:
         return False
     try:
@@ -46,6 +56,17 @@ def is_text(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def describe_fault(what: str, value: Any, error: msgspec.ValidationError) -> str:
+    """The entry, key and value at fault, and the rule: `annotation 3: its `bbox` is [1]: expected ...`."""
+    has_id = isinstance(value, Mapping) and "id" in value
+    reason, _, place = str(error).partition(" - at `$.")
+    reason = reason[0].lower() + reason[1:]
+    if place:
+        key = re.split(r"[.\[`]", place)[0]
+        reason = f"its `{key}` is {value[key]!r:.60}: {reason}"
+    return f"{what} {value['id'] if has_id else value!r:.60}: {reason}"
 
 
 def require_file(path: Path) -> None:
@@ -73,18 +94,3 @@ def is_cut(error: json.JSONDecodeError) -> bool:
         or rest in _HALF_NUMBERS
         or any(word.startswith(rest) for word in _WORDS)
     )
-
-
-def ends_early(path: Path, characters: int) -> UserError:
-    """The error for a file that is cut off."""
-    return UserError(f"{path}: ends early (after {characters} characters): an unfinished download or copy?")
-
-
-def not_valid(path: Path, line: int, column: int, reason: str) -> UserError:
-    """The error for a file that is wrong somewhere."""
-    return UserError(f"{path}: is not valid JSON (line {line}, column {column}: {reason})")
-
-
-def not_text(path: Path, reason: str, position: int) -> UserError:
-    """The error for a file that is no text at all."""
-    return UserError(f"{path}: is not a JSON text file ({reason} at byte {position})")

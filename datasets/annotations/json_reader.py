@@ -1,9 +1,9 @@
-"""Reads LVIS, COCO and image-level JSON into columns. With `annotation_rows`, all that knows their keys."""
+"""Reads LVIS, COCO and image-level JSON into an AnnotationTable."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets.annotations.categories import Category
-from datasets.annotations.json_columns import ID_LISTS, BoxRows, ImageRows, Rows, objects
-from datasets.annotations.json_stream import read_members
-from datasets.annotations.json_window import BLOCK
+from datasets.annotations.json_schema import ID_LISTS, BoxColumns, ImageColumns, read_columns
 from datasets.annotations.table import AnnotationTable, count_images
 from datasets.columns import PackedStrings, Ragged, offsets_of
 from util.errors import UserError
@@ -27,51 +25,28 @@ def read_annotations(path: str | Path) -> AnnotationTable:
     `image_count` gets its count here. Boxes of images that the file does not list are left out; these,
     annotation ids that occur twice and images that are listed under two ids are counted and reported.
     Raises UserError naming the file and the id for a file that is missing, half-written or of another format,
-    an empty class list, image or category ids that occur twice, ids that are no integers, and an annotation
-    of an unknown class.
+    an empty class list, image or category ids that occur twice, an entry that breaks the rules of
+    `json_schema`, and an annotation of an unknown class.
     """
     path = Path(path)
-    store = _from_members(read_members(path, BLOCK), path.name, f"{path}: ")
-    store.report_notices()
-    return store
-
-
-def store_from_content(content: Mapping[str, Any], name: str) -> AnnotationTable:
-    """`read_annotations` for JSON content that is in memory. `name` is used in messages."""
-    store = _from_members(content.items(), name, "")
-    store.report_notices()
-    return store
-
-
-def _from_members(members: Iterable[tuple[str, Any]], name: str, prefix: str) -> AnnotationTable:
-    """prefix: stands before messages about the content; those of `members` name the file themselves."""
-    images, boxes, categories = ImageRows(), BoxRows(), []
-    adders = {"images": images.add, "annotations": boxes.add, "categories": categories.extend}
-    seen = set()
-    for key, value in members:
-        seen.add(key)
-        if key in adders:
-            try:
-                adders[key](objects(key, value))
-            except UserError as error:
-                raise UserError(f"{prefix}{error}") from None
+    images, boxes, categories = read_columns(path)
     try:
-        if not seen.issuperset(("images", "categories")):
-            raise UserError("not an annotation file (needs `images`, `annotations` and `categories`)")
-        return _assemble(images, boxes, _categories(categories), name)
+        table = _assemble(images, boxes, _categories(categories), path.name)
     except UserError as error:
-        raise UserError(f"{prefix}{error}") from None
+        raise UserError(f"{path}: {error}") from None
+    table.report_warnings()
+    return table
 
 
 def _assemble(
-    images: ImageRows, boxes: BoxRows, categories: tuple[Category, ...], name: str
+    images: ImageColumns, boxes: BoxColumns, categories: tuple[Category, ...], name: str
 ) -> AnnotationTable:
     category_ids = np.array([c.id for c in categories], dtype=np.int64)
     ids = images.column("ids")
     order = np.argsort(ids, kind="stable")
     image_ids = ids[order]
     _forbid_repeated_images(image_ids)
-    box_columns, notices = _box_columns(boxes, image_ids, category_ids)
+    box_columns, warnings = _box_columns(boxes, image_ids, category_ids)
     if any(c.image_count is None for c in categories):
         image_index = np.repeat(np.arange(len(ids)), np.diff(box_columns["box_offsets"]))
         counts = count_images(box_columns["category_index"], image_index, len(categories))
@@ -92,12 +67,12 @@ def _assemble(
         not_exhaustive=not_exhaustive,
         positives=positives,
         federated=images.federated,
-        notices=(*notices, *_repeated_names(images.file_names)),
+        warnings=(*warnings, *_repeated_names(images.file_names)),
         **box_columns,
     )
 
 
-def _categories(entries: Rows) -> tuple[Category, ...]:
+def _categories(entries: Sequence[Any]) -> tuple[Category, ...]:
     if not entries:
         raise UserError("the class list is empty: `categories` has no entry")
     categories = sorted((Category.from_json(entry) for entry in entries), key=lambda c: c.id)
@@ -115,13 +90,13 @@ def _forbid_repeated_images(image_ids: np.ndarray) -> None:
 
 
 def _box_columns(
-    boxes: BoxRows, image_ids: np.ndarray, category_ids: np.ndarray
+    boxes: BoxColumns, image_ids: np.ndarray, category_ids: np.ndarray
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The box columns of AnnotationTable, grouped by image, in the file's order within an image.
 
     With what is to be reported about them.
     """
-    owners, classes, identities = (boxes.column(name) for name in ("owners", "classes", "ids"))
+    owners, classes, identities = (boxes.column(name) for name in ("image_ids", "category_ids", "ids"))
     category_index = np.searchsorted(category_ids, classes).clip(max=len(category_ids) - 1)
     unknown = np.flatnonzero(category_ids[category_index] != classes)
     if len(unknown):
@@ -132,7 +107,7 @@ def _box_columns(
         )
     image = np.searchsorted(image_ids, owners).clip(max=max(len(image_ids) - 1, 0))
     listed = image_ids[image] == owners if len(image_ids) else np.zeros(len(owners), bool)
-    notices = [*_unlisted(listed, identities, owners), *_repeated_annotations(identities)]
+    warnings = [*_unlisted(listed, identities, owners), *_repeated_annotations(identities)]
     rows = np.flatnonzero(listed)
     rows = rows[np.argsort(image[rows], kind="stable")]
     boxes_xywh, areas = boxes.column("boxes_xywh")[rows], boxes.column("areas")[rows]
@@ -145,7 +120,7 @@ def _box_columns(
         "ignore": boxes.column("ignore")[rows],
         "crowd": boxes.column("crowd")[rows],
     }
-    return columns, notices
+    return columns, warnings
 
 
 def _unlisted(listed: np.ndarray, identities: np.ndarray, owners: np.ndarray) -> list[str]:
@@ -180,7 +155,7 @@ def _repeated_names(names: list[str]) -> list[str]:
 
 
 def _id_lists(
-    images: ImageRows, key: str, order: np.ndarray, image_ids: np.ndarray, category_ids: np.ndarray
+    images: ImageColumns, key: str, order: np.ndarray, image_ids: np.ndarray, category_ids: np.ndarray
 ) -> Ragged:
     """Category ids by image, as indices. Ids of no category are dropped, an error for image-level labels.
 

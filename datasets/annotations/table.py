@@ -35,7 +35,7 @@ class AnnotationTable:
                      `not_exhaustive_category_ids`, `pos_category_ids`).
     federated:       False where no image has `neg_category_ids`, as in COCO: every class is annotated
         everywhere.
-    notices:         what is odd about the file, a sentence each.
+    warnings:         what is odd about the file, a sentence each.
     """
 
     name: str
@@ -54,7 +54,7 @@ class AnnotationTable:
     not_exhaustive: Ragged
     positives: Ragged
     federated: bool
-    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -69,10 +69,10 @@ class AnnotationTable:
         """(N,) int64: the image (0..I-1) that each box belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.box_offsets))
 
-    def report_notices(self) -> None:
+    def report_warnings(self) -> None:
         """Warns of what is odd about the file."""
-        for notice in self.notices:
-            get_logger().warning("%s: %s", self.name, notice)
+        for warning in self.warnings:
+            get_logger().warning("%s: %s", self.name, warning)
 
     def rows(self, image: int) -> slice:
         """The rows of image 0..I-1 in the box columns."""

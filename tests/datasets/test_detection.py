@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from datasets.annotations.categories import ClassTable
-from datasets.annotations.json_reader import read_annotations, store_from_content
+from datasets.annotations.json_reader import read_annotations
 from datasets.augment.policy import EvalPolicy
 from datasets.detection import DetectionDataset, TrainingBoxes
 from datasets.images.reader import MAX_DAMAGED_IN_A_ROW, ImageFolder
@@ -20,7 +20,7 @@ def usable(boxes, **options):
     content, _ = tiny.detection_content(1, "train")
     base = content["annotations"][0]
     content["annotations"] = [dict(base, id=10 + i, bbox=b) for i, b in enumerate(boxes)]
-    store = store_from_content(content, "train.json")
+    store = tiny.table_of(content, "train.json")
     return TrainingBoxes(store, ClassTable.from_categories(store.categories), **options)
 
 
@@ -52,7 +52,7 @@ def test_rounding_at_the_border_is_not_reported(caplog):
 
 def test_open_vocabulary_leaves_out_rare_boxes_only():
     content, _ = tiny.detection_content(4, "train")
-    store = store_from_content(content, "train.json")
+    store = tiny.table_of(content, "train.json")
     classes = ClassTable.from_categories(store.categories)
     assert sorted(set(TrainingBoxes(store, classes).labels.tolist())) == [0, 1, 2]
     without = TrainingBoxes(store, classes, rare=False)
@@ -62,7 +62,7 @@ def test_open_vocabulary_leaves_out_rare_boxes_only():
 def test_crowds_and_classes_that_the_model_lacks_are_left_out():
     content, _ = tiny.detection_content(4, "train")
     content["annotations"][0]["iscrowd"] = 1
-    store = store_from_content(content, "train.json")
+    store = tiny.table_of(content, "train.json")
     classes = ClassTable.from_categories([c for c in store.categories if c.id != 2])
     boxes = TrainingBoxes(store, classes)
     assert len(boxes) == 7 - 1 - 2

@@ -1,10 +1,14 @@
 """A tiny LVIS + ImageNet-LVIS pair: coloured rectangles on grey, in the real layout and formats."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from datasets.annotations.json_reader import read_annotations
+from datasets.annotations.table import AnnotationTable
 
 # Names, ids with a gap, and how many of the training images show each.
 CLASSES = (("red_square", 1, "f"), ("green_square", 2, "c"), ("blue_square", 5, "r"))
@@ -71,6 +75,14 @@ def detection_content(count: int, split: str, first_id: int = 1) -> tuple[dict, 
             )
         drawn[name] = boxes
     return {"images": images, "annotations": annotations, "categories": categories()}, drawn
+
+
+def table_of(content: dict, name: str) -> AnnotationTable:
+    """JSON content as read from a file of this name."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_text(json.dumps(content))
+        return read_annotations(path)
 
 
 def write_detection(root: Path, split: str, count: int, first_id: int = 1) -> Path:

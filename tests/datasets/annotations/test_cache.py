@@ -55,7 +55,7 @@ def same(a, b):
         assert np.array_equal(getattr(a, name).values, getattr(b, name).values)
         assert np.array_equal(getattr(a, name).offsets, getattr(b, name).offsets)
     assert [a.file_names[i] for i in range(len(a))] == [b.file_names[i] for i in range(len(b))]
-    assert (a.name, a.categories, a.federated, a.notices) == (b.name, b.categories, b.federated, b.notices)
+    assert (a.name, a.categories, a.federated, a.warnings) == (b.name, b.categories, b.federated, b.warnings)
 
 
 def replace_number(path, old, new):
@@ -165,7 +165,7 @@ def test_small_files_are_not_kept(path, folder):
 
 
 def test_a_folder_that_cannot_be_used_is_no_reason_to_stop(path, folder, caplog):
-    # Stands in for one without permission, which root would not notice.
+    # Stands in for one without permission, which root would not warning.
     folder.parent.write_text("no folder")
     same(opened(path), read_annotations(path))
     assert caplog.text.count("\n") == 1 and "its columns cannot be kept (" in caplog.text

@@ -37,9 +37,9 @@ def test_a_class_that_the_checkpoint_lacks_is_named_with_the_nearest():
         ([], "class list is empty"),
         ([category(1, "a"), category(2, "a")], "class name 'a' occurs 2 times"),
         ([category(1, "a"), category(1, "b")], "category id 1 occurs 2 times"),
-        ([category("1", "a")], "id '1' is not an integer"),
-        ([category(1, "")], "its name '' is not a text"),
-        ([category(1, "a", frequency="x")], "frequency 'x' is none of r, c, f"),
+        ([category("1", "a")], "category '1': its `id` is '1': expected `int`"),
+        ([category(1, "")], "its `name` is '': expected `str` of length"),
+        ([category(1, "a", frequency="x")], "its `frequency` is 'x': invalid enum value"),
     ],
 )
 def test_bad_class_lists_are_refused_in_one_line(categories, message):

@@ -1,13 +1,14 @@
-"""Annotation files in pieces, without their polygons: the same content wherever windows and pieces end."""
+"""Annotation files in pieces: the same content wherever windows and pieces end."""
 
 import json
 import random
+from typing import Any
 
+import msgspec
 import pytest
 
-from datasets.annotations.json_polygons import without_polygons
-from datasets.annotations.json_reader import read_annotations, store_from_content
-from datasets.annotations.json_stream import read_members
+from datasets.annotations.json_reader import read_annotations
+from datasets.annotations.json_stream import read_list, read_members
 from tests.datasets import tiny
 from util.errors import UserError
 
@@ -17,16 +18,17 @@ ROWS = [
     {"id": 2, "bbox": [1, 2, 3, 4], "segmentation": POLYGON},
     {"segmentation": [], "id": 3},
     {"id": 4, "segmentation": {"counts": [1, 2], "size": [3, 4]}, "x": {"y": [{}, {"z": 1}]}},
-    {"id": 5, "note": 'a "segmentation": [[1, 2]], "b" } , { in a text', "segmentation": None},
+    {"id": 5, "note": 'a "segmentation": [[1, 2]], "b" } , { and }] in a string', "segmentation": None},
     {"id": 6, "segmentation": "none", "ä": 'ü \\ " \U0001f600'},
-    {"segmentation": POLYGON},
+    {"segments_info": [{"id": 1}, {"id": 2}], "more": {"list": [{"a": []}]}},
     {'"segmentation': [1, 2], "end": '\\"segmentation": [1]'},
 ]
+KEYS = ("rows", "empty", "mixed", "flag", "numbers", "ä")
 
 
 def members(path, block):
     found = {}
-    for key, value in read_members(path, block):
+    for key, value in read_members(path, dict.fromkeys(KEYS, Any), block=block):
         if isinstance(value, list):
             found.setdefault(key, []).extend(value)
         else:
@@ -34,20 +36,10 @@ def members(path, block):
     return found
 
 
-def plain(value):
-    """Without lists of numbers under `segmentation`, as the reader may leave them out."""
-    if isinstance(value, list):
-        return [plain(v) for v in value]
-    if not isinstance(value, dict):
-        return value
-    skipped = ("segmentation",)
-    return {k: plain(v) for k, v in value.items() if not (k in skipped and (isinstance(v, list) or v == 0))}
-
-
 @pytest.mark.parametrize("indent", [None, 1])
 @pytest.mark.parametrize("ascii_only", [True, False])
 @pytest.mark.parametrize("block", [5, 97, 1000, 1 << 20])
-def test_members_are_the_content_without_polygons(tmp_path, block, ascii_only, indent):
+def test_members_are_the_content(tmp_path, block, ascii_only, indent):
     rng = random.Random(block)
     content = {
         "n": 12.5,
@@ -55,38 +47,53 @@ def test_members_are_the_content_without_polygons(tmp_path, block, ascii_only, i
         "empty": [],
         "mixed": [{}, 1, "x", []],
         "o": {},
+        "numbers": [1, 2, 3.5],
     }
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content, indent=indent, ensure_ascii=ascii_only), encoding="utf-8")
-    assert plain(members(path, block)) == plain(content)
+    assert members(path, block) == content
+    path.write_text(json.dumps(content["rows"], indent=indent, ensure_ascii=ascii_only), encoding="utf-8")
+    assert [row for piece in read_list(path, block) for row in piece] == content["rows"]
 
 
-def test_polygons_are_not_parsed_where_they_are_whole():
-    text = json.dumps({"annotations": ROWS[:3]})
-    assert "[[" not in without_polygons(text)
-    assert plain(json.loads(without_polygons(text))) == plain(json.loads(text))
+class Row(msgspec.Struct):
+    id: int
+    x: float = 0.0
 
 
-@pytest.mark.parametrize("start", range(0, 120, 7))
-def test_a_text_may_begin_and_end_anywhere(start):
-    text = json.dumps(ROWS)
-    for end in range(start, len(text), 31):
-        joined = text[:start] + without_polygons(text[start:end]) + text[end:]
-        assert plain(json.loads(joined)) == plain(ROWS)
+@pytest.mark.parametrize("block", [16, 100, 1 << 20])
+def test_elements_of_another_type_are_reported_one_by_one_and_the_others_are_kept(tmp_path, block):
+    rows = [{"id": i, "x": float("nan") if i == 7 else i, "skipped": [{}, {}]} for i in range(30)]
+    rows[3]["id"], rows[20] = "3", [1]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"rows": rows, "skipped": [1, 2]}))
+    refused, kept = [], []
+    for key, value in read_members(path, {"rows": Row}, lambda *fault: refused.append(fault), block):
+        assert key == "rows" or value == []
+        kept += value
+    assert [(key, value) for key, value, _ in refused] == [("rows", rows[3]), ("rows", [1])]
+    assert "Expected `int`, got `str`" in str(refused[0][2])
+    assert [row.id for row in kept] == [i for i in range(30) if i not in (3, 20)]
+    assert [row.id for row in kept if row.x != row.x] == [7]
 
 
 @pytest.mark.parametrize("block", [64, 1 << 20])
 def test_columns_do_not_depend_on_the_window(tmp_path, monkeypatch, block):
     content = tiny.detection_content(30, "train")[0]
     path = tmp_path / "train.json"
-    path.write_text(json.dumps(content))
-    monkeypatch.setattr("datasets.annotations.json_reader.BLOCK", block)
-    read, expected = read_annotations(path), store_from_content(content, path.name)
-    for name in ("image_ids", "sizes", "boxes_xywh", "areas", "category_index", "annotation_ids"):
-        assert getattr(read, name).tolist() == getattr(expected, name).tolist()
-    assert read.categories == expected.categories
-    assert [read.file_names[i] for i in range(30)] == [expected.file_names[i] for i in range(30)]
-    assert read.negatives.values.tolist() == expected.negatives.values.tolist()
+    path.write_text(json.dumps(content, indent=1 if block == 64 else None))
+    monkeypatch.setattr("datasets.annotations.json_schema.read_columns.__defaults__", (None, block))
+    read, images = read_annotations(path), content["images"]
+    assert read.image_ids.tolist() == [image["id"] for image in images]
+    assert read.sizes.tolist() == [[60, 80]] * 30
+    assert read.boxes_xywh.tolist() == [a["bbox"] for a in content["annotations"]]
+    assert read.areas.tolist() == [a["area"] for a in content["annotations"]]
+    assert read.annotation_ids.tolist() == [a["id"] for a in content["annotations"]]
+    ids = read.category_ids
+    assert ids[read.category_index].tolist() == [a["category_id"] for a in content["annotations"]]
+    assert [c.name for c in read.categories] == [c["name"] for c in content["categories"]]
+    assert [read.file_names[i] for i in range(30)] == [i["coco_url"].split(".org/")[1] for i in images]
+    assert ids[read.negatives.values].tolist() == [c for i in images for c in i["neg_category_ids"]]
 
 
 @pytest.mark.parametrize("block", [16, 1 << 20])
@@ -100,10 +107,11 @@ def test_every_cut_ends_early_and_says_after_how_many_characters(tmp_path, block
 
 
 @pytest.mark.parametrize("block", [16, 1 << 20])
-def test_the_place_of_a_fault_counts_polygons_and_lines(tmp_path, block):
+@pytest.mark.parametrize(("before", "after"), [('"then": [', '"then" ['), ('"id": 6', '"id": 06')])
+def test_the_place_of_a_fault_counts_lines(tmp_path, block, before, after):
     text = json.dumps({"rows": ROWS * 3, "then": [1, 2]}, indent=1)
     path = tmp_path / "bad.json"
-    path.write_text(text.replace('"then": [', '"then" ['))
+    path.write_text(text.replace(before, after))
     with pytest.raises(json.JSONDecodeError) as expected:
         json.loads(path.read_text())
     place = f"line {expected.value.lineno}, column {expected.value.colno}"
@@ -125,7 +133,7 @@ def test_files_with_a_byte_order_mark(tmp_path, encoding):
     assert members(path, 3) == {"ä": [{"ü": 1}]}
 
 
-def test_bytes_that_are_no_text_are_named(tmp_path):
+def test_bytes_that_are_not_text_are_named(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b'{"a": "' + "ü".encode() * 50 + b'\xff"}')
     with pytest.raises(UserError, match=r"not a JSON text file \(invalid start byte at byte 107\)"):

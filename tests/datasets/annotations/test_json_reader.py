@@ -8,6 +8,7 @@ import pytest
 from datasets.annotations.categories import ClassTable
 from datasets.annotations.json_errors import load_json
 from datasets.annotations.json_reader import read_annotations
+from datasets.detection import TrainingBoxes
 from tests.datasets import tiny
 from util.errors import UserError
 
@@ -98,13 +99,19 @@ def drop(key, index, name):
             change("annotations", 2, category_id=3),
             "annotation 3 is of category id 3, which `categories` does not",
         ),
-        (change("annotations", 2, category_id="5"), "annotation 3: its `category_id` is '5', not an integer"),
-        (drop("annotations", 2, "image_id"), "annotation 3: its `image_id` is None"),
-        (change("annotations", 2, bbox=[1, 2, 3]), r"annotation 3: bbox \[1, 2, 3\] is not"),
-        (drop("annotations", 2, "bbox"), "annotation 3: bbox None is not"),
-        (change("images", 1, id="2"), "image '2': its `id` is '2', not an integer"),
+        (
+            change("annotations", 2, category_id="5"),
+            "annotation 3: its `category_id` is '5': expected `int`",
+        ),
+        (drop("annotations", 2, "image_id"), "annotation 3: object missing required field `image_id`"),
+        (
+            change("annotations", 2, bbox=[1, 2, 3]),
+            r"annotation 3: its `bbox` is \[1, 2, 3\]: expected `array`",
+        ),
+        (drop("annotations", 2, "bbox"), "annotation 3: object missing required field `bbox`"),
+        (change("images", 1, id="2"), "image '2': its `id` is '2': expected `int`"),
         (change("images", 1, id=1), "image id 1 is listed 2 times"),
-        (drop("images", 1, "coco_url"), "image id 2 has neither `file_name` nor `coco_url`"),
+        (drop("images", 1, "coco_url"), "image 2: has neither `file_name` nor `coco_url`"),
         (change("images", 1, pos_category_ids=[4]), "image id 2: category id 4 of its `pos_category_ids`"),
         (change("categories", 1, id=1), "category id 1 is listed twice"),
         (lambda content: content["categories"].clear(), "class list is empty"),
@@ -140,48 +147,65 @@ def test_something_else_than_json(tmp_path):
     path.write_bytes(b"\xff\xd8\xff\xe0" * 100)
     with pytest.raises(UserError, match="not a JSON text file"):
         read_annotations(path)
-    path.write_text('{"images": [1, 2,, 3], "annotations": [], "categories": []}')
-    with pytest.raises(UserError, match=r"not valid JSON \(line 1, column 18"):
+    path.write_text('{"list": [1, 2,, 3], "images": [], "annotations": [], "categories": []}')
+    with pytest.raises(UserError, match=r"not valid JSON \(line 1, column 16"):
         read_annotations(path)
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (change("annotations", 2, area="large"), "annotation 3: its `area` is 'large', not a number"),
+        (
+            change("annotations", 2, area="large"),
+            "annotation 3: its `area` is 'large': expected `float",
+        ),
         (
             change("annotations", 2, image_id=2**70),
-            "annotation 3: its `image_id` is 1180591620717411303424, not",
+            "annotation 3: its `image_id` is 1180591620717411303424: expected `int` <=",
         ),
-        (change("annotations", 2, image_id=[1]), r"annotation 3: its `image_id` is \[1\], not an integer"),
+        (change("annotations", 2, image_id=[1]), r"annotation 3: its `image_id` is \[1\]: expected `int`"),
         (
             change("images", 1, neg_category_ids=["5"]),
-            "image id 2: its `neg_category_ids` holds '5', not an",
+            r"image 2: its `neg_category_ids` is \['5'\]: expected `int`",
         ),
-        (change("images", 1, height="tall"), "image id 2: height 'tall' and width 80 are not numbers of"),
-        (change("annotations", 2, id=True), "annotation True: its `id` is True, not an integer"),
+        (change("images", 1, height="tall"), "image 2: its `height` is 'tall': expected `float"),
+        (change("annotations", 2, id=True), "annotation True: its `id` is True: expected `int`, got `bool`"),
         (
             change("annotations", 2, bbox=["1", "2", "3", "4"]),
-            r"annotation 3: bbox \['1', '2', '3', '4'\] is",
+            r"annotation 3: its `bbox` is \['1', '2', '3', '4'\]: expected `float`",
         ),
         (
             change("annotations", 2, bbox=[[1, 2], [3, 4]]),
-            r"annotation 3: bbox \[\[1, 2\], \[3, 4\]\] is not",
+            r"annotation 3: its `bbox` is \[\[1, 2\], \[3, 4\]\]: expected `array`",
         ),
-        (change("annotations", 2, bbox=[None, 2, 3, 4]), r"annotation 3: bbox \[None, 2, 3, 4\] is not"),
-        (change("annotations", 2, bbox=[10**400, 2, 3, 4]), "annotation 3: bbox .10000"),
-        (change("annotations", 2, area="320"), "annotation 3: its `area` is '320', not a number"),
-        (change("annotations", 2, area=10**400), "annotation 3: its `area` is 10000"),
-        (change("images", 1, neg_category_ids=5), "image id 2: its `neg_category_ids` is 5, not a list"),
-        (change("images", 1, file_name=5), "image id 2: its `file_name` is 5, not a text"),
-        (change("images", 1, coco_url=5), "image id 2: its `coco_url` is 5, not a text"),
-        (change("images", 1, file_name="\ud800.jpg"), r"image id 2: its `file_name` is '\\ud800.jpg', not"),
-        (change("images", 1, width="80"), "image id 2: height 60 and width '80' are not numbers of"),
-        (change("categories", 1, id=2**70), "its id 1180591620717411303424 is not an integer"),
-        (change("categories", 1, name="\ud800"), r"category id 2: its name '\\ud800' is not a text"),
-        (change("categories", 1, synonyms=5), "its synonyms 5 is not a list of texts"),
-        (change("categories", 1, image_count="9"), "its image_count '9' is not an integer"),
-        (lambda content: content["images"].insert(2, 7), "`images` holds 7, which is not an object"),
+        (
+            change("annotations", 2, bbox=[None, 2, 3, 4]),
+            r"its `bbox` is \[None, 2, 3, 4\]: expected `float`",
+        ),
+        (
+            change("annotations", 2, bbox=[10**400, 2, 3, 4]),
+            r"annotation 3: its `bbox` is \[10000.*: number out of",
+        ),
+        (change("annotations", 2, area="320"), "annotation 3: its `area` is '320': expected `float"),
+        (change("annotations", 2, area=10**400), "annotation 3: its `area` is 10000.*: number out of"),
+        (
+            change("images", 1, neg_category_ids=5),
+            "image 2: its `neg_category_ids` is 5: expected `array",
+        ),
+        (change("images", 1, file_name=5), "image 2: its `file_name` is 5: expected `str | null`"),
+        (change("images", 1, coco_url=5), "image 2: its `coco_url` is 5: expected `str | null`"),
+        (
+            change("images", 1, file_name="\ud800.jpg"),
+            r"image 2: `file_name` holds half of a character",
+        ),
+        (change("images", 1, width=float("nan")), "image 2: its `width` is nan: expected `float` >"),
+        (change("images", 1, width=2**31), "image 2: its `width` is 2147483648: expected `float` <"),
+        (change("images", 1, width="80"), "image 2: its `width` is '80': expected `float"),
+        (change("categories", 1, id=2**70), "its `id` is 1180591620717411303424: expected `int` <="),
+        (change("categories", 1, name="\ud800"), r"category 2: its name '\\ud800' is not a name"),
+        (change("categories", 1, synonyms=5), "its `synonyms` is 5: expected `array`"),
+        (change("categories", 1, image_count="9"), "its `image_count` is '9': expected `int | null`"),
+        (lambda content: content["images"].insert(2, 7), "image 7: expected `object`, got `int`"),
         (lambda content: content.update(annotations={"1": {}}), "`annotations` is not a list"),
         (lambda content: content.update(categories=None), "class list is empty"),
     ],
@@ -192,13 +216,22 @@ def test_values_of_the_wrong_kind_are_named(tmp_path, content, spoil, message):
         read(tmp_path, content)
 
 
+def test_a_box_with_nan_is_read_and_left_out_later(tmp_path, content):
+    content["annotations"][2]["bbox"][0] = float("nan")
+    content["annotations"][3]["area"] = float("nan")
+    table = read(tmp_path, content)
+    assert np.isnan(table.boxes_xywh).sum() == 1 and len(table.areas) == 7
+    boxes = TrainingBoxes(table, ClassTable.from_categories(table.categories))
+    assert len(boxes) == 6
+
+
 def test_annotation_ids_that_occur_twice_are_counted_and_kept(tmp_path, content, caplog):
     content["annotations"][3]["id"] = 2
     assert len(read(tmp_path, content).areas) == 7
     assert "1 annotation ids occur more than once (first: 2)" in caplog.text
 
 
-def test_a_image_under_two_ids_is_reported(tmp_path, content, caplog):
+def test_an_image_under_two_ids_is_reported(tmp_path, content, caplog):
     content["images"][2]["coco_url"] = content["images"][0]["coco_url"]
     assert len(read(tmp_path, content)) == 4
     assert "1 images are listed under several ids (first: train2017/000000000001.png)" in caplog.text

@@ -7,7 +7,6 @@ import pytest
 
 from config.schema import Config
 from datasets.annotations.discovery import open_detection
-from datasets.annotations.json_reader import store_from_content
 from datasets.annotations.yolo import parse_labels
 from datasets.build import RunSettings, build_datasets
 from tests.datasets import tiny
@@ -52,7 +51,7 @@ def test_boxes_are_those_of_the_lvis_file(tmp_path):
     content, _ = tiny.detection_content(6, "train")
     last = content["images"][-1]["id"]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] != last]
-    expected = store_from_content(content, "tiny")
+    expected = tiny.table_of(content, "tiny")
     np.testing.assert_allclose(store.boxes_xywh, expected.boxes_xywh, atol=1e-9)
     np.testing.assert_allclose(store.areas, expected.areas, atol=1e-9)
     for column in ("sizes", "box_offsets", "category_index", "image_ids"):

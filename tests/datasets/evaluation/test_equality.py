@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from datasets.annotations.json_reader import read_annotations, store_from_content
+from datasets.annotations.json_reader import read_annotations
 from datasets.evaluation import detection_batches, matching
 from datasets.evaluation.coco import METRICS as COCO_METRICS
 from datasets.evaluation.coco import evaluate_coco
 from datasets.evaluation.lvis import METRICS, evaluate_lvis
 from datasets.evaluation.predictions import Predictions, read_predictions
 from datasets.evaluation.reference import coco_reference_metrics, reference_metrics
+from tests.datasets import tiny
 from tests.datasets.evaluation.box_cases import coco_case, lvis_case
 from tests.fixtures import require_fixture
 
@@ -66,7 +67,7 @@ def test_small_batches_change_nothing(monkeypatch):
         found = []
         for evaluate, (content, results) in cases:
             predictions = Predictions.from_results(results)
-            found.append(evaluate(store_from_content(content, "a.json"), predictions).metrics)
+            found.append(evaluate(tiny.table_of(content, "a.json"), predictions).metrics)
         return found
 
     whole = metrics()
@@ -101,7 +102,7 @@ def test_fixed_ap_keeps_the_best_of_a_class_instead_of_an_image(limit, tmp_path,
         known = {c["id"] for c in content["categories"]}
         if not any(r["category_id"] in known for r in results):
             continue
-        annotations, predictions = store_from_content(content, "a.json"), Predictions.from_results(results)
+        annotations, predictions = tiny.table_of(content, "a.json"), Predictions.from_results(results)
         metrics = evaluate_lvis(annotations, predictions, fixed_ap=True).metrics
         expected = fixed_ap_reference(tmp_path / "a.json", content, results, limit)
         assert {k: v for k, v in metrics.items() if k in expected} == pytest.approx(expected, abs=1e-12), seed
@@ -113,7 +114,7 @@ def test_fixed_ap_keeps_the_best_of_a_class_instead_of_an_image(limit, tmp_path,
 
 def test_every_class_has_its_own_numbers():
     content, results = lvis_case(3)
-    annotations, predictions = store_from_content(content, "a.json"), Predictions.from_results(results)
+    annotations, predictions = tiny.table_of(content, "a.json"), Predictions.from_results(results)
     result = evaluate_lvis(annotations, predictions)
     known = [c.ap for c in result.classes if c.ap is not None]
     assert np.mean(known) == pytest.approx(result.metrics["AP"], abs=1e-12)
@@ -127,10 +128,10 @@ def test_every_class_has_its_own_numbers():
 
 def test_coco_metrics_are_named_for_what_they_are_and_frequencies_follow():
     content, results = coco_case(4)
-    result = evaluate_coco(store_from_content(content, "a.json"), Predictions.from_results(results))
+    result = evaluate_coco(tiny.table_of(content, "a.json"), Predictions.from_results(results))
     assert tuple(result.metrics) == (*COCO_METRICS[:6], "APr", "APc", "APf", *COCO_METRICS[6:])
     for category in content["categories"]:
         del category["frequency"]
-    plain = evaluate_coco(store_from_content(content, "a.json"), Predictions.from_results(results)).metrics
+    plain = evaluate_coco(tiny.table_of(content, "a.json"), Predictions.from_results(results)).metrics
     assert tuple(plain) == COCO_METRICS and plain["AP"] == result.metrics["AP"]
     assert "COCO" in result.protocols[0]

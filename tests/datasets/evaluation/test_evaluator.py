@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datasets.annotations.categories import ClassTable
-from datasets.annotations.json_reader import read_annotations, store_from_content
+from datasets.annotations.json_reader import read_annotations
 from datasets.annotations.json_stream import read_list
 from datasets.evaluation.evaluator import BoxEvaluator
 from datasets.evaluation.lvis import METRICS, evaluate_lvis
@@ -29,7 +29,7 @@ from util.structures import Detections
 
 
 def store(count=4):
-    return store_from_content(tiny.detection_content(count, "val")[0], "val.json")
+    return tiny.table_of(tiny.detection_content(count, "val")[0], "val.json")
 
 
 def prediction(image_id=1, category_id=1, bbox=(10.0, 8.0, 20.0, 16.0), score=0.5):
@@ -69,7 +69,7 @@ def test_classes_neither_annotated_nor_verified_absent_are_not_evaluated():
     content = tiny.detection_content(4, "val")[0]
     for image in content["images"]:
         image["neg_category_ids"] = []
-    silent = store_from_content(content, "val.json")
+    silent = tiny.table_of(content, "val.json")
     # Green on image 1: neither annotated nor known to be absent there. The last green one is missed.
     results = [p for p in perfect(silent) if p["category_id"] != 2 or p["image_id"] != 4]
     wrong = prediction(1, 2, score=0.9)
@@ -77,7 +77,7 @@ def test_classes_neither_annotated_nor_verified_absent_are_not_evaluated():
     assert metrics([*results, wrong]) != metrics(results), "as a negative it counts"
     content["images"][0]["neg_category_ids"] = [2]
     content["images"][0]["not_exhaustive_category_ids"] = [2]
-    ignore_unmatched = store_from_content(content, "val.json")
+    ignore_unmatched = tiny.table_of(content, "val.json")
     assert metrics([*results, wrong], ignore_unmatched) == metrics(results, silent)
 
 
@@ -85,12 +85,12 @@ def test_coco_style_files_count_everywhere_and_ignore_crowds():
     content = tiny.detection_content(2, "val")[0]
     for image in content["images"]:
         del image["neg_category_ids"]
-    exhaustive = store_from_content(content, "val.json")
+    exhaustive = tiny.table_of(content, "val.json")
     right = perfect(exhaustive)
     assert metrics([*right, prediction(1, 2, score=0.9)], exhaustive)["AP"] < metrics(right, exhaustive)["AP"]
     content["annotations"][0]["iscrowd"] = 1
     without = [p for p in right if p["image_id"] != 1]
-    assert metrics(without, store_from_content(content, "val.json"))["AP"] == pytest.approx(1.0)
+    assert metrics(without, tiny.table_of(content, "val.json"))["AP"] == pytest.approx(1.0)
 
 
 def test_only_the_top_300_of_an_image_count():
@@ -150,7 +150,7 @@ def test_ap_of_each_category():
     ]
     content = tiny.detection_content(3, "val")[0]
     content["annotations"] = [a for a in content["annotations"] if a["category_id"] != 5]
-    absent = evaluate_lvis(store_from_content(content, "val.json"), Predictions.from_results(results[:3]))
+    absent = evaluate_lvis(tiny.table_of(content, "val.json"), Predictions.from_results(results[:3]))
     assert absent.classes[2].ap is None
 
 
@@ -318,7 +318,7 @@ def test_fixed_ap_is_refused_where_everything_is_annotated(tmp_path):
     content = tiny.detection_content(2, "val")[0]
     for image in content["images"]:
         del image["neg_category_ids"]
-    annotations = store_from_content(content, "val.json")
+    annotations = tiny.table_of(content, "val.json")
     classes = ClassTable.from_categories(annotations.categories)
     with pytest.raises(UserError, match=r"val\.json: no image has `neg_category_ids`, .* leave fixed_ap out"):
         BoxEvaluator(annotations, classes, tmp_path, fixed_ap=True)
