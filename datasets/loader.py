@@ -12,9 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from datasets.sample import SampleIndex
 from datasets.sampling.mixing import ImageDataset, MixedBatchSampler
 from util.errors import UserError
-from util.structures import PaddedImages, Target, Targets
-
-Batch = tuple[PaddedImages, Targets]
+from util.structures import Batch, PaddedImages, Target, Targets
 
 
 class ShardBatchSampler:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from engine.protocols import Batch
+from util.structures import Batch
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

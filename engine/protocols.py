@@ -6,22 +6,7 @@ A model's output and a teacher's semantic targets are opaque here: they go from 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from torch import Tensor
-
-from util.structures import Detections, PaddedImages, Targets
-
-Batch = tuple[PaddedImages, Targets]
-
-
-class Losses(Protocol):
-    """What a criterion returns.
-
-    total: scalar with a gradient, the weighted sum.
-    named: detached scalars, unweighted; the names may differ from batch to batch.
-    """
-
-    total: Tensor
-    named: dict[str, Tensor]
+from util.structures import Batch, Detections, Losses, PaddedImages, Targets
 
 
 class Criterion(Protocol):

@@ -17,11 +17,12 @@ from engine.accumulate import (
 from engine.device import autocast, peak_memory, to_device
 from engine.loss_window import Averages, LossBuffer
 from engine.progress import Progress
-from engine.protocols import Batch, Criterion, Loader, Losses, Teacher
+from engine.protocols import Criterion, Loader, Teacher
 from engine.run_log import RunLog, step_line
 from engine.settings import TrainSettings
 from engine.state import TrainingState
 from util import distributed
+from util.structures import Batch, Losses
 
 
 @dataclass(frozen=True)

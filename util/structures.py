@@ -157,6 +157,9 @@ class Targets(_Movable):
         )
 
 
+Batch = tuple[PaddedImages, Targets]
+
+
 @dataclass(frozen=True)
 class Detections(_Movable):
     """What was found in one image, best first.
@@ -170,3 +173,15 @@ class Detections(_Movable):
 
     def __len__(self) -> int:
         return int(self.scores.shape[0])
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a criterion returns.
+
+    total: scalar with a gradient, the weighted sum.
+    named: every loss, unweighted and detached, by official name; the names do not depend on the data.
+    """
+
+    total: Tensor
+    named: dict[str, Tensor]

@@ -99,7 +99,7 @@ def build_detector(
 
 
 def build_criterion(
-    config, image_counts: Sequence[int], extra: Sequence[PredictionSetLoss] = ()
+    config, image_counts: Sequence[int], extra_losses: Sequence[PredictionSetLoss] = ()
 ) -> Criterion:
     """image_counts: training images of every class column, 0 for a column without a class."""
     federated = None
@@ -107,7 +107,7 @@ def build_criterion(
         federated = FederatedClasses(
             federated_weights(image_counts), config.fed_num_sample_cats, config.fed_gather
         )
-    masked = [
+    ignored = [
         part
         for part, on in (
             ("bbox", config.mask_bbox), ("giou", config.mask_giou), ("loss_ce", config.mask_labels)
@@ -122,12 +122,11 @@ def build_criterion(
             "loss_ce": config.cls_loss_coef,
             "loss_bbox": config.bbox_loss_coef,
             "loss_giou": config.giou_loss_coef,
-            "loss_distill": config.distill_loss_coef,
         },
         interm_weight=config.interm_loss_coef,
         alpha=config.focal_alpha,
         federated=federated,
         encoder_one_class=config.enc_cls_agn,
-        masked=masked,
-        extra=extra,
+        ignored_on_image_level=ignored,
+        extra_losses=extra_losses,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.dino.backbone import Backbone
 from models.dino.decoder import Decoder, DecoderLayerOutput
@@ -57,18 +57,13 @@ class Detector(nn.Module):
             encoder=selection.encoder,
             denoising=tuple(layer.slice_queries(0, num_denoising) for layer in layers) if layout else (),
             layout=layout,
-            memory=memory.tokens.detach(),
         )
 
     def _predict(self, states: list[DecoderLayerOutput]) -> list:
         # The earlier layers' class scores serve their losses alone.
-        wanted = states if self.training else states[-1:]
-        return [self.head(state, last=state is states[-1]) for state in wanted]
+        first = 0 if self.training else len(states) - 1
+        return [self.head(states[i], last=i == len(states) - 1) for i in range(first, len(states))]
 
     @property
     def device(self) -> torch.device:
         return self.encoder.level_embed.device
-
-    def parameters_in_training(self) -> list[Tensor]:
-        """The parameters that an optimizer is to hold."""
-        return [p for p in self.parameters() if p.requires_grad]

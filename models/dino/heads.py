@@ -50,4 +50,4 @@ class DecoderHead(nn.Module):
         """The predictions of one layer's state; `last` tells whether it is the last decoder layer."""
         delta = self.box_head(state.hidden).to(state.references.dtype)
         boxes = torch.sigmoid(delta + inverse_sigmoid(state.references))
-        return LayerOutput(self.classifier(state.hidden), boxes, state.references.detach())
+        return LayerOutput(self.classifier(state.hidden), boxes, state.hidden, state.references.detach())

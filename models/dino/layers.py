@@ -44,6 +44,11 @@ class FeedForward(nn.Module):
         return self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(x)))))
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32 where it is in 16 bit; itself otherwise."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def box_head(dim: int) -> MLP:
     """The three-layer box regressor; starts at zero, so that a box starts where its reference is."""
     head = MLP(dim, dim, 4, depth=3)

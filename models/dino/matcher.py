@@ -10,6 +10,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from models.dino.layers import at_least_float32
 from models.dino.output import LayerOutput
 from util.boxes import box_cxcywh_to_xyxy, generalized_iou
 from util.structures import Targets
@@ -86,10 +87,8 @@ class HungarianMatcher:
         """
         if one_class:
             labels = torch.zeros_like(labels)
-        logits = output.logits[image][:, labels]
-        boxes = output.boxes_cxcywh[image]
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits, boxes = logits.float(), boxes.float()
+        logits = at_least_float32(output.logits[image][:, labels])
+        boxes = at_least_float32(output.boxes_cxcywh[image])
         target_boxes = boxes_cxcywh.to(boxes.dtype)
         probability = logits.sigmoid()
         absent = (1 - self.alpha) * probability**2 * -(1 - probability + 1e-8).log()

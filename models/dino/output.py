@@ -1,8 +1,8 @@
-"""What the detector says: one type, in training and in evaluation."""
+"""Detector outputs: one type, in training and in evaluation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -13,23 +13,21 @@ class LayerOutput:
 
     logits:       (B, Q, C) class scores before the sigmoid.
     boxes_cxcywh: (B, Q, 4) in 0..1 of the image without its padding.
-    references:   (B, Q, 4) the boxes that entered the layer, detached; None for the encoder.
-    embedding:    (B, Q, E) what a second, training-only projection of the queries says (the semantic
-                  branch); None where there is none.
+    hidden:       (B, Q, D) the normalised queries that these predictions were made from.
+    reference_boxes: (B, Q, 4) the boxes that entered the layer, detached; None for the encoder.
+    embedding:    (B, Q, E) unit vectors of the semantic branch, in training only; None where there is none.
     """
 
     logits: Tensor
     boxes_cxcywh: Tensor
-    references: Tensor | None = None
+    hidden: Tensor | None = None
+    reference_boxes: Tensor | None = None
     embedding: Tensor | None = None
 
     def slice_queries(self, start: int, stop: int | None) -> LayerOutput:
         """The same output for queries start..stop."""
-        cut = [None if t is None else t[:, start:stop] for t in self._tensors()]
-        return LayerOutput(*cut)
-
-    def _tensors(self) -> tuple[Tensor | None, ...]:
-        return self.logits, self.boxes_cxcywh, self.references, self.embedding
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return LayerOutput(**{name: None if t is None else t[:, start:stop] for name, t in tensors.items()})
 
 
 @dataclass(frozen=True)
@@ -51,21 +49,19 @@ class DenoisingLayout:
 
 @dataclass(frozen=True)
 class DetectorOutput:
-    """What the detector says about a batch.
+    """The detector's predictions for a batch.
 
     layers:    decoder layers in order, the last one is the prediction. Training: all of them;
                evaluation: the last one alone.
     encoder:   the encoder's predictions at the chosen proposals (B, Q).
     denoising: per decoder layer, predictions at the denoising slots; empty in evaluation.
     layout:    where those slots belong; None in evaluation.
-    memory:    (B, S, D) encoder tokens, detached, for inspection and parity.
     """
 
     layers: tuple[LayerOutput, ...]
     encoder: LayerOutput
     denoising: tuple[LayerOutput, ...]
     layout: DenoisingLayout | None
-    memory: Tensor
 
     @property
     def final(self) -> LayerOutput:

@@ -53,7 +53,7 @@ class QuerySelection(nn.Module):
         hidden = self.norm(self.projection(tokens.gather(1, pick.expand(-1, -1, tokens.shape[-1]))))
         anchor = anchors.gather(1, pick.expand(-1, -1, 4))
         boxes = torch.sigmoid(self.box_head(hidden).to(anchor.dtype) + anchor)
-        encoder = LayerOutput(self.classifier(hidden), boxes)
+        encoder = LayerOutput(self.classifier(hidden), boxes, hidden)
         queries = self.content.weight[None, :count].expand(len(boxes), -1, -1)
         return Selection(queries, boxes.detach(), encoder)
 

@@ -97,12 +97,12 @@ def build_model(
         load_state(model, state)
     else:
         _start_at_prior(model)
-    teacher, extra = None, []
+    teacher, extra_losses = None, []
     if wants_teacher:
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         teacher = Teacher(clip.model.visual).to(device=device, memory_format=layout)
-        extra.append(_distillation(config, model.head.classifier.text))
-    criterion = build_criterion(config, image_counts, extra)
+        extra_losses.append(_distillation(config, model.head.classifier.text))
+    criterion = build_criterion(config, image_counts, extra_losses)
     select = max(config.num_select, config.fixed_ap_num_select) if config.fixed_ap else config.num_select
     return ModelParts(model.to(device), criterion.to(device), teacher, PostProcess(select, unused))
 
@@ -226,10 +226,11 @@ def _start_at_prior(model: Detector) -> None:
 def _distillation(config, text: TextEmbeddings) -> DistillationLoss:
     return DistillationLoss(
         text,
-        config.distill_type,
-        config.clip_distill_objective,
-        config.use_dynamic_distill_weight,
-        config.use_fed_on_kd,
+        kind=config.distill_type,
+        objective=config.clip_distill_objective,
+        entropy_weight=config.use_dynamic_distill_weight,
+        federated=config.use_fed_on_kd,
+        weight=config.distill_loss_coef,
     )
 
 

@@ -7,13 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from models.dino.criterion import Group
+from models.dino.criterion import PredictionSet
 from models.richsem.classifier import TextEmbeddings
 from models.richsem.teacher import SemanticTargets
 from util.structures import Targets
-
-OBJECTIVES = ("gt", "pred", "pred_all")
-KINDS = ("clip_logits", "clip_l1")
 
 
 class DistillationLoss:
@@ -26,50 +23,59 @@ class DistillationLoss:
     (official `clip_distill_objective`).
     entropy_weight: each row is weighted by 2 H(teacher) / ln C, H over all classes (official
     `use_dynamic_distill_weight`). federated: both distributions are over the call's federated classes
-    only (official `use_fed_on_kd`).
+    only (official `use_fed_on_kd`). weight: of the loss (official `distill_loss_coef`).
     """
 
     def __init__(
-        self, text: TextEmbeddings, kind: str, objective: str, entropy_weight: bool, federated: bool
+        self,
+        text: TextEmbeddings,
+        *,
+        kind: str,
+        objective: str,
+        entropy_weight: bool = False,
+        federated: bool = False,
+        weight: float = 1.0,
     ):
-        if kind not in KINDS or objective not in OBJECTIVES:
-            raise ValueError(f"distillation: kind {kind!r}, objective {objective!r}")
+        self.weights = {"loss_distill": weight}
         self.text = text
         self.kind = kind
         self.objective = objective
         self.entropy_weight = entropy_weight
         self.federated = federated
 
-    def __call__(self, group: Group, targets: Targets, semantic: SemanticTargets | None) -> dict[str, Tensor]:
-        """'loss_distill' of a group that has the branch's embeddings; nothing without a teacher."""
-        if semantic is None or group.layer.embedding is None:
+    def __call__(
+        self, predictions: PredictionSet, targets: Targets, semantic: SemanticTargets | None
+    ) -> dict[str, Tensor]:
+        """'loss_distill' of a set that has the branch's embeddings; nothing without a teacher."""
+        if semantic is None or predictions.outputs.embedding is None:
             return {}
-        student, teacher, num_boxes = self._pairs(group, semantic)
-        rows = self._rows(student, teacher, group.columns if self.federated else None)
+        student, teacher, num_boxes = self._pairs(predictions, semantic)
+        rows = self._rows(student, teacher, predictions.class_indices if self.federated else None)
         if self.entropy_weight:
             rows = rows * self._entropy_weights(teacher)
         return {"loss_distill": rows.sum() / num_boxes}
 
-    def _pairs(self, group: Group, semantic: SemanticTargets) -> tuple[Tensor, Tensor, Tensor]:
-        embedding, matches = group.layer.embedding, group.matches
+    def _pairs(self, predictions: PredictionSet, semantic: SemanticTargets) -> tuple[Tensor, Tensor, Tensor]:
+        outputs, matches, num_boxes = predictions.outputs, predictions.matches, predictions.num_boxes
+        embedding = outputs.embedding
         if self.objective == "pred_all":
             batch, queries, width = embedding.shape
             image = torch.arange(batch, device=embedding.device).repeat_interleave(queries)
-            teacher = semantic.embed_boxes(group.layer.references.flatten(0, 1), image)
-            count = group.num_boxes.new_full((), float(max(batch * queries, 1)))
+            teacher = semantic.embed_boxes(outputs.reference_boxes.flatten(0, 1), image)
+            count = num_boxes.new_full((), float(max(batch * queries, 1)))
             return embedding.reshape(-1, width), teacher, count
         student = embedding[matches.image, matches.query]
         if self.objective == "gt":
-            return student, semantic.ground_truth[matches.target], group.num_boxes
-        boxes = group.layer.references[matches.image, matches.query]
-        return student, semantic.embed_boxes(boxes, matches.image), group.num_boxes
+            return student, semantic.ground_truth[matches.target], num_boxes
+        boxes = outputs.reference_boxes[matches.image, matches.query]
+        return student, semantic.embed_boxes(boxes, matches.image), num_boxes
 
-    def _rows(self, student: Tensor, teacher: Tensor, columns: Tensor | None) -> Tensor:
+    def _rows(self, student: Tensor, teacher: Tensor, class_indices: Tensor | None) -> Tensor:
         """(K, E), (K, E) -> (K,)."""
         if self.kind == "clip_l1":
             return (student - teacher.to(student.dtype)).abs().sum(-1)
-        log_student = self.text.logits(student, columns).log_softmax(-1)
-        log_teacher = self.text.logits(teacher, columns).log_softmax(-1)
+        log_student = self.text.logits(student, class_indices).log_softmax(-1)
+        log_teacher = self.text.logits(teacher, class_indices).log_softmax(-1)
         return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
 
     def _entropy_weights(self, teacher: Tensor) -> Tensor:

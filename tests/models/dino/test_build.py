@@ -45,22 +45,17 @@ def test_another_encoder_classifier_takes_its_place():
 
 def test_the_config_reaches_the_criterion():
     config = baseline_config(
-        cls_loss_coef=1.5, bbox_loss_coef=4.0, giou_loss_coef=3.0, distill_loss_coef=0.75,
+        cls_loss_coef=1.5, bbox_loss_coef=4.0, giou_loss_coef=3.0,
         interm_loss_coef=0.5, set_cost_class=1.0, set_cost_bbox=2.0, set_cost_giou=3.0,
         focal_alpha=0.4, fed_num_sample_cats=3, enc_cls_agn=True, mask_bbox=True, mask_labels=True,
     )  # fmt: skip
     criterion = build_criterion(config, COUNTS)
-    assert criterion.weights == {
-        "loss_ce": 1.5,
-        "loss_bbox": 4.0,
-        "loss_giou": 3.0,
-        "loss_distill": 0.75,
-    }
+    assert criterion.weights == {"loss_ce": 1.5, "loss_bbox": 4.0, "loss_giou": 3.0}
     matcher = criterion.matcher
     costs = (matcher.class_weight, matcher.box_weight, matcher.giou_weight, matcher.alpha)
     assert costs == (1.0, 2.0, 3.0, 0.4)
     assert (criterion.interm_weight, criterion.alpha, criterion.encoder_one_class) == (0.5, 0.4, True)
-    assert criterion.masked == ("bbox", "loss_ce")
+    assert criterion.ignored_on_image_level == ("bbox", "loss_ce")
     assert criterion.federated.number == 3 and not criterion.federated.gather
     assert criterion.federated.weights.tolist() == pytest.approx([c**0.5 for c in COUNTS])
 
@@ -89,7 +84,7 @@ def test_it_learns_one_image():
     config = baseline_config(dn_box_noise_scale=0.4)
     model, criterion = build_dino(config, len(NAMES)).train(), build_criterion(config, COUNTS)
     shown, given = make_images(((64, 64),) * 2), batch_of(*(target([[0.4, 0.6, 0.3, 0.2]], [3]),) * 2)
-    optimizer = torch.optim.AdamW(model.parameters_in_training(), lr=2e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     history = []
     for _ in range(20):
         losses = criterion(model(shown, given), given)

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,11 @@ from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
 from tests.models.tiny import batch_of, target, targets
 
 CLASSES, QUERIES, LAYERS = 7, 6, 3
-WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0, "loss_distill": 0.5}
+WEIGHTS = {
+    "loss_ce": 1.0,
+    "loss_bbox": 5.0,
+    "loss_giou": 2.0,
+}
 SUFFIXES = ("", "_0", "_1", "_interm", "_dn", "_dn_0", "_dn_1")
 
 
@@ -28,13 +34,12 @@ def output(layout: DenoisingLayout | None = None) -> DetectorOutput:
         encoder=layer(QUERIES, 10),
         denoising=tuple(layer(layout.num_denoising_queries, 20 + i) for i in range(LAYERS)),
         layout=layout,
-        memory=torch.zeros(2, 1, 1),
     )
 
 
 def without_denoising() -> DetectorOutput:
     full = output()
-    return DetectorOutput(full.layers, full.encoder, (), None, full.memory)
+    return DetectorOutput(full.layers, full.encoder, (), None)
 
 
 def criterion(**arguments) -> Criterion:
@@ -55,20 +60,20 @@ def test_every_loss_of_the_release_has_its_name():
 @pytest.mark.parametrize("image_level", [False, True])
 @pytest.mark.parametrize("masked", [(), ("bbox",), ("giou",), ("loss_ce",), ("bbox", "giou", "loss_ce")])
 def test_the_table_of_weights(masked, image_level):
-    judge = criterion(interm_weight=0.25, masked=masked)
+    part = criterion(interm_weight=0.25, ignored_on_image_level=masked)
     for base, weight in WEIGHTS.items():
-        hidden = image_level and any(part in base for part in masked)
-        for suffix in SUFFIXES:
-            if suffix == "_interm":
+        ignored = image_level and any(word in base for word in masked)
+        for kind in ("decoder", "denoising", "encoder"):
+            if kind == "encoder":
                 expected = 0.25 * weight
             else:
-                expected = 0.0 if hidden else weight
-            assert judge.loss_weight(base, suffix, image_level) == expected, base + suffix
+                expected = 0.0 if ignored else weight
+            assert part.loss_weight(base, kind, image_level) == expected, (base, kind)
 
 
 def test_total_is_the_weighted_sum_of_what_is_named():
-    judge = criterion(interm_weight=0.25)
-    losses = judge(output(), given())
+    part = criterion(interm_weight=0.25)
+    losses = part(output(), given())
     expected = 0.0
     for base in ("loss_ce", "loss_bbox", "loss_giou"):
         for suffix in SUFFIXES:
@@ -81,7 +86,7 @@ def test_total_is_the_weighted_sum_of_what_is_named():
 
 def test_masked_losses_are_reported_but_not_learnt_from():
     said = output()
-    losses = criterion(masked=("bbox", "giou"))(said, given(image_level=True))
+    losses = criterion(ignored_on_image_level=("bbox", "giou"))(said, given(image_level=True))
     losses.total.backward()
     assert losses.named["loss_bbox"] > 0
     assert all(part.boxes_cxcywh.grad.abs().sum() == 0 for part in (*said.layers, *said.denoising))
@@ -167,14 +172,14 @@ def test_federated_columns_are_those_of_what_the_group_is_taught():
     """Column 0 for an encoder of one class; not the labels of boxes that found no query."""
     said, wanted = without_denoising(), given((2, 1))
     draw = FederatedClasses([1.0] * CLASSES, 1)
-    judge = criterion(federated=draw, encoder_one_class=True)
-    assert judge.groups(said, wanted)[-1].columns.tolist() == [0]
+    part = criterion(federated=draw, encoder_one_class=True)
+    assert part.prediction_sets(said, wanted)[-1].class_indices.tolist() == [0]
     crowd = batch_of(
         target([[0.5, 0.5, 0.2, 0.2]] * 6 + [[0.1, 0.1, 0.01, 0.01]], [1] * 6 + [5], dtype=torch.float64)
     )
     one = LayerOutput(said.final.logits[:1], torch.full_like(said.final.boxes_cxcywh[:1], 0.5))
-    found = judge.groups(DetectorOutput((one,), one, (), None, said.memory), crowd)[0]
-    assert found.columns.tolist() == sorted(set(found.labels.tolist()))
+    found = part.prediction_sets(DetectorOutput((one,), one, (), None), crowd)[0]
+    assert found.class_indices.tolist() == sorted(set(found.labels.tolist()))
     assert len(found.labels) == QUERIES < 7
 
 
@@ -189,19 +194,30 @@ def test_federated_columns_alone_are_judged_each_call_its_own():
         assert judged.tolist() == present.tolist()
 
 
-def test_further_losses_join_with_weight_suffix_and_their_groups():
-    seen = []
+class LastLayerLoss:
+    """3 for the last decoder layer, nothing for the others."""
 
-    def extra(group, wanted, semantic):
-        seen.append((group.suffix, group.last, semantic))
-        return {"loss_distill": group.layer.logits.sum() * 0 + 3.0} if group.last else {}
+    weights: ClassVar = {"loss_extra": 0.5}
 
-    plain, losses = criterion()(output(), given()), criterion(extra=[extra])(output(), given(), "seen")
-    assert losses.named.keys() - plain.named.keys() == {"loss_distill", "loss_distill_dn"}
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, predictions, targets, semantic):
+        self.seen.append((predictions.kind, predictions.layer, predictions.suffix, semantic))
+        return {"loss_extra": predictions.outputs.logits.sum() * 0 + 3.0} if predictions.is_last else {}
+
+
+def test_further_losses_join_with_weight_suffix_and_their_prediction_sets():
+    extra = LastLayerLoss()
+    plain, losses = criterion()(output(), given()), criterion(extra_losses=[extra])(output(), given(), "seen")
+    assert losses.named.keys() - plain.named.keys() == {"loss_extra", "loss_extra_dn"}
     assert losses.total.item() == pytest.approx(plain.total.item() + 2 * 0.5 * 3.0)
-    assert {suffix for suffix, last, _ in seen if last} == {"", "_dn"}
-    assert {suffix for suffix, _, _ in seen} == set(SUFFIXES)
-    assert {semantic for *_, semantic in seen} == {"seen"}
+    assert [seen[:3] for seen in extra.seen] == [
+        *(("decoder", 0, "_0"), ("decoder", 1, "_1"), ("decoder", 2, "")),
+        ("encoder", 0, "_interm"),
+        *(("denoising", 0, "_dn_0"), ("denoising", 1, "_dn_1"), ("denoising", 2, "_dn")),
+    ]
+    assert {semantic for *_, semantic in extra.seen} == {"seen"}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -211,11 +227,18 @@ def test_half_precision_predictions_are_judged_in_float32(dtype):
         LayerOutput(x.logits.detach().to(dtype), x.boxes_cxcywh.detach().to(dtype))
         for x in (*said.layers, said.encoder)
     ]
-    half = DetectorOutput(tuple(halves[:-1]), halves[-1], (), None, said.memory)
+    half = DetectorOutput(tuple(halves[:-1]), halves[-1], (), None)
     losses = criterion()(half, targets((2, 1)))
     assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in losses.named.values())
 
 
+class LossWithoutWeight:
+    weights: ClassVar = {}
+
+    def __call__(self, predictions, targets, semantic):
+        return {"loss_new": torch.zeros(())}
+
+
 def test_a_loss_without_a_weight_is_an_error():
     with pytest.raises(KeyError, match="loss_new"):
-        criterion(extra=[lambda *_: {"loss_new": torch.zeros(())}])(output(), given())
+        criterion(extra_losses=[LossWithoutWeight()])(output(), given())

@@ -44,8 +44,8 @@ def test_boxes_pass_gradients_on_to_the_reference_but_the_report_of_it_does_not(
     output = head(given, last=False)
     output.boxes_cxcywh.sum().backward()
     assert given.references.grad.abs().sum() > 0
-    assert not output.references.requires_grad
-    assert torch.equal(output.references, given.references)
+    assert not output.reference_boxes.requires_grad
+    assert torch.equal(output.reference_boxes, given.references)
 
 
 def test_a_box_is_the_shift_added_to_the_inverse_sigmoid():

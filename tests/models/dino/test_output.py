@@ -14,5 +14,5 @@ def test_queries_cuts_every_tensor_alike_and_keeps_what_is_absent():
     assert torch.equal(cut.logits, layer.logits[:, 4:])
     assert torch.equal(cut.boxes_cxcywh, layer.boxes_cxcywh[:, 4:])
     assert torch.equal(cut.embedding, layer.embedding[:, 4:])
-    assert cut.references is None
+    assert cut.reference_boxes is None
     assert layer.slice_queries(0, 0).logits.shape == (1, 0, 2)

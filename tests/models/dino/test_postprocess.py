@@ -8,7 +8,7 @@ from models.dino.postprocess import PostProcess
 def output(logits, boxes) -> DetectorOutput:
     last = LayerOutput(torch.as_tensor(logits), torch.as_tensor(boxes))
     first = LayerOutput(torch.full_like(last.logits, 9.0), last.boxes_cxcywh)
-    return DetectorOutput((first, last), last, (), None, torch.zeros(1, 1, 1))
+    return DetectorOutput((first, last), last, (), None)
 
 
 def random_output(batch: int = 2, queries: int = 5, classes: int = 4) -> DetectorOutput:

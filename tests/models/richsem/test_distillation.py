@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.dino.criterion import Group
+from models.dino.criterion import PredictionSet
 from models.dino.matcher import Matches
 from models.dino.output import LayerOutput
 from models.richsem.classifier import TextEmbeddings
@@ -30,19 +30,30 @@ def text() -> TextEmbeddings:
     return TextEmbeddings(torch.randn(CLASSES, EMBEDDING, generator=generator), math.log(8)).double()
 
 
-def group(columns: Tensor | None = None, pairs=PAIRS, embedding: bool = True) -> Group:
+def prediction_set(columns: Tensor | None = None, pairs=PAIRS, embedding: bool = True) -> PredictionSet:
     generator = torch.Generator().manual_seed(2)
     unit = torch.randn(BATCH, QUERIES, EMBEDDING, generator=generator).double()
     unit = (unit / unit.norm(dim=-1, keepdim=True)).requires_grad_()
     references = 0.2 + 0.3 * torch.rand(BATCH, QUERIES, 4, generator=generator).double()
-    layer = LayerOutput(
-        torch.zeros(BATCH, QUERIES, CLASSES), references, references, unit if embedding else None
+    outputs = LayerOutput(
+        torch.zeros(BATCH, QUERIES, CLASSES),
+        boxes_cxcywh=references,
+        reference_boxes=references,
+        embedding=unit if embedding else None,
     )
     matches = Matches(*torch.tensor(pairs, dtype=torch.int64).view(-1, 3).unbind(1))
     given = targets((2, 1), dtype=torch.float64)
-    labels = torch.cat([t.labels for t in given])[matches.target]
-    boxes = torch.cat([t.boxes_cxcywh for t in given])[matches.target]
-    return Group("", layer, True, matches, labels, boxes, columns, torch.tensor(4.0).double())
+    return PredictionSet(
+        kind="decoder",
+        layer=0,
+        is_last=True,
+        outputs=outputs,
+        matches=matches,
+        labels=given.labels[matches.target],
+        boxes_cxcywh=given.boxes_cxcywh[matches.target],
+        class_indices=columns,
+        num_boxes=torch.tensor(4.0).double(),
+    )
 
 
 def softmax(scores: list[float]) -> list[float]:
@@ -71,9 +82,9 @@ def slow_row(student, teacher, text, kind, columns, entropy) -> float:
 
 
 def slow_loss(text, semantic, kind, objective, entropy=False, columns=None) -> float:
-    given = group()
+    given = prediction_set()
     columns = list(range(CLASSES)) if columns is None else columns
-    references = given.layer.references
+    references = given.outputs.reference_boxes
     if objective == "pred_all":
         pairs = [(b, q, None) for b in range(BATCH) for q in range(QUERIES)]
         num_boxes = BATCH * QUERIES
@@ -85,19 +96,23 @@ def slow_loss(text, semantic, kind, objective, entropy=False, columns=None) -> f
             seen = semantic.ground_truth[number]
         else:
             seen = semantic.embed_boxes(references[image, query][None], torch.tensor([image]))[0]
-        total += slow_row(given.layer.embedding.detach()[image, query], seen, text, kind, columns, entropy)
+        total += slow_row(given.outputs.embedding.detach()[image, query], seen, text, kind, columns, entropy)
     return total / num_boxes
 
 
-def loss(text, semantic, given: Group, kind="clip_logits", objective="gt", entropy=False, federated=False):
-    return DistillationLoss(text, kind, objective, entropy, federated)(given, (), semantic)["loss_distill"]
+def loss(
+    text, semantic, given: PredictionSet, kind="clip_logits", objective="gt", entropy=False, federated=False
+):
+    return DistillationLoss(
+        text, kind=kind, objective=objective, entropy_weight=entropy, federated=federated
+    )(given, (), semantic)["loss_distill"]
 
 
 @pytest.mark.parametrize("kind", ["clip_logits", "clip_l1"])
 @pytest.mark.parametrize("objective", ["gt", "pred", "pred_all"])
 @pytest.mark.parametrize("entropy", [False, True])
 def test_every_option_against_the_formula(text, semantic, kind, objective, entropy):
-    found = loss(text, semantic, group(), kind, objective, entropy)
+    found = loss(text, semantic, prediction_set(), kind, objective, entropy)
     assert found.item() == pytest.approx(slow_loss(text, semantic, kind, objective, entropy), rel=1e-9)
     assert found > 0
 
@@ -105,58 +120,52 @@ def test_every_option_against_the_formula(text, semantic, kind, objective, entro
 @pytest.mark.parametrize("entropy", [False, True])
 def test_federated_columns_cut_both_distributions_but_not_the_entropy(text, semantic, entropy):
     columns = [0, 2, 5]
-    found = loss(text, semantic, group(torch.tensor(columns)), entropy=entropy, federated=True)
+    found = loss(text, semantic, prediction_set(torch.tensor(columns)), entropy=entropy, federated=True)
     expected = slow_loss(text, semantic, "clip_logits", "gt", entropy, columns)
     assert found.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_without_the_option_the_federated_columns_do_not_matter(text, semantic):
-    with_columns = loss(text, semantic, group(torch.tensor([0, 2])), federated=False)
-    assert with_columns.item() == loss(text, semantic, group()).item()
+    with_columns = loss(text, semantic, prediction_set(torch.tensor([0, 2])), federated=False)
+    assert with_columns.item() == loss(text, semantic, prediction_set()).item()
 
 
 @pytest.mark.parametrize("kind", ["clip_logits", "clip_l1"])
 def test_a_student_that_says_what_the_teacher_says_has_no_loss(text, semantic, kind):
-    given = group()
+    given = prediction_set()
     with torch.no_grad():
         for image, query, number in PAIRS:
-            given.layer.embedding[image, query] = semantic.ground_truth[number]
+            given.outputs.embedding[image, query] = semantic.ground_truth[number]
     assert loss(text, semantic, given, kind).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize(("objective", "rows"), [("gt", 3), ("pred", 3), ("pred_all", 10)])
 def test_gradients_reach_the_distilled_queries_alone(text, semantic, objective, rows):
-    given = group()
+    given = prediction_set()
     loss(text, semantic, given, objective=objective).backward()
-    touched = given.layer.embedding.grad.abs().sum(-1) > 0
+    touched = given.outputs.embedding.grad.abs().sum(-1) > 0
     assert touched.sum() == rows
     if rows == 3:
         assert {tuple(place) for place in touched.nonzero().tolist()} == {(p, q) for p, q, _ in PAIRS}
 
 
 def test_the_references_are_not_learnt_from(text, semantic):
-    given = group()
-    given.layer.references.requires_grad_()
+    given = prediction_set()
+    given.outputs.reference_boxes.requires_grad_()
     loss(text, semantic, given, objective="pred").backward()
-    assert given.layer.references.grad is None
+    assert given.outputs.reference_boxes.grad is None
 
 
 @pytest.mark.parametrize("objective", ["gt", "pred"])
 def test_without_pairs_it_is_a_zero_that_reaches_the_branch(text, semantic, objective):
-    given = group(pairs=())
+    given = prediction_set(pairs=())
     value = loss(text, semantic, given, objective=objective, entropy=True)
     value.backward()
     assert value.item() == 0
-    assert given.layer.embedding.grad is not None
+    assert given.outputs.embedding.grad is not None
 
 
 def test_groups_without_the_branch_and_runs_without_a_teacher_have_none(text, semantic):
-    part = DistillationLoss(text, "clip_logits", "gt", False, False)
-    assert part(group(embedding=False), (), semantic) == {}
-    assert part(group(), (), None) == {}
-
-
-@pytest.mark.parametrize(("kind", "objective"), [("clip_kl", "gt"), ("clip_l1", "all")])
-def test_unknown_options(text, kind, objective):
-    with pytest.raises(ValueError, match="distillation"):
-        DistillationLoss(text, kind, objective, False, False)
+    part = DistillationLoss(text, kind="clip_logits", objective="gt")
+    assert part(prediction_set(embedding=False), (), semantic) == {}
+    assert part(prediction_set(), (), None) == {}

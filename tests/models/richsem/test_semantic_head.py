@@ -37,4 +37,4 @@ def test_the_rest_is_the_decoders_head():
     expected, found = plain(state, last=True), head.train()(state, last=True)
     assert torch.equal(found.logits, expected.logits)
     assert torch.equal(found.boxes_cxcywh, expected.boxes_cxcywh)
-    assert torch.equal(found.references, expected.references)
+    assert torch.equal(found.reference_boxes, expected.reference_boxes)
