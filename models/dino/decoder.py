@@ -1,4 +1,4 @@
-"""The deformable decoder: queries attend to each other, then to the memory around their boxes."""
+"""The deformable decoder: queries attend to each other, then to the memory around their reference boxes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from models.dino.pyramid import Pyramid
 
 @dataclass(frozen=True)
 class DecoderLayerOutput:
-    """What leaves one decoder layer.
+    """Output of one decoder layer.
 
-    hidden:     (B, Q, D) normalised queries.
-    references: (B, Q, 4) the boxes that entered the layer. Not detached: the layer's box loss also
-                reaches the refinement of the layer before (look forward twice, DINO section 3.5).
+    hidden:          (B, Q, D) normalised queries.
+    reference_boxes: (B, Q, 4) cxcywh in 0..1, the layer's input boxes. Not detached: the layer's box loss
+                     also trains the refinement of the layer before (look forward twice, DINO section 3.5).
     """
 
     hidden: Tensor
-    references: Tensor
+    reference_boxes: Tensor
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, deformable cross-attention, feed-forward, norms after."""
+    """Self-attention, deformable cross-attention, feed-forward; each followed by its norm."""
 
     def __init__(self, dim: int, levels: int, heads: int, points: int, ffn_dim: int, dropout: float):
         super().__init__()
@@ -40,23 +40,28 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, queries: Tensor, position: Tensor, references: Tensor, memory: Pyramid, mask: Tensor | None
+        self, queries: Tensor, position: Tensor, reference_boxes: Tensor, memory: Pyramid, mask: Tensor | None
     ) -> Tensor:
-        """queries and position (B, Q, D), references (B, Q, L, 4), mask (Q, Q) True = may not attend."""
+        """queries and position (B, Q, D), reference_boxes (B, Q, L, 4), mask (Q, Q) True = may not attend.
+
+        Returns the queries, (B, Q, D).
+        """
         attended = self._attend(queries + position, queries, mask)
         queries = self.norm2(queries + self.dropout(attended))
-        gathered = self.cross_attn(queries + position, references, memory.tokens, memory.shapes, memory.mask)
-        queries = self.norm1(queries + self.dropout(gathered))
+        sampled = self.cross_attn(
+            queries + position, reference_boxes, memory.tokens, memory.shapes, memory.mask
+        )
+        queries = self.norm1(queries + self.dropout(sampled))
         return self.norm3(queries + self.ffn(queries))
 
-    def _attend(self, placed: Tensor, queries: Tensor, mask: Tensor | None) -> Tensor:
-        if placed.device.type != "cpu":
-            return self.self_attn(placed, placed, queries, attn_mask=mask, need_weights=False)[0]
-        # PyTorch's fused attention on a CPU is slower in 16 bit than in 32, backwards several times.
+    def _attend(self, with_pos: Tensor, queries: Tensor, mask: Tensor | None) -> Tensor:
+        if with_pos.device.type != "cpu":
+            return self.self_attn(with_pos, with_pos, queries, attn_mask=mask, need_weights=False)[0]
+        # On a CPU PyTorch's fused attention is slower in 16 bit than in 32, its backward pass several times.
         dtype = self.norm2.weight.dtype
-        placed, queries = placed.to(dtype), queries.to(dtype)
+        with_pos, queries = with_pos.to(dtype), queries.to(dtype)
         with torch.autocast("cpu", enabled=False):
-            return self.self_attn(placed, placed, queries, attn_mask=mask, need_weights=False)[0]
+            return self.self_attn(with_pos, with_pos, queries, attn_mask=mask, need_weights=False)[0]
 
 
 class Decoder(nn.Module):
@@ -76,20 +81,20 @@ class Decoder(nn.Module):
     def forward(
         self,
         queries: Tensor,
-        references: Tensor,
+        reference_boxes: Tensor,
         memory: Pyramid,
         box_head: nn.Module,
         mask: Tensor | None,
     ) -> list[DecoderLayerOutput]:
-        """queries (B, Q, D), references (B, Q, 4) in 0..1, mask (Q, Q) -> the state after every layer."""
-        states = []
-        entering = references
-        for number, layer in enumerate(self.layers):
-            reference = entering.detach()
-            scaled = reference[:, :, None] * torch.cat((memory.valid_ratios,) * 2, dim=-1)[:, None]
+        """queries (B, Q, D), reference_boxes (B, Q, 4) in 0..1, mask (Q, Q) -> the output of every layer."""
+        outputs = []
+        for i, layer in enumerate(self.layers):
+            detached = reference_boxes.detach()
+            scaled = detached[:, :, None] * torch.cat((memory.valid_ratios,) * 2, dim=-1)[:, None]
             position = self.query_position(box_position(scaled[:, :, 0], self.dim))
             queries = layer(queries, position, scaled, memory, mask)
-            states.append(DecoderLayerOutput(self.norm(queries), entering))
-            if number + 1 < len(self.layers):
-                entering = torch.sigmoid(box_head(queries).to(reference.dtype) + inverse_sigmoid(reference))
-        return states
+            outputs.append(DecoderLayerOutput(self.norm(queries), reference_boxes))
+            if i + 1 < len(self.layers):
+                delta = box_head(queries).to(detached.dtype)
+                reference_boxes = torch.sigmoid(delta + inverse_sigmoid(detached))
+        return outputs

@@ -15,10 +15,13 @@ from util.structures import Targets
 
 @dataclass(frozen=True)
 class DenoisingQueries:
-    """queries (B, slots, D), references (B, slots, 4), mask (slots + Q, slots + Q) True = may not attend."""
+    """Noised queries of a batch.
+
+    queries (B, slots, D), reference_boxes (B, slots, 4), mask (slots + Q, slots + Q) True = may not attend.
+    """
 
     queries: Tensor
-    references: Tensor
+    reference_boxes: Tensor
     mask: Tensor
     layout: DenoisingLayout
 
@@ -68,10 +71,10 @@ class Denoising(nn.Module):
         queries = content.new_zeros((len(targets), layout.num_denoising_queries, content.shape[-1]))
         queries = queries.index_put((image, slot), content)
         # An unused slot is the box 0.5, 0.5, 0.5, 0.5; it stays in attention and in the class loss.
-        references = boxes.new_full((len(targets), layout.num_denoising_queries, 4), 0.5)
-        references[image, slot] = inverse_sigmoid(boxes).sigmoid()
+        reference_boxes = boxes.new_full((len(targets), layout.num_denoising_queries, 4), 0.5)
+        reference_boxes[image, slot] = inverse_sigmoid(boxes).sigmoid()
         mask = attention_mask(layout, num_queries, device)
-        return DenoisingQueries(queries, references, mask, layout)
+        return DenoisingQueries(queries, reference_boxes, mask, layout)
 
     def _noised_labels(self, labels: Tensor) -> Tensor:
         if self.label_noise <= 0:

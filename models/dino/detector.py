@@ -43,13 +43,14 @@ class Detector(nn.Module):
         levels = self.neck(self.backbone(images.tensor))
         memory = self.encoder(levels, images.mask)
         selection = self.query_selection(memory)
-        queries, references, mask, layout = selection.queries, selection.references, None, None
+        queries, reference_boxes, mask, layout = selection.queries, selection.reference_boxes, None, None
         if self.training and self.denoising is not None and targets is not None:
             noised = self.denoising(targets, queries.shape[1])
             queries = torch.cat((noised.queries.to(queries.dtype), queries), dim=1)
-            references = torch.cat((noised.references.to(references.dtype), references), dim=1)
+            noised_boxes = noised.reference_boxes.to(reference_boxes.dtype)
+            reference_boxes = torch.cat((noised_boxes, reference_boxes), dim=1)
             mask, layout = noised.mask, noised.layout
-        states = self.decoder(queries, references, memory, self.head.box_head, mask)
+        states = self.decoder(queries, reference_boxes, memory, self.head.box_head, mask)
         layers = self._predict(states)
         num_denoising = layout.num_denoising_queries if layout else 0
         return DetectorOutput(

@@ -1,4 +1,6 @@
-"""The deformable encoder: every token gathers from all levels around its own place."""
+"""The deformable encoder: every token attends to points of all levels around its own position."""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from models.dino.pyramid import Pyramid, cell_centres, flatten_levels, level_mas
 
 
 class EncoderLayer(nn.Module):
-    """Deformable self-attention and feed-forward, norms after (Deformable DETR)."""
+    """Deformable self-attention and feed-forward, each followed by its norm (Deformable DETR)."""
 
     def __init__(self, dim: int, levels: int, heads: int, points: int, ffn_dim: int, dropout: float):
         super().__init__()
@@ -20,10 +22,10 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, pyramid: Pyramid, references: Tensor) -> Tensor:
-        """tokens (B, S, D), references (B, S, L, 2) -> (B, S, D)."""
+    def forward(self, tokens: Tensor, pyramid: Pyramid, reference_points: Tensor) -> Tensor:
+        """tokens (B, S, D), reference_points (B, S, L, 2) -> (B, S, D)."""
         attended = self.self_attn(
-            tokens + pyramid.positions, references, tokens, pyramid.shapes, pyramid.mask
+            tokens + pyramid.positions, reference_points, tokens, pyramid.shapes, pyramid.mask
         )
         tokens = self.norm1(tokens + self.dropout(attended))
         return self.norm2(tokens + self.ffn(tokens))
@@ -53,15 +55,15 @@ class Encoder(nn.Module):
     def forward(self, levels: list[Tensor], mask: Tensor) -> Pyramid:
         """[(B, D, h_l, w_l), ...] and the images' padding mask (B, H, W) -> the encoded pyramid."""
         pyramid = self.embed(levels, mask)
-        references = encoder_references(pyramid)
+        points = reference_points(pyramid)
         tokens = pyramid.tokens
         for layer in self.layers:
-            tokens = layer(tokens, pyramid, references)
-        return Pyramid(tokens, pyramid.positions, pyramid.mask, pyramid.shapes, pyramid.valid_ratios)
+            tokens = layer(tokens, pyramid, points)
+        return replace(pyramid, tokens=tokens)
 
     def embed(self, levels: list[Tensor], mask: Tensor) -> Pyramid:
-        """Flattens the levels and adds what the layers need to know of each token."""
-        # Positions and references stay in the parameters' precision under autocast.
+        """Flattens the levels; adds position and level embeddings, padding mask, shapes and valid ratios."""
+        # Positions and valid ratios stay in the parameters' precision under autocast.
         dtype = self.level_embed.dtype
         masks = level_masks(mask, levels)
         positions = [
@@ -77,12 +79,12 @@ class Encoder(nn.Module):
         )
 
 
-def encoder_references(pyramid: Pyramid) -> Tensor:
-    """Each token's own place on every level: (B, S, L, 2) x, y in 0..1 of the padded levels."""
+def reference_points(pyramid: Pyramid) -> Tensor:
+    """Each token's own position on every level: (B, S, L, 2) x, y in 0..1 of the padded levels."""
     ratios = pyramid.valid_ratios
-    places = []
-    for level, (centres, size) in enumerate(
+    points = []
+    for level, (centres, shape) in enumerate(
         zip(cell_centres(pyramid.shapes, ratios.device, ratios.dtype), pyramid.shapes, strict=True)
     ):
-        places.append(centres[None] / to_cells(ratios[:, level], size))
-    return torch.cat(places, dim=1)[:, :, None] * ratios[:, None]
+        points.append(centres[None] / to_cells(ratios[:, level], shape))
+    return torch.cat(points, dim=1)[:, :, None] * ratios[:, None]

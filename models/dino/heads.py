@@ -15,19 +15,19 @@ FOREGROUND_PRIOR = 0.01
 
 
 class LinearClassifier(nn.Linear):
-    """Class scores (..., D) -> (..., C) by a linear layer that starts at the focal loss's prior."""
+    """Class logits (..., D) -> (..., C) of a linear layer whose bias starts at the focal loss's prior."""
 
     def __init__(self, dim: int, num_classes: int):
         super().__init__(dim, num_classes)
         nn.init.constant_(self.bias, -math.log((1 - FOREGROUND_PRIOR) / FOREGROUND_PRIOR))
 
-    def best(self, queries: Tensor) -> Tensor:
-        """(..., D) -> (...) the highest class score."""
+    def max_logit(self, queries: Tensor) -> Tensor:
+        """(..., D) -> (...), the highest class logit."""
         return self(queries).amax(-1)
 
 
 class ClassifierLabelEmbedding(nn.Module):
-    """Denoising content of a linear classifier: the class's own row (official `dn_labelbook_reuse_cls`)."""
+    """Denoising queries of a linear classifier: the class's weights (official `dn_labelbook_reuse_cls`)."""
 
     def __init__(self, classifier: LinearClassifier):
         super().__init__()
@@ -39,7 +39,7 @@ class ClassifierLabelEmbedding(nn.Module):
 
 
 class DecoderHead(nn.Module):
-    """Class and box predictions of a decoder layer, shared by all layers."""
+    """Class logits and boxes from a decoder layer's output; one head for all layers."""
 
     def __init__(self, dim: int, classifier: nn.Module):
         super().__init__()
@@ -47,7 +47,7 @@ class DecoderHead(nn.Module):
         self.box_head = box_head(dim)
 
     def forward(self, state: DecoderLayerOutput, last: bool) -> LayerOutput:
-        """The predictions of one layer's state; `last` tells whether it is the last decoder layer."""
-        delta = self.box_head(state.hidden).to(state.references.dtype)
-        boxes = torch.sigmoid(delta + inverse_sigmoid(state.references))
-        return LayerOutput(self.classifier(state.hidden), boxes, state.hidden, state.references.detach())
+        """Predictions of one decoder layer; `last` marks the last one."""
+        delta = self.box_head(state.hidden).to(state.reference_boxes.dtype)
+        boxes = torch.sigmoid(delta + inverse_sigmoid(state.reference_boxes))
+        return LayerOutput(self.classifier(state.hidden), boxes, state.hidden, state.reference_boxes.detach())

@@ -1,16 +1,16 @@
-"""Small layers that several roles share."""
+"""Small layers that several modules share."""
 
 import itertools
 
 import torch
 from torch import Tensor, nn
 
-# The official release clamps with 1e-3 everywhere; 1e-5, as in DETR, gives other boxes near 0 and 1.
+# As the official release. DETR's 1e-5 gives different boxes near 0 and 1.
 INVERSE_SIGMOID_EPS = 1e-3
 
 
 def inverse_sigmoid(x: Tensor, eps: float = INVERSE_SIGMOID_EPS) -> Tensor:
-    """log(x / (1 - x)) of x clamped to 0..1, numerator and denominator each kept above `eps`."""
+    """log(x / (1 - x)) of x clamped to 0..1; numerator and denominator are each clamped to at least `eps`."""
     x = x.clamp(min=0, max=1)
     return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
 
@@ -50,7 +50,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def box_head(dim: int) -> MLP:
-    """The three-layer box regressor; starts at zero, so that a box starts where its reference is."""
+    """The three-layer box regressor. Its output starts at zero: boxes start as their reference boxes."""
     head = MLP(dim, dim, 4, depth=3)
     nn.init.zeros_(head.layers[-1].weight)
     nn.init.zeros_(head.layers[-1].bias)

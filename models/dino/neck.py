@@ -1,4 +1,4 @@
-"""Feature maps of the backbone, projected to one width, with coarser levels added."""
+"""The neck: projects the backbone's maps to one width and adds coarser levels."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class Neck(nn.Module):
-    """1x1 convolutions to width D, and stride-2 3x3 convolutions for the levels beyond the backbone's.
+    """1x1 convolutions to width D, and 3x3 convolutions of stride 2 for levels beyond the backbone's.
 
-    The first extra level is made from the backbone's last map, further ones from the level before
+    The first extra level comes from the backbone's last map, each further one from the level before
     (Deformable DETR, Zhu et al. 2021, A.4; official `num_feature_levels`).
     """
 

@@ -12,15 +12,15 @@ def _frequencies(dim: int, temperature: float, like: Tensor) -> Tensor:
 
 
 def _interleave(angles: Tensor) -> Tensor:
-    """(..., dim) angles -> sine at even and cosine at odd places."""
+    """(..., dim) angles -> sine at even and cosine at odd indices."""
     return torch.stack((angles[..., 0::2].sin(), angles[..., 1::2].cos()), dim=-1).flatten(-2)
 
 
 class SinePosition(nn.Module):
     """Position embedding of a feature map (B, h, w) -> (B, D, h, w), y before x.
 
-    Counts valid cells from the top left, normalised to 0..2 pi by the last valid count, with a
-    temperature of its own for each axis (official `pe_temperatureH`, `pe_temperatureW`: 20).
+    A cell's coordinate is its number of valid cells from the top left, scaled to 0..2 pi over the valid area.
+    Each axis has its own temperature (official `pe_temperatureH`, `pe_temperatureW`: 20).
     """
 
     def __init__(self, dim: int, temperature_h: float = 20.0, temperature_w: float = 20.0):

@@ -1,7 +1,8 @@
-"""The feature pyramid as the transformer reads it: flattened tokens and what is known of them."""
+"""The feature pyramid as the transformer reads it: flattened tokens with positions, mask and level shapes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pyramid:
-    """Tokens of all levels in one row, finest level first, row by row.
+    """Tokens of all levels, flattened and concatenated: finest level first, each level row by row.
 
     tokens:       (B, S, D).
-    positions:    (B, S, D) position and level embedding of each token.
+    positions:    (B, S, D) position plus level embedding of each token.
     mask:         (B, S) bool, True where padded.
     shapes:       [(height, width), ...] of the levels, Python ints.
-    valid_ratios: (B, L, 2) share of each level's (width, height) that is not padding.
+    valid_ratios: (B, L, 2) fraction of each level's (width, height) that is not padding.
     """
 
     tokens: Tensor
@@ -27,34 +28,34 @@ class Pyramid:
     valid_ratios: Tensor
 
 
-def level_masks(mask: Tensor, levels: list[Tensor]) -> list[Tensor]:
-    """(B, H, W) padding mask -> one (B, h_l, w_l) mask a level, by nearest neighbour."""
+def level_masks(mask: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
+    """(B, H, W) padding mask -> one (B, h_l, w_l) mask per level, by nearest neighbour."""
     as_float = mask[:, None].float()
     return [F.interpolate(as_float, size=x.shape[-2:]).squeeze(1).bool() for x in levels]
 
 
-def flatten_levels(levels: list[Tensor]) -> Tensor:
+def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
     """[(B, D, h, w), ...] -> (B, S, D)."""
     return torch.cat([x.flatten(2) for x in levels], dim=2).transpose(1, 2)
 
 
 def valid_ratio(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, h, w) -> (B, 2): share of the width and of the height that is not padding."""
+    """(B, h, w) -> (B, 2): fraction of the width and of the height that is not padding."""
     height, width = mask.shape[1:]
     valid = (~mask).to(dtype)
     return torch.stack((valid[:, 0, :].sum(1) / width, valid[:, :, 0].sum(1) / height), dim=-1)
 
 
-def to_cells(shares: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, 2) shares x, y of a level of `size` (height, width) -> (B, 1, 2) x, y in its cells.
+def to_cells(fractions: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(B, 2) fractions x, y of a level's `shape` (height, width) -> (B, 1, 2) x, y in cells.
 
-    The sizes stay numbers of Python: a tensor made of them would be a copy that waits for the GPU.
+    The shape stays Python ints: copying it into a tensor would synchronise with the GPU.
     """
-    x, y = shares[:, None].unbind(-1)
-    return torch.stack((x * size[1], y * size[0]), dim=-1)
+    x, y = fractions[:, None].unbind(-1)
+    return torch.stack((x * shape[1], y * shape[0]), dim=-1)
 
 
-def cell_centres(shapes, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+def cell_centres(shapes: Sequence[tuple[int, int]], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
     """Centres of each level's cells, in cells: [(h * w, 2) x, y, ...]; the first is (0.5, 0.5)."""
     centres = []
     for height, width in shapes:

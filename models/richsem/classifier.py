@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from models.dino.heads import FOREGROUND_PRIOR
 
-# Length of the norm's bias that carries the prior: large beside the unit spread of what it normalises.
+# Length of the norm's bias that carries the prior: large relative to the norm's unit variance.
 PRIOR_BIAS = 4.0
 
 
 class TextEmbeddings(nn.Module):
-    """The vocabulary as the model holds it, frozen.
+    """The vocabulary inside the model: buffers, never trained.
 
-    raw:       (C, E) mean of un-normalised text encodings.
+    raw:       (C, E) mean of each class's un-normalised text encodings.
     log_scale: () log of CLIP's logit scale.
     """
 
@@ -29,13 +29,13 @@ class TextEmbeddings(nn.Module):
     def logits(self, unit: Tensor, columns: Tensor | None = None) -> Tensor:
         """Scaled cosines of unit vectors (..., E) with the classes: (..., C), or the given columns."""
         raw = self.raw if columns is None else self.raw[columns]
-        # In float32 at least: at a scale of 100, 16-bit cosines would be off by up to 0.4.
+        # At least float32: at a scale of 100, logits from 16-bit cosines are off by up to 0.4.
         with torch.autocast(unit.device.type, enabled=False):
             return self.log_scale.exp() * (unit.to(raw.dtype) @ F.normalize(raw, dim=-1).T)
 
 
 class LanguageClassifier(nn.Module):
-    """Class scores (..., D) -> (..., C): CLIP's scale times the cosine with each class's text. No bias."""
+    """Class logits (..., D) -> (..., C): CLIP's scale times the cosine to each class's text. No bias."""
 
     def __init__(self, projection: nn.Module, text: TextEmbeddings):
         super().__init__()
@@ -45,15 +45,15 @@ class LanguageClassifier(nn.Module):
     def forward(self, queries: Tensor) -> Tensor:
         return self.text.logits(unit_vectors(self.projection, queries))
 
-    def best(self, queries: Tensor) -> Tensor:
-        """(..., D) -> (...) the highest class score; under autocast in 16 bit, as it only ranks."""
+    def max_logit(self, queries: Tensor) -> Tensor:
+        """(..., D) -> (...), the highest class logit; 16 bit under autocast, which is enough for ranking."""
         unit = F.normalize(self.projection(queries), dim=-1)
         cosine = unit @ F.normalize(self.text.raw, dim=-1).T.to(unit.dtype)
         return cosine.amax(-1) * self.text.log_scale.exp()
 
 
 class TextLabelEmbedding(nn.Module):
-    """Denoising content of a class: a projection of its raw, un-normalised text embedding."""
+    """Denoising query of a class: a projection of its un-normalised text embedding."""
 
     def __init__(self, dim: int, text: TextEmbeddings):
         super().__init__()
@@ -67,17 +67,17 @@ class TextLabelEmbedding(nn.Module):
 
 @torch.no_grad()
 def init_focal_prior_(classifier: LanguageClassifier, norm: nn.LayerNorm) -> None:
-    """Initialises a classifier so that queries start at the focal loss's prior, as a linear one does.
+    """Initialises a classifier so that scores start at the focal loss's prior, as a linear one's do.
 
-    CLIP's texts point much the same way and their scale is up to 100: a fresh projection would call half
-    of all queries every class at once. Here it sends them away from the texts' common direction, by as
-    much as the prior needs. A projection without bias gets its constant through the bias of `norm`, whose
-    output it projects.
+    CLIP's text embeddings share a common direction, and the logit scale is up to 100: with a default
+    initialisation half of all queries would score high for every class. Here queries are projected away from
+    the common direction, just far enough for the prior. A projection without bias gets that constant through
+    the bias of `norm`, whose output it projects.
     """
     text, projection = classifier.text, classifier.projection
     common = F.normalize(text.raw, dim=-1).mean(0)
-    wanted = math.log((1 - FOREGROUND_PRIOR) / FOREGROUND_PRIOR)
-    cosine = min(0.9, wanted / float(text.log_scale.exp() * common.norm()))
+    prior_logit = math.log((1 - FOREGROUND_PRIOR) / FOREGROUND_PRIOR)
+    cosine = min(0.9, prior_logit / float(text.log_scale.exp() * common.norm()))
     away = -F.normalize(common, dim=0)
     linear = projection if isinstance(projection, nn.Linear) else projection.layers[-1]
     weight = linear.weight
@@ -95,7 +95,7 @@ def init_focal_prior_(classifier: LanguageClassifier, norm: nn.LayerNorm) -> Non
 
 
 def unit_vectors(projection: nn.Module, queries: Tensor) -> Tensor:
-    """Projected queries of length 1, in float32 at least."""
+    """Projected queries scaled to length 1, at least float32."""
     projected = projection(queries)
     if projected.dtype in (torch.float16, torch.bfloat16):
         projected = projected.float()

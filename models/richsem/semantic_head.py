@@ -15,8 +15,8 @@ from models.richsem.classifier import unit_vectors
 class SemanticHead(DecoderHead):
     """The decoder's head with the semantic branch beside its classifier.
 
-    projection: queries (..., D) -> CLIP's space (..., E). every_layer: project all decoder layers, not
-    only the last (official `distill_aux_layers`).
+    projection: queries (..., D) -> CLIP's space (..., E). every_layer: project the queries of all decoder
+    layers, not only of the last (official `distill_aux_layers`).
     """
 
     def __init__(self, dim: int, classifier: nn.Module, projection: nn.Module, every_layer: bool):
@@ -25,7 +25,7 @@ class SemanticHead(DecoderHead):
         self.every_layer = every_layer
 
     def forward(self, state: DecoderLayerOutput, last: bool) -> LayerOutput:
-        """As DecoderHead; in training with `embedding`, unit vectors (B, Q, E), where the branch applies."""
+        """As DecoderHead; in training also `embedding`, unit vectors (B, Q, E), on the layers asked for."""
         output = super().forward(state, last)
         if not self.training or not (last or self.every_layer):
             return output

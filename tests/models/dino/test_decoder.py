@@ -24,8 +24,10 @@ def test_one_state_a_layer():
     decoder, head, queries, references, memory = parts()
     states = decoder(queries, references, memory, head, None)
     assert len(states) == 3
-    assert all(s.hidden.shape == (2, QUERIES, DIM) and s.references.shape == (2, QUERIES, 4) for s in states)
-    assert torch.equal(states[0].references, references)
+    assert all(
+        s.hidden.shape == (2, QUERIES, DIM) and s.reference_boxes.shape == (2, QUERIES, 4) for s in states
+    )
+    assert torch.equal(states[0].reference_boxes, references)
 
 
 def test_every_layer_refines_the_box_that_entered_it():
@@ -35,8 +37,8 @@ def test_every_layer_refines_the_box_that_entered_it():
         layer.register_forward_hook(lambda module, inputs, output: raw.append(output))
     states = decoder(queries, references, memory, head, None)
     for before, after, hidden in zip(states, states[1:], raw, strict=False):
-        expected = torch.sigmoid(head(hidden) + inverse_sigmoid(before.references))
-        assert torch.allclose(after.references, expected, atol=1e-12)
+        expected = torch.sigmoid(head(hidden) + inverse_sigmoid(before.reference_boxes))
+        assert torch.allclose(after.reference_boxes, expected, atol=1e-12)
     for state, hidden in zip(states, raw, strict=True):
         assert torch.equal(state.hidden, decoder.norm(hidden))
 
@@ -46,12 +48,14 @@ def test_gradients_of_a_layers_reference_end_one_layer_before():
     decoder, head, queries, references, memory = parts()
     references.requires_grad_()
     states = decoder(queries, references, memory, head, None)
-    own = torch.autograd.grad(states[0].references.sum(), references, retain_graph=True)[0]
+    own = torch.autograd.grad(states[0].reference_boxes.sum(), references, retain_graph=True)[0]
     assert torch.equal(own, torch.ones_like(references))
-    later = torch.autograd.grad(states[1].references.sum(), references, retain_graph=True, allow_unused=True)
+    later = torch.autograd.grad(
+        states[1].reference_boxes.sum(), references, retain_graph=True, allow_unused=True
+    )
     assert later[0] is None
     reached = torch.autograd.grad(
-        states[2].references.sum(), list(decoder.layers[1].ffn.parameters()), allow_unused=True
+        states[2].reference_boxes.sum(), list(decoder.layers[1].ffn.parameters()), allow_unused=True
     )
     assert all(g is not None and g.abs().sum() > 0 for g in reached)
 

@@ -31,7 +31,7 @@ def test_groups_and_width(counts, number, groups, width):
     found = denoising(number)(targets(counts, classes=CLASSES), num_queries=3)
     assert (found.layout.groups, found.layout.max_boxes) == (groups, width)
     assert found.queries.shape == (len(counts), 2 * groups * width, 8)
-    assert found.references.shape == (len(counts), 2 * groups * width, 4)
+    assert found.reference_boxes.shape == (len(counts), 2 * groups * width, 4)
     assert found.mask.shape == (found.layout.num_denoising_queries + 3,) * 2
 
 
@@ -39,18 +39,18 @@ def test_without_noise_every_copy_is_its_box_and_unused_slots_are_neutral():
     part = denoising()
     found = part(batch_of(target([BOX, OTHER], [7, 9]), target([OTHER], [9])), num_queries=3)
     for block in range(4):
-        assert torch.allclose(found.references[0, 2 * block], torch.tensor(BOX))
-        assert torch.allclose(found.references[0, 2 * block + 1], torch.tensor(OTHER))
-        assert torch.allclose(found.references[1, 2 * block], torch.tensor(OTHER))
+        assert torch.allclose(found.reference_boxes[0, 2 * block], torch.tensor(BOX))
+        assert torch.allclose(found.reference_boxes[0, 2 * block + 1], torch.tensor(OTHER))
+        assert torch.allclose(found.reference_boxes[1, 2 * block], torch.tensor(OTHER))
         assert torch.equal(found.queries[0, 2 * block], part.label_embedding.weight[7])
         assert torch.equal(found.queries[1, 2 * block], part.label_embedding.weight[9])
-        assert found.references[1, 2 * block + 1].tolist() == [0.5] * 4
+        assert found.reference_boxes[1, 2 * block + 1].tolist() == [0.5] * 4
         assert found.queries[1, 2 * block + 1].abs().sum() == 0
 
 
 def test_a_box_near_the_border_is_clamped_as_everywhere():
     found = denoising()(batch_of(target([[0.0005, 0.5, 0.001, 1.0]], [1])), num_queries=1)
-    x, _, w, h = found.references[0, 0].tolist()
+    x, _, w, h = found.reference_boxes[0, 0].tolist()
     assert (w, h) == pytest.approx((0.001, 1000 / 1001), rel=1e-4)
     assert x == pytest.approx(0.001 / 1.0005, rel=1e-4)
 
@@ -63,7 +63,7 @@ def test_positives_stay_near_and_negatives_are_farther(scale):
     found = part(batch_of(target([BOX] * count, [0] * count)), num_queries=1)
     corners = box_cxcywh_to_xyxy(torch.tensor(BOX))
     half = torch.tensor([0.1, 0.05, 0.1, 0.05])
-    moved = (box_cxcywh_to_xyxy(found.references[0]) - corners) / half / scale
+    moved = (box_cxcywh_to_xyxy(found.reference_boxes[0]) - corners) / half / scale
     positive, negative = moved[:count], moved[count:]
     assert positive.abs().max() <= 1 + 1e-3
     assert negative.abs().min() >= 1 - 1e-3 and negative.abs().max() <= 2 + 1e-3
@@ -76,7 +76,7 @@ def test_positives_stay_near_and_negatives_are_farther(scale):
 def test_a_negative_turned_inside_out_stays_a_box():
     """At the release's scale of 1, a negative's corners may pass each other."""
     found = denoising(number=1, box_noise=1.0)(batch_of(target([BOX] * 200, [0] * 200)), num_queries=1)
-    sizes = found.references[0, :, 2:]
+    sizes = found.reference_boxes[0, :, 2:]
     assert sizes.min().item() == pytest.approx(1 / 1001, rel=1e-3)
     assert sizes[:200].min() > 0.002  # positives cannot
 
@@ -84,7 +84,7 @@ def test_a_negative_turned_inside_out_stays_a_box():
 def test_noised_corners_are_clamped_to_the_image():
     part = denoising(number=1, box_noise=1.0)
     found = part(batch_of(target([[0.1, 0.9, 0.2, 0.2]] * 100, [0] * 100)), num_queries=1)
-    corners = box_cxcywh_to_xyxy(found.references[0])
+    corners = box_cxcywh_to_xyxy(found.reference_boxes[0])
     # The inverse sigmoid moves what lies within 1e-3 of the ends.
     assert corners.min() >= -2e-3 and corners.max() <= 1 + 2e-3
 

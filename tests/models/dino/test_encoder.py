@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.dino.encoder import Encoder, encoder_references
+from models.dino.encoder import Encoder, reference_points
 from models.dino.position import SinePosition
 from models.dino.pyramid import Pyramid
 from tests.models.tiny import pyramid
@@ -31,7 +31,7 @@ def encoder(layers: int = 2) -> Encoder:
 def test_references_against_a_slow_loop():
     """A token looks at its own place, which on another level is scaled by that level's valid share."""
     memory = pyramid([(8, 8), (4, 4)], mask=padded_mask())
-    places = encoder_references(memory)
+    places = reference_points(memory)
     assert places.shape == (2, 80, 2, 2)
     for b in range(2):
         token = 0
@@ -49,7 +49,7 @@ def test_references_against_a_slow_loop():
 
 def test_the_token_of_a_cell_looks_at_that_cell():
     """On its own level the place is the cell's centre in 0..1 of the padded level."""
-    places = encoder_references(pyramid([(8, 8), (4, 4)], mask=padded_mask()))
+    places = reference_points(pyramid([(8, 8), (4, 4)], mask=padded_mask()))
     assert places[1, 0, 0].tolist() == pytest.approx([0.5 / 8, 0.5 / 8])
     assert places[1, 64 + 4 * 3 + 2, 1].tolist() == pytest.approx([2.5 / 4, 3.5 / 4])
 
@@ -90,7 +90,7 @@ def test_images_do_not_reach_each_other():
 def test_layers_are_applied_in_order_on_what_is_known_of_the_tokens():
     part = encoder(layers=2)
     embedded = part.embed(levels(), padded_mask())
-    references = encoder_references(embedded)
+    references = reference_points(embedded)
     tokens = embedded.tokens
     for layer in part.layers:
         tokens = layer(tokens, embedded, references)

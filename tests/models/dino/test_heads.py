@@ -19,7 +19,7 @@ def test_a_linear_classifier_starts_at_the_focal_prior():
 def test_best_is_the_best_class():
     classifier = LinearClassifier(8, 5)
     queries = torch.randn(2, 3, 8)
-    assert torch.equal(classifier.best(queries), classifier(queries).max(-1).values)
+    assert torch.equal(classifier.max_logit(queries), classifier(queries).max(-1).values)
 
 
 def test_class_rows_are_the_weights_and_share_their_gradient():
@@ -33,7 +33,7 @@ def test_class_rows_are_the_weights_and_share_their_gradient():
 def test_a_fresh_box_head_gives_the_reference_back():
     head, given = DecoderHead(8, LinearClassifier(8, 5)), state()
     output = head(given, last=True)
-    assert torch.allclose(output.boxes_cxcywh, inverse_sigmoid(given.references).sigmoid())
+    assert torch.allclose(output.boxes_cxcywh, inverse_sigmoid(given.reference_boxes).sigmoid())
     assert output.logits.shape == (2, 3, 5)
     assert output.embedding is None
 
@@ -43,15 +43,15 @@ def test_boxes_pass_gradients_on_to_the_reference_but_the_report_of_it_does_not(
     head, given = DecoderHead(8, LinearClassifier(8, 5)), state()
     output = head(given, last=False)
     output.boxes_cxcywh.sum().backward()
-    assert given.references.grad.abs().sum() > 0
+    assert given.reference_boxes.grad.abs().sum() > 0
     assert not output.reference_boxes.requires_grad
-    assert torch.equal(output.reference_boxes, given.references)
+    assert torch.equal(output.reference_boxes, given.reference_boxes)
 
 
 def test_a_box_is_the_shift_added_to_the_inverse_sigmoid():
     head, given = DecoderHead(8, LinearClassifier(8, 5)), state()
     torch.nn.init.normal_(head.box_head.layers[-1].weight)
     shift = head.box_head(given.hidden)
-    expected = torch.sigmoid(shift + inverse_sigmoid(given.references))
+    expected = torch.sigmoid(shift + inverse_sigmoid(given.reference_boxes))
     assert torch.allclose(head(given, last=True).boxes_cxcywh, expected)
-    assert not torch.allclose(expected, given.references, atol=1e-2)
+    assert not torch.allclose(expected, given.reference_boxes, atol=1e-2)

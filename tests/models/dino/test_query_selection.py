@@ -23,7 +23,7 @@ def selection(queries: int = 10, classes: int = 3) -> QuerySelection:
 
 def test_proposals_against_a_slow_loop():
     memory = pyramid(SHAPES, mask=padded_mask())
-    anchors, usable = proposal_anchors(memory)
+    anchors, valid = proposal_anchors(memory)
     for b, valid_columns in enumerate(((8, 4), (6, 3))):
         token = 0
         for level, (height, width) in enumerate(SHAPES):
@@ -32,7 +32,7 @@ def test_proposals_against_a_slow_loop():
                     x, y = (column + 0.5) / valid_columns[level], (row + 0.5) / height
                     side = 0.05 * 2**level
                     inside = all(0.01 < v < 0.99 for v in (x, y)) and column < valid_columns[level]
-                    assert usable[b, token].item() == inside
+                    assert valid[b, token].item() == inside
                     if inside:
                         expected = [x, y, side, side]
                         assert anchors[b, token].sigmoid().tolist() == pytest.approx(expected)
@@ -43,8 +43,8 @@ def test_proposals_against_a_slow_loop():
 
 def test_a_border_token_may_not_propose():
     """On a level 64 cells wide the first centre is at 0.0078 of the image."""
-    _, usable = proposal_anchors(pyramid([(64, 64)]))
-    grid = usable[0].view(64, 64)
+    _, valid = proposal_anchors(pyramid([(64, 64)]))
+    grid = valid[0].view(64, 64)
     assert not grid[0].any() and not grid[:, -1].any()
     assert grid[1:-1, 1:-1].all()
 
@@ -65,8 +65,8 @@ def test_tokens_are_ranked_by_their_best_class():
 def test_references_are_the_chosen_boxes_without_gradient_and_content_goes_by_rank():
     part = selection()
     found = part(pyramid(SHAPES))
-    assert torch.equal(found.references, found.encoder.boxes_cxcywh)
-    assert not found.references.requires_grad and found.encoder.boxes_cxcywh.requires_grad
+    assert torch.equal(found.reference_boxes, found.encoder.boxes_cxcywh)
+    assert not found.reference_boxes.requires_grad and found.encoder.boxes_cxcywh.requires_grad
     assert torch.equal(found.queries, part.content.weight.expand(2, -1, -1))
 
 
@@ -84,11 +84,11 @@ def test_padded_tokens_stay_in_the_ranking_as_the_whole_image():
     found = part(memory)
     padded = 80 - int(memory.mask[1].logical_not().sum())
     assert padded >= 5
-    assert found.references[1].eq(1).all()
+    assert found.reference_boxes[1].eq(1).all()
     assert torch.isfinite(found.encoder.logits).all()
-    constant = part.classifier.best(part.norm(part.projection.bias))
+    constant = part.classifier.max_logit(part.norm(part.projection.bias))
     assert found.encoder.logits[1].amax(-1).tolist() == pytest.approx([constant.item()] * 5)
-    assert not found.references[0].eq(1).all(-1).any()
+    assert not found.reference_boxes[0].eq(1).all(-1).any()
 
 
 def test_what_lies_in_the_padding_does_not_matter():
@@ -96,12 +96,12 @@ def test_what_lies_in_the_padding_does_not_matter():
     before = part(memory)
     memory.tokens[memory.mask] = 1e3
     after = part(memory)
-    assert torch.equal(before.references, after.references)
+    assert torch.equal(before.reference_boxes, after.reference_boxes)
 
 
 def test_fewer_tokens_than_queries():
     found = selection(queries=30)(pyramid([(4, 4)]))
-    assert found.queries.shape == (2, 16, 32) and found.references.shape == (2, 16, 4)
+    assert found.queries.shape == (2, 16, 32) and found.reference_boxes.shape == (2, 16, 4)
     assert found.encoder.logits.shape == (2, 16, 3)
 
 
@@ -111,7 +111,7 @@ def test_gradients_reach_the_chosen_tokens_alone():
     found = part(memory)
     (found.encoder.logits.sum() + found.encoder.boxes_cxcywh.sum()).backward()
     touched = memory.tokens.grad.abs().sum(-1) > 0
-    scores = part.classifier.best(part.norm(part.projection(memory.tokens)))
+    scores = part.classifier.max_logit(part.norm(part.projection(memory.tokens)))
     assert touched.sum(1).tolist() == [4, 4]
     assert torch.equal(
         touched.nonzero(), torch.zeros_like(touched).scatter(1, scores.topk(4).indices, True).nonzero()
@@ -122,7 +122,7 @@ def test_scoring_in_chunks_changes_nothing(monkeypatch):
     part, memory = selection(), pyramid(SHAPES)
     whole = part(memory)
     monkeypatch.setattr("models.dino.query_selection.CHUNK", 14)
-    assert torch.equal(part(memory).references, whole.references)
+    assert torch.equal(part(memory).reference_boxes, whole.reference_boxes)
 
 
 def test_an_infinite_anchor_has_a_zero_gradient():

@@ -82,9 +82,9 @@ def test_best_is_the_best_class_and_only_ranks_in_16_bit(text):
     classifier = LanguageClassifier(nn.Linear(DIM, WIDTH, bias=False), text)
     queries = torch.randn(2, 30, DIM)
     exact = classifier(queries).amax(-1)
-    assert torch.allclose(classifier.best(queries), exact, atol=1e-4)
+    assert torch.allclose(classifier.max_logit(queries), exact, atol=1e-4)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.allclose(classifier.best(queries).float(), exact, atol=1.5)
+        assert torch.allclose(classifier.max_logit(queries).float(), exact, atol=1.5)
 
 
 def test_label_embeddings_come_from_raw_texts(text):
