@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.annotations.table import AnnotationTable
 from datasets.columns import Ragged
-from datasets.evaluation.grouping import index_of, run_starts
+from datasets.evaluation.grouping import index_of, run_starts, sorted_unique
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 # all, small, medium, large: pixels squared, both ends inclusive.
@@ -86,7 +86,7 @@ def _group_by_key(
     starts = run_starts(key)
     not_exhaustive = _pair_keys(annotations.not_exhaustive, num_categories)
     listed = not_exhaustive if exhaustive else _pair_keys(annotations.negatives, num_categories)
-    keys = np.union1d(key[starts], listed)
+    keys = sorted_unique(np.concatenate((key[starts], listed)))
     first, count = np.zeros((2, len(keys) + 1), dtype=np.int64)
     with_boxes = np.searchsorted(keys, key[starts])
     first[with_boxes], count[with_boxes] = starts, np.diff(np.append(starts, len(key)))
@@ -106,4 +106,4 @@ def _group_by_key(
 
 def _pair_keys(categories_of_image: Ragged, num_categories: int) -> np.ndarray:
     """Sorted unique keys of lists of category indices by image."""
-    return np.unique(categories_of_image.row_of_value * num_categories + categories_of_image.values)
+    return sorted_unique(categories_of_image.row_of_value * num_categories + categories_of_image.values)

@@ -16,8 +16,9 @@ from datasets.evaluation.detection_batches import DetectionBatch
 from datasets.evaluation.ground_truth import AREA_RANGES, IOU_THRESHOLDS, GroundTruth, outside_area_ranges
 from datasets.evaluation.grouping import rank_within_group, run_starts, stable_order
 
-# (dt, gt) pairs whose IoU is computed at a time, and candidate pairs that are matched at a time.
-_PAIRS_AT_ONCE = 1 << 19
+# (dt, gt) pairs whose IoU is computed at a time, and candidate pairs that are matched at a time; few enough
+# for their columns to stay in the CPU's cache.
+_PAIRS_AT_ONCE = 1 << 16
 
 # One integer holds a bit for every area range and IoU threshold: bit area * T + threshold.
 _T = len(IOU_THRESHOLDS)
@@ -190,7 +191,7 @@ class _DetectionCollector:
             dt = np.repeat(np.arange(part.start, part.stop), count[part])
             gt = np.repeat(first[part] - np.cumsum(count[part]) + count[part], count[part])
             gt += np.arange(len(gt))
-            iou = _ious(edges.take(dt, 1), self.edges.take(gt, 1), self.gt.crowd[gt])
+            dt, gt, iou = _overlapping(edges, self.edges, dt, gt, self.gt.crowd)
             near = np.flatnonzero(iou >= IOU_THRESHOLDS[0])
             yield with_gt[dt[near]], gt[near], iou[near]
 
@@ -270,13 +271,21 @@ def _edges(boxes_xywh: np.ndarray) -> np.ndarray:
     return np.stack((x, y, w + x, h + y, w * h))
 
 
-def _ious(dt: np.ndarray, gt: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """(P,) IoU of paired (5, P) edges; for a crowd, intersection over the detection's area."""
-    width = np.minimum(dt[2], gt[2]) - np.maximum(dt[0], gt[0])
-    height = np.minimum(dt[3], gt[3]) - np.maximum(dt[1], gt[1])
-    intersection = width * height
-    union = dt[4] + gt[4] - intersection
-    if crowd.any():
-        union[crowd] = dt[4, crowd]
-    overlaps = (width > 0) & (height > 0)
-    return np.divide(intersection, union, out=np.zeros(len(overlaps)), where=overlaps)
+def _overlapping(
+    dt_edges: np.ndarray, gt_edges: np.ndarray, dt: np.ndarray, gt: np.ndarray, crowd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of columns of (5, n) edges -> (dt, gt, IoU) of those that overlap.
+
+    For a crowd, IoU is the intersection over the detection's area.
+    """
+    sides = []
+    # Few pairs overlap: each axis sees those that the one before left over.
+    for low, high in ((0, 2), (1, 3)):
+        side = np.minimum(dt_edges[high].take(dt), gt_edges[high].take(gt))
+        side -= np.maximum(dt_edges[low].take(dt), gt_edges[low].take(gt))
+        overlap = np.flatnonzero(side > 0)
+        dt, gt, sides = dt[overlap], gt[overlap], [s[overlap] for s in (*sides, side)]
+    intersection = sides[0] * sides[1]
+    dt_area = dt_edges[4].take(dt)
+    union = np.where(crowd[gt], dt_area, dt_area + gt_edges[4].take(gt) - intersection)
+    return dt, gt, intersection / union
