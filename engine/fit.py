@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.checkpoint import save_checkpoint
 from engine.device import peak_memory
 from engine.evaluate import evaluate, metrics_table
 from engine.protocols import Evaluator, Loader, Postprocess
@@ -16,6 +15,7 @@ from engine.settings import TrainSettings
 from engine.state import TrainingState
 from engine.train_epoch import Task, train_one_epoch
 from util import distributed
+from util.checkpoint import save_checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -100,11 +100,11 @@ def _save(
 ) -> None:
     if not (latest or best):
         return
-    content = {**identity, **state.state_dict()}
+    checkpoint = state.checkpoint(identity)
 
     def write() -> None:
         for path in [run.latest] * latest + [run.best] * best:
-            save_checkpoint(path, content)
+            save_checkpoint(path, checkpoint)
 
     distributed.on_main(write)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine.checkpoint import BEST, LATEST
 from util import distributed
+from util.checkpoint import BEST, LATEST
 from util.errors import UserError
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import write_atomically
+from util.files import atomic_write
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class RunLog:
             return
         if keep_epochs is not None and path.exists():
             kept = [entry for entry in read_log(path) if entry.get("epoch", 0) <= keep_epochs]
-            text = "".join(json.dumps(entry) + "\n" for entry in kept)
-            write_atomically(path, lambda file: file.write(text.encode()))
+            with atomic_write(path) as file:
+                file.writelines(json.dumps(entry) + "\n" for entry in kept)
         self._board = _tensorboard(path.parent)
 
     def step(self, entry: Mapping[str, Any], line: str) -> None:

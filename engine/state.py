@@ -1,19 +1,18 @@
 """Everything that training changes, in one place: what a checkpoint saves and resume restores."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from engine.checkpoint import load_model_state
 from engine.ema import Ema
 from engine.optimizer import load_optimizer_state, optimizer_state
 from engine.random_state import load_random_state, random_state
 from engine.schedule import Schedule
 from util import distributed
-from util.errors import UserError
+from util.checkpoint import Checkpoint, load_model_state
 
 
 @dataclass
@@ -38,52 +37,49 @@ class TrainingState:
         """The weights that are evaluated: the average where one is kept."""
         return self.ema.module if self.ema is not None else self.model
 
-    def start(self, content: dict[str, Any], path: str | Path, epoch: int | None = None) -> None:
-        """Goes where training is to go on: to the checkpoint `content` unless that is empty, then to `epoch`
-        finished epochs unless that is None (`--start_epoch`)."""
-        if content:
-            self.load_state_dict(content, path)
+    def start(self, checkpoint: Checkpoint | None, epoch: int | None = None) -> None:
+        """Continues from `checkpoint`, if there is one, then from `epoch` finished epochs, if it is given
+        (`--start_epoch`)."""
+        if checkpoint is not None:
+            self.restore(checkpoint)
         if epoch is not None:
             self.epoch = epoch
             self.schedule.go_to_epoch(epoch)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data. Called on every rank: the random state of each is kept."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": optimizer_state(self.optimizer, self.model),
-            "scheduler": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "ema": self.ema.state_dict() if self.ema is not None else None,
-            "epoch": self.epoch,
-            "best_ap": self.best_ap,
-            "rng": distributed.all_gather_object(random_state()),
-        }
+    def checkpoint(self, identity: Mapping[str, Any]) -> Checkpoint:
+        """Called on every rank: each one's random state is kept. identity: the checkpoint's other entries."""
+        return Checkpoint(
+            **identity,
+            model=self.model.state_dict(),
+            optimizer=optimizer_state(self.optimizer, self.model),
+            scheduler=self.schedule.state_dict(),
+            scaler=self.scaler.state_dict(),
+            ema=self.ema.state_dict() if self.ema is not None else None,
+            epoch=self.epoch,
+            best_ap=self.best_ap,
+            rng=distributed.all_gather_object(random_state()),
+        )
 
-    def load_state_dict(self, content: dict[str, Any], path: str | Path) -> None:
-        """Continues where the checkpoint `content`, read from `path`, stopped.
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continues where the checkpoint stopped.
 
-        With another number of ranks the random numbers go on from this run's own seeds.
+        With another number of ranks the random numbers continue from this run's own seeds.
         Raises UserError for weights of another shape or a checkpoint without training state.
         """
-        missing = [key for key in ("optimizer", "scheduler", "epoch") if content.get(key) is None]
-        if missing:
-            raise UserError(
-                f"{path}: has weights but no {missing[0]} state, training cannot continue: "
-                "start from it with --pretrain_model_path"
-            )
-        load_model_state(self.model, content["model"], path)
-        load_optimizer_state(self.optimizer, self.model, content["optimizer"])
-        self.schedule.load_state_dict(content["scheduler"])
-        if content.get("scaler"):
-            self.scaler.load_state_dict(content["scaler"])
-        if self.ema is not None and content.get("ema"):
-            load_model_state(self.ema.module, content["ema"]["model"], path)
-            self.ema.updates = int(content["ema"]["updates"])
+        checkpoint.check_resumable()
+        assert checkpoint.optimizer is not None and checkpoint.scheduler is not None
+        load_model_state(self.model, checkpoint.model, checkpoint.path)
+        load_optimizer_state(self.optimizer, self.model, checkpoint.optimizer)
+        self.schedule.load_state_dict(checkpoint.scheduler)
+        if checkpoint.scaler:
+            self.scaler.load_state_dict(checkpoint.scaler)
+        if self.ema is not None and checkpoint.ema:
+            load_model_state(self.ema.module, checkpoint.ema["model"], checkpoint.path)
+            self.ema.updates = int(checkpoint.ema["updates"])
         elif self.ema is not None:
             self.ema.follow(self.model)
-        self.epoch = int(content["epoch"])
-        self.best_ap = content["best_ap"]
-        states = content.get("rng") or []
+        self.epoch = checkpoint.epoch
+        self.best_ap = checkpoint.best_ap
+        states = checkpoint.rng or ()
         if len(states) == distributed.world_size():
             load_random_state(states[distributed.rank()])

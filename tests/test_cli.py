@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ import torch
 import main as program
 from config.command_line import build_parser, parse_arguments, run_section
 from datasets.evaluation.lvis import METRICS
-from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.run_log import read_log
 from tests.datasets.tiny import categories, write_all
 from tests.source_files import ROOT
 from tools.mini_clip.model import MiniClipSize, build, model_config
+from util.checkpoint import read_checkpoint, save_checkpoint
 from util.errors import UserError
 
 # The official flags, under their official spellings. A new setting is a config key, not a flag.
@@ -175,9 +176,9 @@ def test_the_run_directory(trained):
     names = {path.name for path in folder.iterdir()}
     assert {"config.py", "log.jsonl", "log.txt", "checkpoint.pth", "checkpoint_best.pth", "eval"} <= names
     content = read_checkpoint(trained)
-    assert content["class_names"] == ["red_square", "green_square", "blue_square"]
-    assert content["note"] == "first try"
-    assert content["config"]["hidden_dim"] == 32
+    assert content.class_names == ["red_square", "green_square", "blue_square"]
+    assert content.note == "first try"
+    assert content.config["hidden_dim"] == 32
     kinds = [entry["kind"] for entry in read_log(folder / "log.jsonl")]
     assert kinds.count("epoch") == 2 and kinds.count("step") > 2
     assert "million parameters" in (folder / "log.txt").read_text()
@@ -186,8 +187,8 @@ def test_the_run_directory(trained):
 def test_the_dumped_config_starts_an_equal_run(trained, data, tmp_path):
     again = train(trained.parent / "config.py", data, tmp_path / "again")
     first, second = read_checkpoint(trained), read_checkpoint(again)
-    assert first["config"] == second["config"]
-    assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
+    assert first.config == second.config
+    assert all(torch.equal(first.model[name], second.model[name]) for name in first.model)
 
 
 def test_evaluation_needs_only_the_checkpoint_and_prints_the_same_numbers(
@@ -245,14 +246,14 @@ def test_data_that_is_annotated_exhaustively_gets_the_metrics_of_coco(trained, t
 
 def test_a_resumed_run_equals_an_uninterrupted_one(trained, config_file, data, tmp_path):
     part = train(config_file, data, tmp_path / "part", options=("epochs=1",))
-    assert read_checkpoint(part)["epoch"] == 1
+    assert read_checkpoint(part).epoch == 1
     assert run("--resume", part, "--output_dir", part.parent, options=("epochs=2",)) == 0
     whole, resumed = read_checkpoint(trained), read_checkpoint(part)
     for kind in ("model", "optimizer"):
-        for name, value in whole[kind].items():
-            for a, b in zip(_tensors(value), _tensors(resumed[kind][name]), strict=True):
+        for name, value in getattr(whole, kind).items():
+            for a, b in zip(_tensors(value), _tensors(getattr(resumed, kind)[name]), strict=True):
                 assert torch.equal(a, b), name
-    assert all(torch.equal(v, resumed["ema"]["model"][k]) for k, v in whole["ema"]["model"].items())
+    assert all(torch.equal(v, resumed.ema["model"][k]) for k, v in whole.ema["model"].items())
     totals = [[e["total"] for e in read_log(c.parent / "log.jsonl")] for c in (trained, part)]
     assert totals[0] == totals[1]
 
@@ -269,13 +270,12 @@ def test_nothing_resumes_unasked(trained, config_file, data, capsys):
 
 
 def test_other_classes_are_named_when_resuming(trained, tmp_path, capsys):
-    content = read_checkpoint(trained)
-    content["class_names"] = ["red_square", "green_circle", "blue_square"]
     other = tmp_path / "checkpoint.pth"
-    save_checkpoint(other, content)
+    renamed = ["red_square", "green_circle", "blue_square"]
+    save_checkpoint(other, replace(read_checkpoint(trained), class_names=renamed))
     capsys.readouterr()
     assert run("--resume", other, "--output_dir", tmp_path / "run") == 2
-    assert "class 1 is 'green_circle' there and 'green_square' here" in errors(capsys)
+    assert "class 1 is 'green_circle' in the checkpoint, 'green_square' in the data" in errors(capsys)
     assert run("--eval", "--resume", other) == 2
     assert "class 'green_square'" in errors(capsys)
 
@@ -314,7 +314,7 @@ def test_an_unknown_option_names_the_nearest_key(trained, capsys):
 def test_debug_and_start_epoch(config_file, data, tmp_path, capsys):
     checkpoint = train(config_file, data, tmp_path / "run", "--debug", "--start_epoch", "1")
     content = read_checkpoint(checkpoint)
-    assert content["epoch"] == 2
+    assert content.epoch == 2
     entries = read_log(checkpoint.parent / "log.jsonl")
     assert {entry["epoch"] for entry in entries} == {2}
 
@@ -324,7 +324,7 @@ def test_fine_tuning_takes_what_fits(trained, config_file, data, tmp_path, caplo
     checkpoint = train(
         config_file, data, tmp_path / "run", *words, options=("lr=0", "lr_backbone=0", "epochs=1")
     )
-    source, found = read_checkpoint(trained)["ema"]["model"], read_checkpoint(checkpoint)["model"]
+    source, found = read_checkpoint(trained).ema["model"], read_checkpoint(checkpoint).model
     assert torch.equal(found["head.classifier.weight"], source["head.classifier.weight"])
     content = "query_selection.content.weight"
     assert not torch.equal(found[content], source[content])
@@ -356,7 +356,7 @@ def test_richsem_trains_and_evaluates_in_every_precision(
     entry = read_log(checkpoint.parent / "log.jsonl")[-1]
     assert entry["losses"]["loss_distill"] > 0
     content = read_checkpoint(checkpoint)
-    assert not [name for name in content["model"] if "clip" in name or "teacher" in name]
+    assert not [name for name in content.model if "clip" in name or "teacher" in name]
     assert run("--eval", "--resume", checkpoint) == 0
     assert table(capsys.readouterr().out) == printed
 
@@ -369,12 +369,12 @@ def test_the_vocabulary_changes_by_fine_tuning(teacher, config_file, data, tmp_p
     words = ("--pretrain_model_path", first, "--debug")
     second = train(config_file, folder, tmp_path / "second", *words, options=(*teacher, "epochs=1", "lr=0"))
     old, new = read_checkpoint(first), read_checkpoint(second)
-    assert new["class_names"] == ["red_square", "emerald_box", "blue_square"]
+    assert new.class_names == ["red_square", "emerald_box", "blue_square"]
     text = "head.classifier.text.raw"
-    same = [torch.equal(a, b) for a, b in zip(old["model"][text], new["model"][text], strict=True)]
+    same = [torch.equal(a, b) for a, b in zip(old.model[text], new.model[text], strict=True)]
     assert same == [True, False, True]
     projection = "head.classifier.projection.weight"
-    assert torch.equal(new["model"][projection], old["ema"]["model"][projection])
+    assert torch.equal(new.model[projection], old.ema["model"][projection])
 
 
 def test_two_processes_by_the_script(trained, config_file, data, tmp_path):
@@ -392,4 +392,4 @@ def test_two_processes_by_the_script(trained, config_file, data, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(table(done.stdout)) == 13
     content = read_checkpoint(tmp_path / "out" / "checkpoint.pth")
-    assert len(content["rng"]) == 2
+    assert len(content.rng) == 2

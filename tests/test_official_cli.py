@@ -11,10 +11,10 @@ import torch
 import main as program
 from config import load
 from datasets.evaluation.lvis import METRICS
-from engine.checkpoint import read_checkpoint
 from tests.datasets.tiny import write_all
 from tests.fixtures import require_fixture
 from tests.source_files import ROOT
+from util.checkpoint import read_checkpoint
 
 COLUMNS = 1204
 SMALL = ("data_aug_scales=[64]", "data_aug_max_size=96", "num_queries=100")
@@ -88,11 +88,11 @@ def test_training_starts_from_it_with_other_classes(checkpoint, tmp_path, capsys
     linear = ("enc_cls_agn=True", "use_dn=False")
     assert run("-c", config, *words, "--options", *small, *run_options, *linear) == 0
     content = read_checkpoint(out / "checkpoint.pth")
-    assert content["class_names"] == ["red_square", "green_square", "blue_square"]
+    assert content.class_names == ["red_square", "green_square", "blue_square"]
     source = torch.load(checkpoint, weights_only=False)["model"]
-    taken = content["model"]["encoder.layers.0.ffn.linear1.weight"]
+    taken = content.model["encoder.layers.0.ffn.linear1.weight"]
     assert torch.equal(taken, source["transformer.encoder.layers.0.linear1.weight"])
-    assert content["model"]["head.classifier.weight"].shape[0] == 3
+    assert content.model["head.classifier.weight"].shape[0] == 3
 
 
 def test_it_is_not_resumed(checkpoint, lvis_like, tmp_path, capsys):

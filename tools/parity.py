@@ -32,6 +32,7 @@ from models.richsem import official_checkpoint as official
 from models.richsem.build import ModelParts, build_official
 from models.richsem.classifier import TextEmbeddings
 from models.richsem.text_embeddings import encode
+from util.checkpoint import read_content
 from util.errors import UserError
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.structures import PaddedImages, Target, Targets
@@ -143,15 +144,15 @@ def imported(
         path = Path(folder) / "official.pth"
         arguments = argparse.Namespace(**{**config.to_dict(), "num_classes": case["num_classes"]})
         torch.save({"model": synth.synth_state_dict(manifest), "args": arguments}, path)
-        checkpoint = official.load_official(path)
+        checkpoint = official.as_official(read_content(path), path)
     if checkpoint is None:
         raise UserError(f"{case['config']}: the synthesised checkpoint is not recognised as an official one")
     columns = case["num_classes"]
     text = None
-    if official.embedded_clip(checkpoint.model) is not None:
+    if official.embedded_clip(checkpoint.weights) is not None:
         # The case's vocabulary is synthetic too, not an encoding of names.
-        raw = synth.synth_tensor("text_embed.weight", (columns, text_width(checkpoint.model)))
-        text = TextEmbeddings(raw, official.logit_scale(checkpoint.model))
+        raw = synth.synth_tensor("text_embed.weight", (columns, text_width(checkpoint.weights)))
+        text = TextEmbeddings(raw, official.logit_scale(checkpoint.weights))
     names = [f"column {i}" for i in range(columns)]
     parts = build_official(config, checkpoint, names, [1] * columns, text=text)
     parts.model.to(dtype)
@@ -301,8 +302,8 @@ def compare_text(prefix: str, manifest: Path | None, synth, report: Report) -> N
     manifest = manifest or Path(prefix).parent / "richsem_r50.manifest.json"
     clip_names = {k: v for k, v in read_json(manifest).items() if k.startswith("class_embed.clip.")}
     clip = official.embedded_clip(synth.synth_state_dict(clip_names))
-    categories = [{"id": int(i), "name": c["name"]} for i, c in case["categories"].items()]
-    columns = max(c["id"] for c in categories) + 1
+    categories = {int(i): c["name"] for i, c in case["categories"].items()}
+    columns = max(categories) + 1
     names = official.column_names(categories, columns)
     unused = official.unused_columns(categories, columns)
     ours = encode(clip.double(), open_clip.get_tokenizer("RN50"), names, unused)

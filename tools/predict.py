@@ -18,16 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from PIL import Image
 
-from config import Config, from_official_args
+from config import Config
 from datasets.annotations.json_errors import load_json
 from datasets.augment.policy import EvalPolicy
 from datasets.images.reader import ImageError, ImageFolder
 from datasets.sample import Sample, to_model_input
-from engine.checkpoint import evaluated_weights, read_checkpoint
 from engine.device import autocast
-from main import import_official
-from models.richsem import official_checkpoint as official
-from models.richsem.build import ModelParts, build_model, build_official
+from models.richsem.load import TrainedModel, checkpoint_config, load_trained, open_checkpoint
 from tools.drawing import LabelledBox, draw_boxes
 from util import distributed
 from util.errors import UserError, run_command
@@ -41,8 +38,7 @@ _MIN_DRAWN_SIDE = 480
 class Detector:
     """A trained model with everything it needs to run on an image file."""
 
-    parts: ModelParts
-    class_names: tuple[str, ...]
+    trained: TrainedModel
     policy: EvalPolicy
     config: Config
     device: torch.device
@@ -56,8 +52,8 @@ class Detector:
         images = PaddedImages.from_list([image], self.config.pad_size_divisor).to(self.device).normalised()
         dtype = getattr(torch, self.config.amp_dtype) if self.config.amp else None
         with autocast(self.device, dtype):
-            output = self.parts.model(images)
-        return self.parts.postprocess(output, [original])[0].to("cpu")
+            output = self.trained.model(images)
+        return self.trained.postprocess(output, [original])[0].to("cpu")
 
 
 def load_detector(path: Path, device: torch.device, annotations: Path | None = None) -> Detector:
@@ -66,33 +62,15 @@ def load_detector(path: Path, device: torch.device, annotations: Path | None = N
     annotations: an LVIS file with the class names of an official checkpoint; unused for ours.
     Raises UserError for a file that is not a checkpoint, and for an official one without `annotations`.
     """
-    content = read_checkpoint(path, import_official)
-    if "official" in content:
-        config, names, parts = _official_parts(content["official"], path, device, annotations)
-    else:
-        config, names = Config.from_dict(content["config"]), tuple(content["class_names"])
-        state = evaluated_weights(content)
-        parts = build_model(config, names, [0] * len(names), device, training=False, state=state)
-    parts.model.eval()
-    fixed = content["run"].get("fix_size", False)
+    checkpoint = open_checkpoint(path)
+    config = checkpoint_config(checkpoint)
+    categories = None
+    if annotations is not None:
+        categories = {int(c["id"]): str(c["name"]) for c in load_json(annotations)["categories"]}
+    trained = load_trained(checkpoint, config, categories, device)
+    fixed = checkpoint.run.get("fix_size", False)
     policy = EvalPolicy(max(config.data_aug_scales), config.data_aug_max_size, fixed_size=fixed)
-    return Detector(parts, names, policy, config, device)
-
-
-def _official_parts(
-    source: official.OfficialCheckpoint, path: Path, device: torch.device, annotations: Path | None
-) -> tuple[Config, tuple[str, ...], ModelParts]:
-    if annotations is None:
-        raise UserError(
-            f"{path}: an official checkpoint has no class names; name an LVIS file with --annotations"
-        )
-    config = from_official_args(source.arguments)
-    categories = load_json(annotations)["categories"]
-    columns = official.class_columns(source.model, source.arguments)
-    names = official.column_names(categories, columns)
-    unused = official.unused_columns(categories, columns)
-    counts = [0] * columns
-    return config, names, build_official(config, source, names, counts, unused, device=device, training=False)
+    return Detector(trained, policy, config, device)
 
 
 def find_images(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
@@ -187,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"--score must be between 0 and 1, not {args.score}.")
     images = find_images(args.images)
     detector = load_detector(args.checkpoint, distributed.setup(args.device), args.annotations)
-    entries, damaged = predict(detector, detector.class_names, images, args.output, args.score)
+    entries, damaged = predict(detector, detector.trained.class_names, images, args.output, args.score)
     for line in damaged:
         print(line, file=sys.stderr)
     if not entries:

@@ -29,6 +29,7 @@ from models.richsem.distillation import DistillationLoss
 from models.richsem.semantic_head import SemanticHead
 from models.richsem.teacher import Teacher
 from models.richsem.text_embeddings import text_embeddings
+from util.checkpoint import load_model_state
 from util.errors import UserError
 
 # Official models all speak through OpenAI's tokenizer.
@@ -121,13 +122,13 @@ def build_official(
     class_names: one a column, see `official.column_names`. text: the vocabulary, where it is not to be
     encoded. Further arguments as `build_model`. A file whose CLIP was taken out uses the configured one.
     """
-    inside = official.embedded_clip(checkpoint.model)
+    inside = official.embedded_clip(checkpoint.weights)
     clip = Clip(inside, open_clip.get_tokenizer(OPENAI_TOKENIZER)) if inside is not None else None
-    if text is None and official.has_language_head(checkpoint.model):
+    if text is None and official.has_language_head(checkpoint.weights):
         clip = clip or configured_clip(config)
         raw = text_embeddings(clip.model, clip.tokenizer, class_names, config.text_cache_dir, unused)
-        text = TextEmbeddings(raw, official.logit_scale(checkpoint.model))
-    state = official.convert_state(checkpoint.model, text.state_dict() if text is not None else None)
+        text = TextEmbeddings(raw, official.logit_scale(checkpoint.weights))
+    state = official.convert_state(checkpoint.weights, text.state_dict() if text is not None else None)
     if config.share_vl_proj:
         # One module under two names; some files have only the first.
         for name in [n for n in state if n.startswith("head.classifier.projection.")]:
@@ -199,17 +200,7 @@ def load_state(model: Detector, state: Mapping[str, Tensor]) -> None:
     own = model.state_dict()
     spare = ("denoising.", "head.semantic_projection.")
     state = {k: v for k, v in state.items() if k in own or not k.startswith(spare)}
-    for name in sorted(own.keys() | state.keys()):
-        if name not in state:
-            raise UserError(f"the checkpoint lacks the tensor {name}")
-        if name not in own:
-            raise UserError(f"the checkpoint has a tensor that this config's model lacks: {name}")
-        if own[name].shape != state[name].shape:
-            raise UserError(
-                f"the checkpoint's {name} has shape {tuple(state[name].shape)}, "
-                f"this config's model has {tuple(own[name].shape)}"
-            )
-    model.load_state_dict(state)
+    load_model_state(model, state, "checkpoint")
 
 
 def _language_classifier(config, text: TextEmbeddings) -> LanguageClassifier:

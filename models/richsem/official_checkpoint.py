@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.richsem.clip import clip_from_state
+from util.checkpoint import Checkpoint
 from util.errors import UserError
 
 # official name -> ours, first match wins. Heads that layers share stand under every layer's number.
@@ -46,46 +47,31 @@ _CLIP_OWNERS = ("class_embed.clip.", "transformer.enc_out_class_embed.clip.")
 _DROPPED = re.compile(r".*class_embed\.logit_scale$|.*num_batches_tracked$")
 
 
-@dataclass(frozen=True)
-class OfficialCheckpoint:
-    """model: official names -> tensors. arguments: the release's options, plain values."""
+@dataclass(frozen=True, kw_only=True)
+class OfficialCheckpoint(Checkpoint):
+    """A checkpoint of the official release; `model` holds its weights under our names.
 
-    model: dict[str, Tensor]
+    weights:   official names -> tensors, those of CLIP among them.
+    arguments: the release's options, plain values.
+    """
+
+    weights: dict[str, Tensor]
     arguments: dict[str, object]
 
 
-def read_checkpoint(path: str | Path) -> object:
-    """The content of a checkpoint file of ours or the release's, read with weights_only=True.
-
-    Raises UserError when the file is absent, damaged, or holds anything but plain data and a Namespace.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"checkpoint {path} does not exist")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and runtime errors, by kind of damage
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"checkpoint {path} cannot be read: {reason}") from error
-
-
-def as_official(content: object) -> OfficialCheckpoint | None:
-    """The official checkpoint that `content` is, or None when it is something else."""
+def as_official(content: object, path: str | Path = "") -> OfficialCheckpoint | None:
+    """The official checkpoint that `content` of the file `path` is, or None when it is something else."""
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         return None
-    model = {k.removeprefix("module."): v for k, v in content["model"].items()}
-    if "transformer.level_embed" not in model:
+    weights = {k.removeprefix("module."): v for k, v in content["model"].items()}
+    if "transformer.level_embed" not in weights:
         return None
     arguments = content.get("args")
     if isinstance(arguments, argparse.Namespace):
         arguments = vars(arguments)
-    return OfficialCheckpoint(model, dict(arguments or {}))
-
-
-def load_official(path: str | Path) -> OfficialCheckpoint | None:
-    """Reads a file; None when it is not an official checkpoint."""
-    return as_official(read_checkpoint(path))
+    return OfficialCheckpoint(
+        path=Path(path), model=convert_state(weights), weights=weights, arguments=dict(arguments or {})
+    )
 
 
 def our_name(official: str) -> str | None:
@@ -143,26 +129,22 @@ def class_columns(model: Mapping[str, Tensor], arguments: Mapping[str, object]) 
     return int(arguments.get("num_classes", 1204))
 
 
-def column_names(categories: Iterable[Mapping[str, object]], columns: int) -> tuple[str, ...]:
-    """Names by column from LVIS categories: column = id, 'none' where no category has the id.
+def column_names(categories: Mapping[int, str], columns: int) -> tuple[str, ...]:
+    """Names by column from LVIS's id -> name: column = id, 'none' where no category has the id.
 
     Raises UserError when an id lies outside the columns.
     """
     names = ["none"] * columns
-    for category in categories:
-        index = int(category["id"])
+    for index, name in categories.items():
         if not 0 <= index < columns:
-            raise UserError(
-                f"category id {index} ({category['name']!r}) does not fit the model's {columns} columns"
-            )
-        names[index] = str(category["name"])
+            raise UserError(f"category id {index} ({name!r}) does not fit the model's {columns} columns")
+        names[index] = name
     return tuple(names)
 
 
-def unused_columns(categories: Iterable[Mapping[str, object]], columns: int) -> tuple[int, ...]:
+def unused_columns(categories: Mapping[int, str], columns: int) -> tuple[int, ...]:
     """Columns that are no category's id: column 0 for LVIS."""
-    used = {int(category["id"]) for category in categories}
-    return tuple(i for i in range(columns) if i not in used)
+    return tuple(i for i in range(columns) if i not in categories)
 
 
 def embedded_clip(model: Mapping[str, Tensor]) -> nn.Module | None:

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from engine.checkpoint import read_checkpoint
 from engine.evaluate import evaluate, metrics_table
 from engine.fit import Validation, fit
 from engine.random_state import load_random_state, random_state, seed_everything
@@ -20,6 +19,7 @@ from tests.engine.toys import (
     toy_images,
     toy_postprocess,
 )
+from util.checkpoint import Checkpoint, read_checkpoint, read_content
 from util.errors import UserError
 
 IDENTITY = {"class_names": ["cat"], "config": {"epochs": 4}, "run": {"data_path": "d"}}
@@ -44,6 +44,11 @@ def run(toy: Toy, folder, epochs: int | None = None) -> RunDirectory:
     settings = replace(toy.settings, epochs=epochs or toy.settings.epochs)
     fit(toy.task, toy.state, toy.loader, VALIDATION, settings, directory, IDENTITY)
     return directory
+
+
+def entries(checkpoint: Checkpoint) -> dict:
+    """What the file holds."""
+    return {k: v for k, v in vars(checkpoint).items() if k != "path"}
 
 
 def assert_equal(a, b, where="") -> None:
@@ -73,12 +78,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, precision):
     torch.manual_seed(77)
     toy = noisy_toy(**amp)
     torch.rand(13)
-    toy.state.load_state_dict(read_checkpoint(part.latest), part.latest)
+    toy.state.restore(read_checkpoint(part.latest))
     assert toy.state.epoch == 2
     run(toy, tmp_path / "part")
     expected, found = read_checkpoint(whole.latest), read_checkpoint(part.latest)
-    assert_equal(expected, found)
-    assert found["epoch"] == 4
+    assert_equal(entries(expected), entries(found))
+    assert found.epoch == 4
     logs = [
         [{k: v for k, v in e.items() if "seconds" not in k and k != "memory_bytes"} for e in read_log(d.log)]
         for d in (whole, part)
@@ -89,13 +94,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, precision):
 def test_a_checkpoint_holds_what_it_promises(tmp_path):
     directory = run(noisy_toy(epochs=1), tmp_path / "run")
     content = read_checkpoint(directory.latest)
-    assert set(content) == {
+    assert set(read_content(directory.latest)) == {
         *("format", "model", "optimizer", "scheduler", "scaler", "ema", "epoch", "best_ap", "rng"),
-        *("class_names", "config", "run"),
+        *("class_names", "config", "run", "note"),
     }
-    assert content["epoch"] == 1 and len(content["rng"]) == 1
-    assert set(content["optimizer"]) == {n for n, _ in ToyDetector(norm=True).named_parameters()}
-    assert content["scheduler"] == {"position": 4, "steps_per_epoch": 4}
+    assert content.epoch == 1 and len(content.rng) == 1
+    assert set(content.optimizer) == {n for n, _ in ToyDetector(norm=True).named_parameters()}
+    assert content.scheduler == {"position": 4, "steps_per_epoch": 4}
 
 
 def test_best_and_latest(tmp_path):
@@ -109,9 +114,9 @@ def test_best_and_latest(tmp_path):
     directory = RunDirectory(tmp_path)
     validation = Validation(VALIDATION.loader, toy_postprocess, Falling)
     fit(toy.task, toy.state, toy.loader, validation, toy.settings, directory, IDENTITY)
-    assert read_checkpoint(directory.best)["epoch"] == 2
-    assert read_checkpoint(directory.latest)["epoch"] == 4
-    assert read_checkpoint(directory.latest)["best_ap"] == 0.5
+    assert read_checkpoint(directory.best).epoch == 2
+    assert read_checkpoint(directory.latest).epoch == 4
+    assert read_checkpoint(directory.latest).best_ap == 0.5
 
 
 def test_an_undefined_ap_still_leaves_a_best_checkpoint(tmp_path):
@@ -122,13 +127,13 @@ def test_an_undefined_ap_still_leaves_a_best_checkpoint(tmp_path):
     toy = noisy_toy(epochs=1)
     validation = Validation(VALIDATION.loader, toy_postprocess, Undefined)
     fit(toy.task, toy.state, toy.loader, validation, toy.settings, RunDirectory(tmp_path), IDENTITY)
-    assert read_checkpoint(RunDirectory(tmp_path).best)["best_ap"] == -1.0
+    assert read_checkpoint(RunDirectory(tmp_path).best).best_ap == -1.0
 
 
 def test_intervals_of_evaluation_and_saving(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(
-        "engine.fit.save_checkpoint", lambda path, content: saved.append((path.name, content["epoch"]))
+        "engine.fit.save_checkpoint", lambda path, content: saved.append((path.name, content.epoch))
     )
     toy = noisy_toy(epochs=5, eval_interval=2, save_checkpoint_interval=3)
     directory = run(toy, tmp_path / "run")
@@ -154,10 +159,10 @@ def test_the_table_of_a_checkpoint_equals_the_end_of_training(tmp_path, capsys):
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("AP ")]
     content = read_checkpoint(directory.latest)
     model = ToyDetector(dropout=0.5, norm=True)
-    model.load_state_dict(content["ema"]["model"])
+    model.load_state_dict(content.ema["model"])
     metrics = evaluate(model, VALIDATION.loader, toy_postprocess, ToyEvaluator(), toy.settings)
     assert metrics_table(metrics).splitlines()[0] == printed[-1]
-    model.load_state_dict(content["model"])
+    model.load_state_dict(content.model)
     raw = evaluate(model, VALIDATION.loader, toy_postprocess, ToyEvaluator(), toy.settings)
     assert raw != metrics
 
@@ -184,7 +189,7 @@ def test_evaluation_tracks_no_gradient_and_uses_evaluation_mode():
 def test_training_state_refuses_bare_weights(tmp_path):
     toy = noisy_toy()
     with pytest.raises(UserError, match=r"no optimizer state.*--pretrain_model_path"):
-        toy.state.load_state_dict({"model": toy.state.model.state_dict(), "optimizer": None}, "w.pth")
+        toy.state.restore(Checkpoint(model=toy.state.model.state_dict()))
 
 
 def test_random_state_of_every_generator_comes_back(tmp_path):

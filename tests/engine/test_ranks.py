@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.checkpoint import read_checkpoint
 from engine.fit import Validation, fit
 from engine.random_state import seed_everything
 from engine.run_directory import RunDirectory
@@ -14,6 +13,7 @@ from engine.train_epoch import train_one_epoch
 from tests.engine.toys import ToyDetector, ToyEvaluator, ToyLoader, make_toy, toy_images, toy_postprocess
 from tests.processes import run_on_ranks
 from util import distributed
+from util.checkpoint import read_checkpoint
 from util.errors import UserError
 
 
@@ -54,7 +54,7 @@ def fit_with_resume(folder: Path) -> dict:
         seed_everything(4, distributed.rank())
         run = RunDirectory(folder / name)
         if resume:
-            toy.state.load_state_dict(read_checkpoint(run.latest), run.latest)
+            toy.state.restore(read_checkpoint(run.latest))
         distributed.on_main(lambda: run.open_for_training(run.latest if resume else None))
         validation = Validation(ToyLoader(toy_images(4, seed=3), 1), toy_postprocess, ToyEvaluator)
         fit(toy.task, toy.state, toy.loader, validation, toy.settings, run, {})
@@ -65,8 +65,8 @@ def fit_with_resume(folder: Path) -> dict:
     distributed.barrier()
     whole, part = (read_checkpoint(folder / name / "checkpoint.pth") for name in ("whole", "part"))
     return {
-        "same": all(torch.equal(whole["model"][k], part["model"][k]) for k in whole["model"]),
-        "rng": [torch.equal(a["torch"], b["torch"]) for a, b in zip(whole["rng"], part["rng"], strict=True)],
+        "same": all(torch.equal(whole.model[k], part.model[k]) for k in whole.model),
+        "rng": [torch.equal(a["torch"], b["torch"]) for a, b in zip(whole.rng, part.rng, strict=True)],
         "log": len(read_log(folder / "part" / "log.jsonl")),
     }
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from config import Config
-from engine.checkpoint import save_checkpoint
 from models.richsem.build import build_model
 from tools.predict import find_images, labelled, load_detector, main, predict
+from util.checkpoint import Checkpoint, save_checkpoint
 from util.errors import UserError
 from util.structures import Detections
 
@@ -43,8 +43,8 @@ def checkpoint(tmp_path_factory):
     config = Config.from_dict(TINY)
     parts = build_model(config, NAMES, [1] * 3, "cpu", training=False)
     path = tmp_path_factory.mktemp("run") / "checkpoint.pth"
-    content = {"model": parts.model.state_dict(), "class_names": NAMES, "config": config.to_dict()}
-    save_checkpoint(path, {**content, "run": {}, "ema": None, "epoch": 1})
+    state = parts.model.state_dict()
+    save_checkpoint(path, Checkpoint(model=state, class_names=NAMES, config=config.to_dict()))
     return path
 
 
@@ -76,7 +76,7 @@ def test_a_folder_becomes_drawings_and_json(checkpoint, images, tmp_path):
 
 def test_the_detector_sees_what_evaluation_sees(checkpoint):
     detector = load_detector(checkpoint, torch.device("cpu"))
-    assert detector.class_names == tuple(NAMES)
+    assert detector.trained.class_names == tuple(NAMES)
     assert detector.policy.short_side == 96 and detector.policy.max_size == 128
     image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
     first, second = detector(image), detector(image)

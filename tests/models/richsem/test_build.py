@@ -209,9 +209,9 @@ def unknown(state):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lacking, "lacks the tensor encoder.level_embed"),
-        (misshapen, r"encoder.level_embed has shape \(2, 2\), this config's model has \(4, 32\)"),
-        (unknown, "that this config's model lacks: head.new.weight"),
+        (lacking, "has no tensor 'encoder.level_embed'"),
+        (misshapen, r"'encoder.level_embed' has shape \(2, 2\), this model needs \(4, 32\)"),
+        (unknown, "'head.new.weight' is not a parameter of this model"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_named(damage, message, cache):

@@ -1,0 +1,182 @@
+"""Checkpoint files: one type, written atomically, read without running pickled code, plain data only."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from util.errors import UserError, nearest
+from util.files import atomic_path
+
+FORMAT = "richsem-1"
+LATEST = "checkpoint.pth"
+BEST = "checkpoint_best.pth"
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint holds. Every field but `path` is an entry of the file under the same name.
+
+    The order of images is a function of seed and epoch, so a sampler has no state.
+
+    path:        the file that it was read from, for messages.
+    model:       state dict of the bare model, text embeddings among its buffers.
+    class_names: one for each class column; empty where they are not known.
+    config:      the config as a plain dict.
+    run:         flags that evaluation and the order of the data need, the seed among them.
+    note:        the user's remark.
+    epoch:       epochs finished.
+    best_ap:     highest AP so far, None before the first evaluation.
+    optimizer, scheduler, scaler: their states; None in a file of weights alone.
+    ema:         `model`, the averaged weights, and `updates`, how often; None without an average.
+    rng:         generator states, one entry for each rank.
+    """
+
+    path: Path = Path()
+    model: State
+    class_names: Sequence[str] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    epoch: int = 0
+    best_ap: float | None = None
+    optimizer: dict[str, Any] | None = None
+    scheduler: dict[str, Any] | None = None
+    scaler: dict[str, Any] | None = None
+    ema: Mapping[str, Any] | None = None
+    rng: Sequence[Any] | None = None
+
+    @property
+    def evaluated_weights(self) -> State:
+        """The weights that training evaluated: the average where one is kept."""
+        return self.ema["model"] if self.ema else self.model
+
+    def check_resumable(self) -> None:
+        """Raises UserError where training cannot continue from it: a file of weights alone."""
+        missing = [name for name in ("optimizer", "scheduler") if getattr(self, name) is None]
+        if missing:
+            raise UserError(
+                f"{self.path}: has weights but no {missing[0]} state, so training cannot continue; "
+                "start from it with --pretrain_model_path"
+            )
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any], path: str | Path) -> Checkpoint:
+        """The checkpoint whose entries `content` holds. Raises UserError naming an entry of another kind."""
+        names = [f.name for f in fields(cls) if f.name != "path"]
+        entries = {name: content[name] for name in names if name in content}
+        for name, kinds in _KINDS.items():
+            if name in entries and not isinstance(entries[name], kinds):
+                kind = type(entries[name]).__name__
+                raise UserError(f"{path}: damaged checkpoint (its {name!r} is of type {kind})")
+        if "model" not in entries:
+            raise UserError(f"{path}: damaged checkpoint (it has no 'model')")
+        return cls(path=Path(path), **entries)
+
+
+_NONE = type(None)
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("model", "config", "run"), (Mapping,)),
+    **dict.fromkeys(("optimizer", "scheduler", "scaler", "ema"), (Mapping, _NONE)),
+    "class_names": (list, tuple),
+    "note": (str,),
+    "epoch": (int,),
+    "best_ap": (int, float, _NONE),
+    "rng": (list, tuple, _NONE),
+}
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint. A file that is already there survives any interruption.
+
+    Raises UserError where the file cannot be written, for example because the disk is full.
+    """
+    entries = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint) if f.name != "path"}
+    entries["class_names"] = list(checkpoint.class_names)
+    try:
+        with atomic_path(path) as temporary:
+            torch.save({"format": FORMAT, **entries}, temporary)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise UserError(f"{path}: cannot be written ({_first_line(error)})") from error
+
+
+def read_content(path: str | Path) -> Any:
+    """The content of a checkpoint file of ours or the official release's, on the CPU.
+
+    Read with `weights_only=True`; besides plain data only argparse's Namespace is allowed, in which the
+    official release keeps its options. Raises UserError for a file that is missing, damaged or anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*.pth")] if path.parent.is_dir() else []
+        what = "is a folder, not a checkpoint" if path.is_dir() else "no such checkpoint"
+        raise UserError(f"{path}: {what}.{nearest(path.name, siblings)}")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path}: damaged, or not plain data ({_first_line(error)})") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: damaged checkpoint ({_first_line(error)})") from error
+
+
+def is_ours(content: Any) -> bool:
+    """Whether `content` of a file is a checkpoint of this project."""
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads a checkpoint of this project. Raises UserError as `read_content`, and for other formats."""
+    content = read_content(path)
+    if not is_ours(content):
+        raise UserError(f"{path}: not a checkpoint of this project (no format {FORMAT!r})")
+    return Checkpoint.from_content(content, path)
+
+
+def check_class_names(saved: Sequence[str], current: Sequence[str], path: str | Path) -> None:
+    """Raises UserError naming the first difference between a checkpoint's class list and the data's."""
+    for index, (a, b) in enumerate(zip(saved, current, strict=False)):
+        if a != b:
+            raise UserError(
+                f"{path}: class lists differ: class {index} is {a!r} in the checkpoint, {b!r} in the data"
+            )
+    if len(saved) != len(current):
+        longer, where = (saved, "checkpoint") if len(saved) > len(current) else (current, "data")
+        extra = longer[min(len(saved), len(current))]
+        raise UserError(
+            f"{path}: class lists differ: {len(saved)} in the checkpoint, {len(current)} in the data; "
+            f"only the {where} has {extra!r}"
+        )
+
+
+def load_model_state(model: nn.Module, state: State, source: str | Path) -> None:
+    """Loads every tensor of `state` into `model`; the two must agree in names and shapes.
+
+    source: where the state comes from, for messages. Raises UserError naming the first misfit.
+    """
+    own = model.state_dict()
+    for name, tensor in own.items():
+        if name not in state:
+            raise UserError(f"{source}: has no tensor {name!r}; it was saved with another config")
+        if state[name].shape != tensor.shape:
+            saved, here = tuple(state[name].shape), tuple(tensor.shape)
+            raise UserError(f"{source}: {name!r} has shape {saved}, this model needs {here}")
+    unknown = [name for name in state if name not in own]
+    if unknown:
+        raise UserError(
+            f"{source}: {unknown[0]!r} is not a parameter of this model.{nearest(unknown[0], own)}"
+        )
+    model.load_state_dict(state)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
