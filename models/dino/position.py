@@ -27,7 +27,7 @@ class SinePosition(nn.Module):
         super().__init__()
         if dim % 4:
             raise ValueError(f"dim {dim} must be a multiple of 4")
-        self.half = dim // 2
+        self.axis_dim = dim // 2
         self.temperature_h = temperature_h
         self.temperature_w = temperature_w
 
@@ -37,8 +37,8 @@ class SinePosition(nn.Module):
         y, x = valid.cumsum(1), valid.cumsum(2)
         y = y / (y[:, -1:, :] + 1e-6) * (2 * math.pi)
         x = x / (x[:, :, -1:] + 1e-6) * (2 * math.pi)
-        y = _interleave(y[..., None] / _frequencies(self.half, self.temperature_h, y))
-        x = _interleave(x[..., None] / _frequencies(self.half, self.temperature_w, x))
+        y = _interleave(y[..., None] / _frequencies(self.axis_dim, self.temperature_h, y))
+        x = _interleave(x[..., None] / _frequencies(self.axis_dim, self.temperature_w, x))
         return torch.cat((y, x), dim=-1).permute(0, 3, 1, 2)
 
 

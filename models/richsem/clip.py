@@ -11,7 +11,7 @@ from torch import nn
 
 from util.errors import UserError, nearest
 
-# OpenAI trained its models with QuickGELU; open_clip keeps them under names of their own.
+# OpenAI trained its models with QuickGELU; open_clip lists them under separate names.
 QUICK_GELU = {n.removesuffix("-quickgelu"): n for n in open_clip.list_models() if "-quickgelu" in n}
 
 
@@ -19,9 +19,9 @@ def load_clip(name: str, pretrained: str) -> nn.Module:
     """A frozen CLIP model in evaluation mode, float32, on the CPU.
 
     name: an open_clip name, or the path of its JSON configuration (`clip_model`); 'RN50' and OpenAI's other
-    names mean their QuickGELU forms when the weights are OpenAI's or a local file. pretrained: an open_clip
-    tag or a local weight file (`clip_pretrained`).
-    Raises UserError for an unknown name or tag, an absent or damaged file, or weights of another shape.
+    names select the QuickGELU variants when the weights are OpenAI's or a local file. pretrained: an
+    open_clip tag or a local weight file (`clip_pretrained`).
+    Raises UserError for an unknown name or tag, a missing or damaged file, or weights that do not fit.
     """
     known = resolve_name(name, pretrained)
     file = Path(pretrained)
@@ -40,9 +40,9 @@ def load_clip(name: str, pretrained: str) -> nn.Module:
         if not file.is_file():
             raise UserError(
                 f"clip_pretrained={pretrained!r} of {known!r} could not be downloaded; "
-                f"download it elsewhere and give the file"
+                f"download it elsewhere and set clip_pretrained to the file"
             ) from error
-        # The first line says that something is wrong, the second which tensor.
+        # The first line only says that loading failed, the second names the tensor.
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
         raise UserError(f"{pretrained} does not fit {known!r}: {reason[:300]}") from error
     return freeze(model)
@@ -54,7 +54,7 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 def resolve_name(name: str, pretrained: str) -> str:
-    """open_clip's name of the model; registers a local JSON configuration on the way."""
+    """open_clip's name of the model. Registers a local JSON configuration with open_clip first."""
     if name.endswith(".json"):
         path = Path(name)
         if not path.is_file():
@@ -81,7 +81,7 @@ def clip_from_state(state: dict[str, torch.Tensor]) -> nn.Module:
         model = open_clip.model.build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32)
     except (KeyError, RuntimeError) as error:
         raise UserError(f"the checkpoint's CLIP is incomplete: {str(error).splitlines()[0]}") from error
-    # The builder rounds weights to float16 on the way; load them again as they are.
+    # The builder rounds the weights to float16; load them again unrounded.
     model = freeze(model)
     model.load_state_dict(state, strict=False)
     return model

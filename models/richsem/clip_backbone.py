@@ -1,4 +1,4 @@
-"""CLIP's own image trunk as the detector's backbone, where no other pretrained one is at hand."""
+"""CLIP's own image trunk as the detector's backbone (`backbone='clip'`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.dino.backbone import Backbone
 from models.richsem.clip_resnet import STAGES, from_imagenet, stage_maps
 from util.errors import UserError
 
-# The value of `backbone` that asks for it.
+# The value of `backbone` that selects it.
 NAME = "clip"
 _STATE = "backbone.body.trunk."
 
@@ -43,9 +43,9 @@ class ClipTrunk(nn.Module):
 
 
 def clip_backbone(visual: nn.Module, stages: Sequence[int]) -> Backbone:
-    """A copy of a CLIP image tower's trunk, to be trained.
+    """A trainable copy of a CLIP image tower's trunk.
 
-    Raises UserError where it is no attention-pooled ResNet.
+    Raises UserError unless the tower is an attention-pooled ResNet.
     """
     if not isinstance(visual, ModifiedResNet):
         raise UserError(
@@ -57,7 +57,7 @@ def clip_backbone(visual: nn.Module, stages: Sequence[int]) -> Backbone:
 
 
 def clip_backbone_of_state(state: Mapping[str, Tensor], stages: Sequence[int]) -> Backbone:
-    """A trunk of the shape that a checkpoint's model state has; its weights are loaded with the rest.
+    """A trunk with the shape of the one in a checkpoint's model state; its weights are loaded with the rest.
 
     Raises UserError when the state has another backbone.
     """
@@ -66,5 +66,5 @@ def clip_backbone_of_state(state: Mapping[str, Tensor], stages: Sequence[int]) -
         raise UserError(f"the checkpoint has no backbone={NAME!r}, which this config asks for")
     blocks = [len({n.split(".")[1] for n in names if n.startswith(f"{stage}.")}) for stage in STAGES]
     width = len(state[f"{_STATE}conv3.weight"])
-    # The pool's own sizes do not matter: it is left out.
+    # The pool's sizes do not matter: ClipTrunk drops the pool.
     return clip_backbone(ModifiedResNet(blocks, output_dim=1, heads=1, image_size=32, width=width), stages)

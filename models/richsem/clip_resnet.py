@@ -1,4 +1,4 @@
-"""CLIP's attention-pooled ResNet up to its pool: shared by teacher, backbone and small CLIP."""
+"""CLIP's attention-pooled ResNet and its pool: shared by teacher, backbone and the small CLIP."""
 
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -20,10 +20,10 @@ def stage_maps(visual: ModifiedResNet, pixels: Tensor, stages: int = len(STAGES)
 
 
 def from_imagenet(visual: nn.Module) -> tuple[Tensor, Tensor]:
-    """Scale and shift, (1, 3, 1, 1) each, that turn ImageNet's normalisation into the tower's.
+    """Scale and shift, (1, 3, 1, 1) each, from ImageNet's normalisation to the tower's.
 
-    Student pixels are (x - m) / s; CLIP wants (x - mean) / std of the same x. open_clip notes a tower's own
-    normalisation when it loads weights by tag; others use CLIP's.
+    Student pixels are (x - m) / s; CLIP expects (x - mean) / std of the same x. open_clip stores a tower's
+    own normalisation when it loads weights by tag; other towers use OpenAI's.
     """
     mean = torch.tensor(getattr(visual, "image_mean", None) or OPENAI_DATASET_MEAN)
     std = torch.tensor(getattr(visual, "image_std", None) or OPENAI_DATASET_STD)
@@ -35,7 +35,8 @@ def from_imagenet(visual: nn.Module) -> tuple[Tensor, Tensor]:
 def attention_pool(pool: AttentionPool2d, features: Tensor) -> Tensor:
     """The same numbers as `pool(features)`, (R, D, g, g) -> (R, E), several times faster.
 
-    open_clip lets every cell ask and keeps only the mean's answer; here only the mean asks.
+    open_clip computes attention for every cell as query and keeps only the mean's; here the mean is the only
+    query.
     """
     cells = features.flatten(2).transpose(1, 2)
     cells = torch.cat((cells.mean(dim=1, keepdim=True), cells), dim=1) + pool.positional_embedding

@@ -1,4 +1,4 @@
-"""Class names to text embeddings, cached on disk."""
+"""Text embeddings of class names, cached on disk."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def text_embeddings(
 ) -> Tensor:
     """Mean of the un-normalised text encodings of every name's prompts: (C, E) float32, on the CPU.
 
-    names are used as they stand (LVIS names keep their underscores). unused: columns that are no class; their
-    word is encoded bare, as the release does with 'none'. The result is cached in `cache_dir` ('' = the cache
-    folder of `util.files`) under a key of text weights, prompts and names; a second call encodes nothing.
+    names are used unchanged (LVIS names keep their underscores). unused: columns without a class; their name
+    is encoded without prompts, as the release does with 'none'. The result is cached in `cache_dir` ('' = the
+    cache folder of `util.files`) under a key of text weights, prompts and names: a second call only reads it.
     """
     folder = Path(cache_dir or cache_directory()).expanduser()
     path = folder / f"text-{cache_key(clip, names, unused)}.safetensors"
@@ -51,7 +51,7 @@ def text_embeddings(
 
 @torch.no_grad()
 def encode(clip: nn.Module, tokenizer: Callable, names: Sequence[str], unused: Sequence[int] = ()) -> Tensor:
-    """The same without the cache; works in the model's own device and precision, prompts in batches."""
+    """`text_embeddings` without the cache: on the model's device, in its precision, in batches of prompts."""
     device = next(clip.parameters()).device
     counts = [1 if i in set(unused) else len(PROMPTS) for i in range(len(names))]
     prompts = [
@@ -65,7 +65,7 @@ def encode(clip: nn.Module, tokenizer: Callable, names: Sequence[str], unused: S
 
 
 def cache_key(clip: nn.Module, names: Sequence[str], unused: Sequence[int] = ()) -> str:
-    """Digest of everything that the embeddings depend on."""
+    """Digest of everything the embeddings depend on."""
     digest = hashlib.sha256()
     for name, tensor in sorted(clip.state_dict().items()):
         if not name.startswith("visual."):
@@ -77,7 +77,7 @@ def cache_key(clip: nn.Module, names: Sequence[str], unused: Sequence[int] = ())
 
 
 def _activation(clip: nn.Module) -> str:
-    """Name of the text tower's activation: QuickGELU and GELU models can have the same weights."""
+    """The text tower's activation: QuickGELU and GELU models can have the same weights."""
     kinds = {type(m).__name__ for n, m in clip.named_modules() if "gelu" in n and "visual" not in n}
     return ",".join(sorted(kinds))
 
@@ -90,13 +90,13 @@ def _read(path: Path, rows: int) -> Tensor | None:
         if embeddings.ndim != 2 or len(embeddings) != rows:
             raise ValueError(f"its shape is {tuple(embeddings.shape)}")
     except (SafetensorError, KeyError, OSError, ValueError) as error:
-        logger.warning("the text embedding cache %s is damaged (%s); encoding anew", path, error)
+        logger.warning("text embedding cache %s is damaged (%s); encoding the names again", path, error)
         return None
     return embeddings
 
 
 def _write(path: Path, embeddings: Tensor) -> None:
-    """Whole, so that ranks that write the same file at once cannot damage it."""
+    """Atomically: several ranks may write the same file at once."""
     try:
         with atomic_path(path) as temporary:
             save_file({"embeddings": embeddings.contiguous()}, temporary)

@@ -1,4 +1,8 @@
-"""What the op's arguments must look like. Every complaint is one line that names the argument."""
+"""Argument checks of the op. Every error is one line that names the argument.
+
+They come before `functional.py` converts types, for kernels and reference alike. `src/call.h` checks again
+what the kernels read through pointers, because operators can also be called directly through `torch.ops`.
+"""
 
 from collections.abc import Sequence
 
@@ -12,8 +16,8 @@ def check_value(value: Tensor, shapes: Sequence[tuple[int, int]]) -> list[tuple[
     """`shapes` as a list of pairs of ints.
 
     Raises:
-        TypeError: `value` is not floating, or a size is not an int. Sizes in a tensor would have to be read
-            back from the device on every call.
+        TypeError: `value` is not floating, or a size is not an int. Reading sizes from a tensor would
+            synchronise with the GPU on every call.
         ValueError: `value` is not (B, S, H, C), or `shapes` do not hold S pixels.
     """
     if value.dtype not in _FLOATING:
@@ -35,34 +39,24 @@ def check_value(value: Tensor, shapes: Sequence[tuple[int, int]]) -> list[tuple[
     return pairs
 
 
-def check_argument(name: str, tensor: Tensor, shape: tuple[int, ...], value: Tensor) -> None:
-    """Raise unless `tensor` is floating, on the device of `value`, and of `shape`."""
-    if not tensor.is_floating_point():
-        raise TypeError(f"ms_deform_attn: {name} must be floating, not {tensor.dtype}")
-    _check_place(name, tensor, shape, value)
-    if 0 in shape[3:]:
-        raise ValueError(f"ms_deform_attn: {name} {shape} hold no point")
+def check_argument(
+    name: str, tensor: Tensor, shape: tuple[int, ...], value: Tensor, positions: bool = False
+) -> None:
+    """Raise unless `tensor` is floating (`padding_mask`: bool), on the device of `value`, and of `shape`.
 
-
-def check_precise(name: str, tensor: Tensor) -> None:
-    """Raise `TypeError` when positions come in 16 bit: bfloat16 moves a sample by a third of a pixel."""
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        raise TypeError(
-            f"ms_deform_attn: {name} must be float32 or float64, not {tensor.dtype}: it holds positions"
-        )
-
-
-def check_mask(padding_mask: Tensor, value: Tensor) -> None:
-    """Raise unless `padding_mask` is a boolean (B, S) on the device of `value`."""
-    if padding_mask.dtype != torch.bool:
-        raise TypeError(
-            f"ms_deform_attn: padding_mask must be bool (True = padding), not {padding_mask.dtype}"
-        )
-    _check_place("padding_mask", padding_mask, tuple(value.shape[:2]), value)
-
-
-def _check_place(name: str, tensor: Tensor, shape: tuple[int, ...], value: Tensor) -> None:
+    Positions must not come in 16 bit: bfloat16 moves a sample by a third of a pixel.
+    """
+    dtype = tensor.dtype
+    if name == "padding_mask":
+        if dtype != torch.bool:
+            raise TypeError(f"ms_deform_attn: padding_mask must be bool (True = padding), not {dtype}")
+    elif not dtype.is_floating_point:
+        raise TypeError(f"ms_deform_attn: {name} must be floating, not {dtype}")
+    elif positions and dtype in (torch.float16, torch.bfloat16):
+        raise TypeError(f"ms_deform_attn: {name} must be float32 or float64, not {dtype}: it holds positions")
     if tensor.device != value.device:
         raise ValueError(f"ms_deform_attn: {name} is on {tensor.device} but value is on {value.device}")
-    if tuple(tensor.shape) != tuple(shape):
-        raise ValueError(f"ms_deform_attn: {name} must be {tuple(shape)}, not {tuple(tensor.shape)}")
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"ms_deform_attn: {name} must be {shape}, not {tuple(tensor.shape)}")
+    if 0 in shape[3:]:
+        raise ValueError(f"ms_deform_attn: {name} {shape} hold no point")

@@ -1,15 +1,15 @@
-"""The op as functions: arguments are checked here, then handed to the best implementation at hand."""
+"""The op as functions: check the arguments, then run the compiled kernels or the reference."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from . import extension, library
-from .checks import check_argument, check_mask, check_precise, check_value
+from .checks import check_argument, check_value
 from .reference import ms_deform_attn_fused_reference, ms_deform_attn_reference
 
-# The CUDA kernels take level shapes by value; more levels than this run through the reference.
-_MOST_LEVELS = {"cuda": 64}
+# The CUDA kernels take level shapes by value; with more levels than this the reference runs.
+_MAX_LEVELS = {"cuda": 64}
 
 
 def ms_deform_attn(
@@ -38,8 +38,7 @@ def ms_deform_attn(
         )
     batch, _, heads, _ = value.shape
     grid = (batch, locations.shape[1], heads, len(shapes), locations.shape[4])
-    check_argument("locations", locations, (*grid, 2), value)
-    check_precise("locations", locations)
+    check_argument("locations", locations, (*grid, 2), value, positions=True)
     check_argument("weights", weights, grid, value)
     dtype = library.acc_dtype(value)
     locations, weights = locations.to(dtype), weights.to(dtype)
@@ -57,10 +56,10 @@ def ms_deform_attn_fused(
     reference_points: Tensor,
     padding_mask: Tensor | None = None,
 ) -> Tensor:
-    """Multi-scale deformable attention from what the module's projections give.
+    """Multi-scale deformable attention on the raw outputs of the module's projections.
 
-    The softmax, the locations and the padding mask are part of the op, so normalised locations are
-    never stored, least of all in 16 bit.
+    Softmax, sampling locations and padding mask are part of the op, so normalised locations are never
+    stored, in particular not in 16 bit.
 
     Args:
         value: (B, S, H, C), the levels flattened row by row and concatenated.
@@ -87,10 +86,10 @@ def ms_deform_attn_fused(
     check_argument("offsets", offsets, (batch, queries, heads, levels, points, 2), value)
     check_argument("logits", logits, (batch, queries, heads, levels * points), value)
     columns = 4 if reference_points.shape[-1:] == (4,) else 2
-    check_argument("reference_points", reference_points, (batch, queries, levels, columns), value)
-    check_precise("reference_points", reference_points)
+    reference_shape = (batch, queries, levels, columns)
+    check_argument("reference_points", reference_points, reference_shape, value, positions=True)
     if padding_mask is not None:
-        check_mask(padding_mask, value)
+        check_argument("padding_mask", padding_mask, tuple(value.shape[:2]), value)
     reference_points = reference_points.to(library.acc_dtype(value))
     if _has_kernels(value, shapes):
         offsets, logits = offsets.to(value.dtype), logits.to(value.dtype)
@@ -101,4 +100,4 @@ def ms_deform_attn_fused(
 
 def _has_kernels(value: Tensor, shapes: Sequence[tuple[int, int]]) -> bool:
     kind = value.device.type
-    return len(shapes) <= _MOST_LEVELS.get(kind, len(shapes)) and extension.compiled(kind)
+    return len(shapes) <= _MAX_LEVELS.get(kind, len(shapes)) and extension.compiled(kind)

@@ -98,7 +98,10 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
 
     monkeypatch.setattr(open_clip.factory, "download_pretrained", unreachable)
     message = refused("RN50", "openai")
-    assert "'openai' of 'RN50-quickgelu' could not be downloaded" in message and "give the file" in message
+    assert (
+        "'openai' of 'RN50-quickgelu' could not be downloaded" in message
+        and "set clip_pretrained to the file" in message
+    )
 
 
 def openai_state() -> dict:
