@@ -1,4 +1,4 @@
-"""Annotation files of LVIS's size: how long until they can be used, and what memory they take.
+"""Annotation files: how long until they can be used, and what memory they take.
 
     python benchmarks/annotations.py [--json OUT]
 
@@ -9,11 +9,19 @@ common in detectors. Each runs in a process of its own, on one generated file (1
     annotations/warm    a later start, and every column read once
     annotations/worker  how much a forked DataLoader worker's own memory (pages that no other process shares)
                         grows while it copies the annotations of every image once
+
+Smaller files are read once, without cache or hashing. Ours is `read_annotations`; the other sides are
+`json.load` and, where it is installed, hotcoco (on one thread). Their time is CPU seconds.
+
+    annotations/4MB, annotations/16MB    without polygons
+    annotations/90MB                     with polygons
 """
 
 from __future__ import annotations
 
 import copy
+import importlib.util
+import json
 import os
 import statistics
 import sys
@@ -41,10 +49,17 @@ from benchmarks.protocol import (
     wanted,
 )
 from datasets.annotations.cache import open_annotations
+from datasets.annotations.json_reader import read_annotations
 from datasets.annotations.table import AnnotationTable
 
 BASELINE = "lvis+dicts"
 CASES = ("annotations/cold", "annotations/warm", "annotations/worker")
+# Boxes, and whether they have polygons. Images as in LVIS: a twelfth of the boxes.
+SMALL_FILES = {
+    "annotations/4MB": (24_500, False),
+    "annotations/16MB": (105_000, False),
+    "annotations/90MB": (98_500, True),
+}
 _IMAGES_PER_BATCH = 1000
 
 
@@ -162,6 +177,31 @@ class Idle(Dataset):
         return private_bytes()
 
 
+def read_ours(path: Path) -> int:
+    """Reads the columns, without the cache."""
+    return len(read_annotations(path).areas)
+
+
+def read_json(path: Path) -> int:
+    """Parses the whole file into dicts."""
+    with path.open("rb") as file:
+        return len(json.load(file)["annotations"])
+
+
+def read_hotcoco(path: Path) -> int:
+    """Reads the file with hotcoco."""
+    import hotcoco
+
+    return len(hotcoco.COCO(str(path)).get_ann_ids())
+
+
+def import_readers() -> None:
+    """So that no side pays for its imports; hotcoco starts its threads when it is imported."""
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    if importlib.util.find_spec("hotcoco"):
+        importlib.import_module("hotcoco")
+
+
 def worker_growth(path: Path, ours: bool) -> Growth:
     """Loads the annotations, forks one worker and lets it pass over all images."""
     images = StoreImages(open_annotations(path)) if ours else DictImages(load_lvis(path))
@@ -197,6 +237,25 @@ def measure_starts(path: Path, boxes: int, cases: list[str], repeats: int) -> li
     return rows
 
 
+def measure_small(case: str, folder: Path, repeats: int) -> list[Row]:
+    """The rows of one small file: medians, the sides in turns."""
+    boxes, polygons = SMALL_FILES[case]
+    path = folder / f"{case.rpartition('/')[2]}.json"
+    write_lvis(path, boxes // 12, boxes, polygons=polygons)
+    sides = {"ours": read_ours, "json": read_json}
+    if importlib.util.find_spec("hotcoco"):
+        sides["hotcoco"] = read_hotcoco
+    runs: dict[str, list[Measured]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, read in sides.items():
+            runs[name].append(in_own_process(read, path, prepare=import_readers))
+    assert {m.value for measured in runs.values() for m in measured} == {boxes}
+    path.unlink()
+    ours = runs.pop("ours")
+    rows = [Row(case, name, TIME, _cpu_seconds(ours), _cpu_seconds(theirs)) for name, theirs in runs.items()]
+    return rows + [Row(case, name, MEMORY, _bytes(ours), _bytes(theirs)) for name, theirs in runs.items()]
+
+
 def measure_worker(path: Path, boxes: int) -> Row:
     """The row of the worker."""
     ours, theirs = (in_own_process(worker_growth, path, side, prepare=import_both) for side in (True, False))
@@ -206,6 +265,10 @@ def measure_worker(path: Path, boxes: int) -> Row:
 
 def _seconds(measured: list[Measured]) -> float:
     return statistics.median(m.seconds for m in measured)
+
+
+def _cpu_seconds(measured: list[Measured]) -> float:
+    return statistics.median(m.cpu_seconds for m in measured)
 
 
 def _bytes(measured: list[Measured]) -> float:
@@ -222,19 +285,23 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     args = parser.parse_args(arguments)
     cases = [case for case in CASES if wanted(case, args.only)]
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        rows = []
+        for case in SMALL_FILES:
+            if wanted(case, args.only):
+                rows += measure_small(case, Path(folder), args.repeats)
         path = Path(folder) / "lvis_v1_train.json"
-        write_lvis(path, args.images, args.boxes)
+        if cases:
+            write_lvis(path, args.images, args.boxes)
         os.environ["RICHSEM_CACHE"] = str(Path(folder) / "cache")
         # What was written just now would be hashed at each start.
         time.sleep(3)
-        rows = []
         if {*CASES[:2]} & {*cases}:
             rows += measure_starts(path, args.boxes, cases, args.repeats)
         if CASES[2] in cases:
             rows.append(measure_worker(path, args.boxes))
-        size = path.stat().st_size
+        size = path.stat().st_size if cases else 0
     notes = {"images": args.images, "boxes": args.boxes, "json_bytes": size, "repeats": args.repeats}
-    packages = ("numpy", "lvis", "safetensors")
+    packages = ("numpy", "msgspec", "lvis", "safetensors", "hotcoco")
     return report(rows, device=args.device, packages=packages, json_path=args.json, notes=notes)
 
 

@@ -35,3 +35,15 @@ def test_a_worker_that_reads_columns_grows_less(tmp_path, monkeypatch):
     assert (row["case"], row["baseline"], row["metric"]) == ("annotations/worker", "lvis+dicts", "memory")
     assert 0 <= row["candidate"] < row["reference"] / 5
     assert (tmp_path / "out.json").is_file()
+
+
+def test_small_files_are_read_whole_by_every_side(tmp_path, monkeypatch):
+    monkeypatch.setitem(annotations.SMALL_FILES, "annotations/4MB", (600, False))
+    rows = annotations.main(["--only", "annotations/4MB", "--repeats", "1", "--folder", str(tmp_path)])[
+        "rows"
+    ]
+    assert {(row["case"], row["metric"]) for row in rows} == {
+        ("annotations/4MB", "time"),
+        ("annotations/4MB", "memory"),
+    }
+    assert "json" in {row["baseline"] for row in rows} and not list(tmp_path.iterdir())
