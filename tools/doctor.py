@@ -1,38 +1,40 @@
-"""Looks for what is wrong with data, before time is spent on training.
+"""Finds what is wrong with data, before you spend time on training.
 
     python tools/doctor.py DATA
 
-DATA and --imagenet-path are what main.py gets as --data_path and imagenet_path: LVIS, COCO, YOLO, and a JSON
-or folders of classes for the image-level images. Reads the annotations and the head of every image
-(--decode: all of it); draws the classes by frequency as a PNG. Each finding comes with its remedy.
+DATA and --imagenet-path are what main.py takes as --data_path and imagenet_path: any format that it reads
+(docs/data.md). Reads the annotations and the header of every image (--decode: all of it); draws the classes
+by frequency as a PNG. Each finding comes with its fix.
 
-Exit status: 0 nothing is wrong, 1 warnings (training goes on, with less data), 2 errors (training or
-evaluation would stop, or its numbers would mean nothing).
+Exit status: 0 nothing is wrong, 1 warnings (training runs, with less data), 2 errors (training or evaluation
+would stop, or its metrics would be meaningless).
 """
 
 import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
+
 from datasets.annotations.categories import Category
 from datasets.annotations.discovery import (
-    detection_paths,
-    image_level_paths,
-    image_root,
+    find_detection,
+    find_image_level,
     open_detection,
     open_image_level,
 )
+from datasets.annotations.source import IMAGE_LEVEL, RawAnnotations
 from datasets.images.reader import ImageFolder
 from tools.data_doctor.annotations import check_annotations, check_classes_of_both
 from tools.data_doctor.findings import Finding, Severity, warnings_as_findings
 from tools.data_doctor.image_level import check_image_level, count_image_level
 from tools.data_doctor.images import ImageReport, check_both, check_images
-from tools.data_doctor.split import RawSplit, read_split
 from tools.data_doctor.tail import plot_tail
 from util.errors import UserError, run_command
 from util.files import atomic_write
@@ -54,62 +56,61 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 @dataclass
 class Examination:
-    """What was asked for, and what was found so far."""
+    """The arguments, and the findings so far."""
 
     args: argparse.Namespace
     findings: list[Finding] = field(default_factory=list)
 
-    def split(self, name: str) -> tuple[RawSplit | None, ImageReport | None]:
+    def split(self, name: str) -> tuple[RawAnnotations | None, ImageReport | None]:
         """Examines 'train' or 'val': its annotations and its images."""
         args, before = self.args, len(self.findings)
-        raw = yolo = looked = None
+        raw = report = None
         with warnings_as_findings(name, self.findings):
-            paths = detection_paths(args.data, name, args.dataset_file)
-            raw, yolo = read_split(name, paths)
+            source = find_detection(args.data, name, args.dataset_file)
+            raw = source.check()
         if raw is None:
             return None, None
-        self.findings += check_annotations(raw)
+        self.findings += check_annotations(name, raw)
         with warnings_as_findings(name, self.findings):
-            files = ImageFolder(yolo.root if yolo else image_root(paths, raw))
+            files = ImageFolder(source.image_root(raw.file_names))
             files.open_archives()
-            looked = check_images(name, files, raw.file_names, raw.sizes, args.decode)
-        if looked is not None:
-            self.findings += looked.findings(Severity.ERROR if name == "val" else Severity.WARNING)
+            report = check_images(name, files, raw.file_names, _pairs(raw.sizes), args.decode)
+        if report is not None:
+            self.findings += report.findings(Severity.ERROR if name == "val" else Severity.WARNING)
         if all(f.severity < Severity.ERROR for f in self.findings[before:]):
-            # What the checks do not know of, the reader of the training may.
+            # The reader may refuse what the checks do not know.
             with warnings_as_findings(name, self.findings, warnings=False):
                 open_detection(args.data, name, args.dataset_file)
-        return raw, looked
+        return raw, report
 
     def image_level(self, categories: tuple[Category, ...]) -> tuple[Counter, ImageReport | None]:
-        """Examines the image-level images. Their number by category id, and what was seen of them."""
-        args, counts, looked = self.args, None, None
+        """Examines the image-level images: how many each category id has, and what is wrong with them."""
+        args, counts, report = self.args, None, None
         try:
-            image_level_paths(args.data, args.imagenet_path)
+            find_image_level(args.data, args.imagenet_path)
         except UserError as error:
             severity = Severity.ERROR if args.imagenet_path else Severity.NOTE
-            self.findings.append(Finding(severity, "image-level", str(error)))
+            self.findings.append(Finding(severity, IMAGE_LEVEL, str(error)))
             return Counter(), None
-        with warnings_as_findings("image-level", self.findings):
+        with warnings_as_findings(IMAGE_LEVEL, self.findings):
             annotations, files = open_image_level(args.data, args.imagenet_path)
             counts = count_image_level(annotations, categories)
             names = [annotations.file_names[i] for i in range(len(annotations))]
-            sizes = [tuple(size) for size in annotations.sizes.tolist()]
-            looked = check_images("image-level", files, names, sizes, args.decode)
-        if counts is None or looked is None:
+            report = check_images(IMAGE_LEVEL, files, names, _pairs(annotations.sizes), args.decode)
+        if counts is None or report is None:
             return Counter(), None
         self.findings += check_image_level(counts, categories)
-        self.findings += looked.findings(Severity.WARNING)
-        return counts.images, looked
+        self.findings += report.findings(Severity.WARNING)
+        return counts.images_of_category, report
 
-    def plot(self, categories: tuple[Category, ...], boxed: Counter, labelled: Counter) -> None:
-        """Draws the histogram; that it cannot be written is a finding like others."""
+    def plot(self, categories: Sequence[Category], boxed: Counter, labelled: Counter) -> None:
+        """Draws the histogram; failing to write it is a finding like any other."""
         try:
             self.args.plot.parent.mkdir(parents=True, exist_ok=True)
             plot_tail(self.args.plot, categories, boxed, labelled)
         except (OSError, ValueError) as error:
             what = f"{self.args.plot}: the plot cannot be written ({error})"
-            self.findings.append(Finding(Severity.WARNING, "plot", what, "give --plot a PNG's place"))
+            self.findings.append(Finding(Severity.WARNING, "plot", what, "give --plot the path of a PNG"))
 
 
 def examine(args: argparse.Namespace) -> list[Finding]:
@@ -118,16 +119,23 @@ def examine(args: argparse.Namespace) -> list[Finding]:
     (train, train_seen), (val, val_seen) = (examination.split(name) for name in ("train", "val"))
     if train is not None and val is not None:
         examination.findings += check_classes_of_both(train, val)
-    categories = ()
-    with warnings_as_findings("train", examination.findings, warnings=False):
-        categories = tuple(Category.from_json(c) for c in train.categories) if train else ()
-    if categories:
-        labelled, level_seen = examination.image_level(categories)
-        examination.plot(categories, train.images_by_class(), labelled)
+    if train is not None and train.categories:
+        labelled, level_seen = examination.image_level(tuple(train.categories))
+        examination.plot(train.categories, _images_of_category(train), labelled)
         pairs = [(seen, val_seen) for seen in (train_seen, level_seen) if seen and val_seen]
         for seen, against in pairs:
             examination.findings += check_both(seen, against)
     return sorted(examination.findings, key=lambda f: -f.severity)
+
+
+def _pairs(sizes: np.ndarray) -> list[tuple[int, int]]:
+    return [(height, width) for height, width in sizes.tolist()]
+
+
+def _images_of_category(raw: RawAnnotations) -> Counter[int]:
+    """Category id -> images with a box of it."""
+    pairs = np.unique(np.stack([raw.box_category_ids, raw.box_image_ids]), axis=1)
+    return Counter(pairs[0].tolist())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from datasets.annotations.categories import Category
 from datasets.annotations.lvis_v1 import classes_by_wnid, wnid_in
+from datasets.annotations.source import IMAGE_LEVEL, AnnotationSource
 from datasets.annotations.table import AnnotationTable
-from datasets.columns import PackedStrings, Ragged, offsets_of
-from datasets.images.class_containers import find_containers, is_image
+from datasets.columns import Ragged
+from datasets.images.class_containers import class_root, find_containers, is_image
 from util.errors import UserError
 from util.logging import get_logger
 
@@ -26,10 +28,10 @@ def category_of_folder(identity: int, folder: str) -> Category:
 
 
 def read_class_folders(root: str | Path) -> AnnotationTable:
-    """Every image in the containers below a `class_root`; sizes are left unknown (0, 0).
+    """Every image in the containers below a `class_root`, each with its one label; sizes are unknown (0, 0).
 
-    Ids are 1, 2, ... in order of name; categories are named by their folders or tars. Folders without
-    images and loose files are warned of. Raises UserError where there are no images at all.
+    Ids are 1, 2, ... in order of name; categories are named by their folders or tars. Warns of folders
+    without images and of images outside the folders. Raises UserError if there is no image at all.
     """
     root = Path(root)
     names, counts, categories = [], [], []
@@ -41,41 +43,45 @@ def read_class_folders(root: str | Path) -> AnnotationTable:
     if not names:
         raise UserError(f"{root}: no images in its {len(categories)} folders (needed: a folder per class)")
     if empty := [c.name for c, count in zip(categories, counts, strict=True) if not count]:
-        get_logger().warning("%s: %d class folders hold no image: %s", root, len(empty), _listed(empty))
+        get_logger().warning(
+            "%s: %d class folders hold no image, add some or remove them: %s",
+            root,
+            len(empty),
+            _listed(empty),
+        )
     loose = (
         sorted(p.name for p in root.iterdir() if p.is_file() and is_image(p.name)) if root.is_dir() else []
     )
     if loose:
         get_logger().warning(
-            "%s: %d images lie in no class folder and are left out, e.g. %s", root, len(loose), loose[0]
+            "%s: %d images are outside the class folders and are skipped: move them; first: %s",
+            root,
+            len(loose),
+            loose[0],
         )
-    return image_level_store(root.name, tuple(categories), names, np.repeat(np.arange(len(counts)), counts))
-
-
-def image_level_store(
-    name: str, categories: tuple[Category, ...], file_names: list[str], labels: np.ndarray
-) -> AnnotationTable:
-    """A store of images with one label each and no boxes. labels: (I,) index into `categories`."""
-    count = len(file_names)
-    nothing = Ragged(np.zeros(0, np.int32), np.zeros(count + 1, np.int64))
-    return AnnotationTable(
-        name=name,
-        categories=categories,
-        image_ids=np.arange(1, count + 1),
-        sizes=np.zeros((count, 2), np.int32),
-        file_names=PackedStrings.pack(file_names),
-        negatives=nothing,
-        not_exhaustive=nothing,
-        positives=Ragged(labels.astype(np.int32), offsets_of(np.ones(count, np.int64))),
-        federated=False,
-        box_offsets=np.zeros(count + 1, np.int64),
-        boxes_xywh=np.zeros((0, 4)),
-        areas=np.zeros(0),
-        category_index=np.zeros(0, np.int32),
-        annotation_ids=np.zeros(0, np.int64),
-        ignore=np.zeros(0, bool),
-        crowd=np.zeros(0, bool),
+    nothing = np.zeros(0, np.int32)
+    table = AnnotationTable.from_boxes(
+        root.name, categories, names, np.zeros((len(names), 2)), np.zeros((0, 4)), nothing, nothing
     )
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return replace(table, positives=Ragged(labels, np.arange(len(names) + 1)))
+
+
+@dataclass(frozen=True)
+class ClassFolderSource(AnnotationSource):
+    """A folder or tar per class, or one tar that holds such folders: images with a label and no boxes."""
+
+    looks_for = ""
+
+    @classmethod
+    def find(cls, path: Path, split: str, dataset_file: str) -> ClassFolderSource | None:
+        if split != IMAGE_LEVEL or (root := class_root(path)) is None:
+            return None
+        # A tar stands in for the folder of its name.
+        return cls(root, split, (root if root.is_dir() else root.with_suffix(""),))
+
+    def read(self) -> AnnotationTable:
+        return read_class_folders(self.path)
 
 
 def _listed(names: list[str]) -> str:

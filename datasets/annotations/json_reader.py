@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from datasets.annotations.categories import Category
 from datasets.annotations.json_schema import ID_LISTS, BoxColumns, ImageColumns, read_columns
-from datasets.annotations.table import AnnotationTable, count_images
+from datasets.annotations.table import AnnotationTable, with_image_counts
 from datasets.columns import PackedStrings, Ragged, offsets_of
 from util.errors import UserError
 
@@ -47,13 +46,8 @@ def _assemble(
     image_ids = ids[order]
     _forbid_repeated_images(image_ids)
     box_columns, warnings = _box_columns(boxes, image_ids, category_ids)
-    if any(c.image_count is None for c in categories):
-        image_index = np.repeat(np.arange(len(ids)), np.diff(box_columns["box_offsets"]))
-        counts = count_images(box_columns["category_index"], image_index, len(categories))
-        categories = tuple(
-            replace(c, image_count=int(n)) if c.image_count is None else c
-            for c, n in zip(categories, counts, strict=True)
-        )
+    image_index = np.repeat(np.arange(len(ids)), np.diff(box_columns["box_offsets"]))
+    categories = with_image_counts(categories, box_columns["category_index"], image_index)
     negatives, not_exhaustive, positives = (
         _id_lists(images, key, order, image_ids, category_ids) for key in ID_LISTS
     )
@@ -149,8 +143,8 @@ def _repeated_names(names: list[str]) -> list[str]:
         return []
     repeated = [name for name, count in Counter(names).items() if count > 1]
     return [
-        f"{len(repeated)} images are listed under several ids (first: {repeated[0]}); each entry counts as "
-        "an image of its own"
+        f"{len(repeated)} images are listed under several ids (first: {repeated[0]}): list every image "
+        "once; until then each entry counts as an image of its own"
     ]
 
 

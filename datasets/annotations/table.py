@@ -6,12 +6,14 @@ in ascending order of their id.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from datasets.annotations.categories import Category
-from datasets.columns import PackedStrings, Ragged
+from datasets.columns import PackedStrings, Ragged, offsets_of
 from util.logging import get_logger
 
 
@@ -59,6 +61,48 @@ class AnnotationTable:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @classmethod
+    def from_boxes(
+        cls,
+        name: str,
+        categories: Sequence[Category],
+        file_names: Sequence[str],
+        sizes: ArrayLike,
+        boxes_xywh: ArrayLike,
+        image_index: ArrayLike,
+        category_index: ArrayLike,
+    ) -> AnnotationTable:
+        """The table of a format that has nothing but boxes: exhaustively annotated, without crowds.
+
+        sizes: (I, 2) height, width; 0 if unknown.  boxes_xywh: (N, 4) pixels, in any order.
+        image_index: (N,) 0..I-1.  category_index: (N,) 0..K-1.
+        Ids of images and annotations become 1, 2, ...; categories get the `image_count` that they lack.
+        """
+        image_index = np.asarray(image_index, np.int64).reshape(-1)
+        order = np.argsort(image_index, kind="stable")
+        boxes_xywh = np.asarray(boxes_xywh, np.float64).reshape(-1, 4)[order]
+        category_index = np.asarray(category_index, np.int32).reshape(-1)[order]
+        number, count = len(file_names), len(boxes_xywh)
+        no_ids = Ragged(np.zeros(0, np.int32), np.zeros(number + 1, np.int64))
+        return cls(
+            name=name,
+            categories=with_image_counts(categories, category_index, image_index[order]),
+            image_ids=np.arange(1, number + 1),
+            sizes=np.asarray(sizes, np.int32).reshape(-1, 2),
+            file_names=PackedStrings.pack(list(file_names)),
+            box_offsets=offsets_of(np.bincount(image_index, minlength=number)),
+            boxes_xywh=boxes_xywh,
+            areas=boxes_xywh[:, 2] * boxes_xywh[:, 3],
+            category_index=category_index,
+            annotation_ids=np.arange(1, count + 1),
+            ignore=np.zeros(count, bool),
+            crowd=np.zeros(count, bool),
+            negatives=no_ids,
+            not_exhaustive=no_ids,
+            positives=no_ids,
+            federated=False,
+        )
+
     @property
     def category_ids(self) -> np.ndarray:
         """(K,) int64, ascending."""
@@ -74,16 +118,29 @@ class AnnotationTable:
         for warning in self.warnings:
             get_logger().warning("%s: %s", self.name, warning)
 
-    def rows(self, image: int) -> slice:
+    def rows(self, image_index: int) -> slice:
         """The rows of image 0..I-1 in the box columns."""
-        return slice(int(self.box_offsets[image]), int(self.box_offsets[image + 1]))
+        return slice(int(self.box_offsets[image_index]), int(self.box_offsets[image_index + 1]))
 
-    def size(self, image: int) -> tuple[int, int]:
-        """(height, width) by the file, (0, 0) where it does not say."""
-        return int(self.sizes[image, 0]), int(self.sizes[image, 1])
+    def size(self, image_index: int) -> tuple[int, int]:
+        """(height, width) of image 0..I-1 by the file, (0, 0) if it does not say."""
+        return int(self.sizes[image_index, 0]), int(self.sizes[image_index, 1])
 
 
-def count_images(category_index: np.ndarray, image_index: np.ndarray, categories: int) -> np.ndarray:
-    """(categories,) int64: in how many images each category has a box."""
-    pairs = np.unique(image_index.astype(np.int64) * categories + category_index)
-    return np.bincount(pairs % categories, minlength=categories)
+def count_images(category_index: np.ndarray, image_index: np.ndarray, num_categories: int) -> np.ndarray:
+    """(num_categories,) int64: in how many images each category has a box."""
+    pairs = np.unique(image_index.astype(np.int64) * num_categories + category_index)
+    return np.bincount(pairs % num_categories, minlength=num_categories)
+
+
+def with_image_counts(
+    categories: Sequence[Category], category_index: np.ndarray, image_index: np.ndarray
+) -> tuple[Category, ...]:
+    """The categories; those without an `image_count` get it from the boxes."""
+    if all(c.image_count is not None for c in categories):
+        return tuple(categories)
+    counts = count_images(category_index, image_index, len(categories))
+    return tuple(
+        replace(c, image_count=int(n)) if c.image_count is None else c
+        for c, n in zip(categories, counts, strict=True)
+    )

@@ -7,22 +7,81 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
 from datasets.annotations.categories import Category
-from datasets.annotations.table import AnnotationTable, count_images
-from datasets.columns import PackedStrings, Ragged, offsets_of
+from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations
+from datasets.annotations.table import AnnotationTable
 from datasets.images.class_containers import images_below, is_image
 from datasets.images.header import DamagedError, inspect_file
 from util.errors import UserError
 from util.logging import get_logger
 
-YAML_SUFFIXES = (".yaml", ".yml")
-SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation")}
+_YAML_SUFFIXES = (".yaml", ".yml")
 _NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
+
+
+@dataclass(frozen=True)
+class YoloSource(AnnotationSource):
+    """A split of a YOLO folder. path: its data.yaml, or the folder if it has `labels` but no such file."""
+
+    looks_for = "YOLO's data.yaml or labels/"
+
+    @classmethod
+    def find(cls, path: Path, split: str, dataset_file: str) -> YoloSource | None:
+        found = find_yolo(path) if split in SPLIT_NAMES else None
+        return cls(found, split, (_root(found),)) if found else None
+
+    def read(self) -> AnnotationTable:
+        """Ids of images are 1, 2, ... in order of name, those of classes 0, 1, ...
+
+        Images without a label file have no boxes. Damaged images are named and left out.
+        Raises UserError naming the first invalid label line and counting them.
+        """
+        split = open_yolo(self.path, self.split)
+        labels = _read_labels(split)
+        if labels.faults:
+            raise UserError(
+                f"{labels.faults[0]} ({len(labels.faults)} such lines; tools/doctor.py lists them)"
+            )
+        if labels.damaged:
+            get_logger().warning(
+                "%s: %d damaged images are left out: %s", split.name, len(labels.damaged), labels.damaged[0]
+            )
+        if unlabelled := sum(not split.label_file(image).is_file() for image in split.images):
+            get_logger().info(
+                "%s: %d of %d images have no label file, and so no boxes",
+                split.name, unlabelled, len(split.images),
+            )  # fmt: skip
+        whole = np.array([height > 0 for height, _ in labels.sizes], bool)
+        return AnnotationTable.from_boxes(
+            split.name,
+            split.categories,
+            [name for name, usable in zip(split.images, whole, strict=True) if usable],
+            np.array(labels.sizes).reshape(-1, 2)[whole],
+            labels.boxes_xywh,
+            (np.cumsum(whole) - 1)[labels.image_index],
+            labels.classes,
+        )
+
+    def check(self) -> RawAnnotations:
+        split = open_yolo(self.path, self.split)
+        labels = _read_labels(split)
+        return RawAnnotations(
+            categories=split.categories,
+            image_ids=np.arange(len(split.images)),
+            file_names=split.images,
+            # No size is stated: boxes are fractions of whatever the image is.
+            sizes=np.zeros((len(split.images), 2), np.int32),
+            annotation_ids=np.arange(1, len(labels.classes) + 1),
+            box_image_ids=labels.image_index,
+            box_category_ids=np.array(labels.classes, np.int64),
+            boxes_xywh=np.array(labels.boxes_xywh).reshape(-1, 4),
+            faults=labels.faults,
+        )
 
 
 @dataclass(frozen=True)
@@ -35,6 +94,11 @@ class YoloSplit:
     root: Path
     images: tuple[str, ...]
     keypoints: int = 0
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """Their ids are the class numbers."""
+        return tuple(Category(number, name) for number, name in enumerate(self.names))
 
     def label_file(self, image: str) -> Path:
         """The text file of an image: `labels` in place of the last `images` of its path, else beside it."""
@@ -52,8 +116,10 @@ def find_yolo(path: str | Path) -> Path | None:
     """
     path = Path(path)
     if path.is_file():
-        return path if path.suffix in YAML_SUFFIXES else None
-    with_names = [p for p in sorted(path.glob("*.y*ml")) if p.suffix in YAML_SUFFIXES and "names" in _yaml(p)]
+        return path if path.suffix in _YAML_SUFFIXES else None
+    with_names = [
+        p for p in sorted(path.glob("*.y*ml")) if p.suffix in _YAML_SUFFIXES and "names" in _yaml(p)
+    ]
     if with_names:
         return next((p for p in with_names if p.stem == "data"), with_names[0])
     places = (path / "labels", *(path / s / "labels" for names in SPLIT_NAMES.values() for s in names))
@@ -65,10 +131,7 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
 
     Raises UserError for missing names or images, and for a YAML file that contradicts itself.
     """
-    content = _yaml(source) if source.is_file() else {}
-    folder = source.parent if source.is_file() else source
-    root = folder / str(content.get("path") or "")
-    root = root if root.is_dir() else folder
+    content, root = _content(source), _root(source)
     names = _names(content, source)
     key = next((s for s in SPLIT_NAMES[split] if content.get(s)), None)
     entries = content[key] if key else _split_folder(root, split, source)
@@ -84,38 +147,37 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
     return YoloSplit(f"{source.name} ({split})", names, root, images, _keypoints(content, source))
 
 
-def read_yolo(split: YoloSplit) -> AnnotationTable:
-    """The annotations of a split: ids of images are 1, 2, ... in order of name, those of classes 0, 1, ...
-
-    Images without a label file have no boxes. Damaged images are named and left out.
-    Raises UserError for label lines that are wrong, naming the first and counting them.
+class _Labels(NamedTuple):
+    """sizes: (height, width) of each image, (0, 0) if it is damaged: its boxes are then left out.
+    boxes_xywh: N, pixels.  image_index: (N,) int64.  classes: N numbers.
+    faults: a message for each invalid line.  damaged: a message for each damaged image.
     """
-    images, sizes, boxes, classes, lengths, faults = [], [], [], [], [], []
-    unlabelled, damaged = 0, []
-    for image in split.images:
-        label_file = split.label_file(image)
-        found, wrong = parse_labels(label_file, split.names, keypoints=split.keypoints)
-        unlabelled += not label_file.is_file()
-        faults += wrong
+
+    sizes: list[tuple[int, int]]
+    boxes_xywh: list[tuple[float, ...]]
+    image_index: np.ndarray
+    classes: list[int]
+    faults: list[str]
+    damaged: list[str]
+
+
+def _read_labels(split: YoloSplit) -> _Labels:
+    image_index: list[int] = []
+    labels = _Labels([], [], np.zeros(0, np.int64), [], [], [])
+    for index, image in enumerate(split.images):
+        rows, faults = parse_labels(split.label_file(image), split.names, keypoints=split.keypoints)
+        labels.faults.extend(faults)
         try:
             height, width = inspect_file(split.root / image)
         except (DamagedError, OSError) as error:
-            damaged.append(f"{image}: {error}")
+            labels.damaged.append(f"{image}: {error}")
+            labels.sizes.append((0, 0))
             continue
-        images.append(image)
-        sizes.append((height, width))
-        lengths.append(len(found))
-        classes += [row[0] for row in found]
-        boxes += [in_pixels(row[1:], height, width) for row in found]
-    if faults:
-        raise UserError(f"{faults[0]} ({len(faults)} such lines; tools/doctor.py lists them)")
-    if damaged:
-        get_logger().warning("%s: %d damaged images are left out: %s", split.name, len(damaged), damaged[0])
-    if unlabelled:
-        get_logger().info("%s: %d of %d images have no label file, and so no boxes",
-                          split.name, unlabelled, len(split.images))  # fmt: skip
-    return _store(split, images, np.array(sizes, np.int32).reshape(-1, 2), np.array(lengths, np.int64),
-                  np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int32))  # fmt: skip
+        labels.sizes.append((height, width))
+        image_index += [index] * len(rows)
+        labels.classes.extend(row[0] for row in rows)
+        labels.boxes_xywh.extend(in_pixels(row[1:], height, width) for row in rows)
+    return labels._replace(image_index=np.array(image_index, np.int64))
 
 
 def in_pixels(box: Sequence[float], height: int, width: int) -> tuple[float, ...]:
@@ -124,38 +186,15 @@ def in_pixels(box: Sequence[float], height: int, width: int) -> tuple[float, ...
     return (x - w / 2) * width, (y - h / 2) * height, w * width, h * height
 
 
-def _store(
-    split: YoloSplit,
-    images: list[str],
-    sizes: np.ndarray,
-    lengths: np.ndarray,
-    boxes_xywh: np.ndarray,
-    classes: np.ndarray,
-) -> AnnotationTable:
-    count = len(images)
-    nothing = Ragged(np.zeros(0, np.int32), np.zeros(count + 1, np.int64))
-    counts = count_images(classes, np.repeat(np.arange(count), lengths), len(split.names))
-    return AnnotationTable(
-        name=split.name,
-        categories=tuple(
-            Category(i, name, image_count=int(n))
-            for i, (name, n) in enumerate(zip(split.names, counts, strict=True))
-        ),
-        image_ids=np.arange(1, count + 1),
-        sizes=sizes,
-        file_names=PackedStrings.pack(images),
-        box_offsets=offsets_of(lengths),
-        boxes_xywh=boxes_xywh,
-        areas=boxes_xywh[:, 2] * boxes_xywh[:, 3],
-        category_index=classes,
-        annotation_ids=np.arange(1, len(classes) + 1),
-        ignore=np.zeros(len(classes), bool),
-        crowd=np.zeros(len(classes), bool),
-        negatives=nothing,
-        not_exhaustive=nothing,
-        positives=nothing,
-        federated=False,
-    )
+def _content(source: Path) -> dict[str, Any]:
+    return _yaml(source) if source.is_file() else {}
+
+
+def _root(source: Path) -> Path:
+    """What the paths of a YOLO folder are relative to."""
+    folder = source.parent if source.is_file() else source
+    root = folder / str(_content(source).get("path") or "")
+    return root if root.is_dir() else folder
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -185,7 +224,7 @@ def _names(content: dict[str, Any], source: Path) -> tuple[str, ...]:
     if not names:
         raise UserError(f"{source}: `names` is empty")
     if wrong := [name for name in names if not isinstance(name, str)]:
-        raise UserError(f"{source}: the class name {wrong[0]!r} is not a text; put it in quotes")
+        raise UserError(f"{source}: the class name {wrong[0]!r} is not a string; put it in quotes")
     if content.get("nc", len(names)) != len(names):
         raise UserError(f"{source}: nc is {content['nc']}, but `names` has {len(names)} classes")
     return tuple(names)
@@ -226,7 +265,7 @@ def _listed(place: Path, root: Path) -> list[str]:
     return [Path(os.path.relpath(place.parent / line, root)).as_posix() for line in lines if is_image(line)]
 
 
-# Annotation tools round past the edge; what lies further out is in pixels, not in shares of the image.
+# Annotation tools round past the edge; what lies further out is in pixels, not in fractions of the image.
 _FARTHEST = 2.0
 
 Row = tuple[int, float, float, float, float]
@@ -273,7 +312,7 @@ def _row(words: list[str], names: Sequence[str], keypoints: int) -> Row:
     if not label.is_integer() or not 0 <= label < len(names):
         raise ValueError(f"class {words[0]}, but there are {len(names)} classes (0..{len(names) - 1})")
     if not all(math.isfinite(v) and abs(v) <= _FARTHEST for v in values):
-        raise ValueError(f"{' '.join(words[1:])[:60]} are not shares of the image, 0..1; are they pixels?")
+        raise ValueError(f"{' '.join(words[1:])[:60]} are not fractions of the image, 0..1; are they pixels?")
     if outline:
         x, y = values[0::2], values[1::2]
         left, top, right, bottom = min(x), min(y), max(x), max(y)

@@ -1,9 +1,8 @@
 """What is wrong with data, before time is spent on training.
 
-findings     one thing that is wrong, how bad, and what helps
-split        a split as it is in its files, whatever is wrong with it
+findings     one thing that is wrong, how bad it is, and the fix
 annotations  checks of ids, names, classes, boxes
-images     checks of the files: there, whole, of the size that is said, not in two splits
-image_level  checks of the images with labels only
+images       checks of the files: present, whole, of the stated size, not in two splits
+image_level  checks of the images that have a label but no boxes
 tail         the histogram of the classes
 """

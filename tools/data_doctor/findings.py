@@ -10,20 +10,11 @@ from util.errors import UserError
 from util.logging import get_logger
 
 _SHOWN = 5
-# By words of the readers' warnings.
-_REMEDIES = {
-    "made anew": "nothing to do: that is done now",
-    "ends at byte": "copy the tar again from where it came",
-    "under several ids": "list every image once",
-    "hold no image": "put images there, or remove them",
-    "in no class folder": "move them to the folder of their class",
-    "differ only in case": "merge the classes if they mean the same",
-}
 
 
 class Severity(IntEnum):
-    """NOTE: good to know.  WARNING: training goes on, with less or other data.  ERROR: it stops, or its
-    numbers mean nothing."""
+    """NOTE: good to know.  WARNING: training runs, with less or other data.  ERROR: it stops, or its
+    metrics are meaningless."""
 
     NOTE = 0
     WARNING = 1
@@ -32,8 +23,8 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """where: the part of the data.  what: what is the matter.  examples: what it concerns, by name.
-    remedy: what helps, "" for a note."""
+    """where: the part of the data.  what: what is wrong.  examples: the names it concerns.
+    remedy: the fix, "" for a note and where `what` says it."""
 
     severity: Severity
     where: str
@@ -81,9 +72,9 @@ class _Listener(logging.Handler):
 
 @contextmanager
 def warnings_as_findings(where: str, findings: list[Finding], *, warnings: bool = True) -> Iterator[None]:
-    """What the readers of the project warn of, and the error they stop with, become findings.
+    """The readers' warnings, and the error they stop with, become findings.
 
-    warnings: False lets them go unheard.
+    warnings: False drops the warnings.
     """
     logger, listener = get_logger(), _Listener()
     propagate, logger.propagate = logger.propagate, False
@@ -96,8 +87,4 @@ def warnings_as_findings(where: str, findings: list[Finding], *, warnings: bool 
         logger.removeHandler(listener)
         logger.propagate = propagate
     if warnings:
-        findings += [Finding(Severity.WARNING, where, m, _remedy(m)) for m in listener.messages]
-
-
-def _remedy(warning: str) -> str:
-    return next((remedy for words, remedy in _REMEDIES.items() if words in warning), "")
+        findings += [Finding(Severity.WARNING, where, message) for message in listener.messages]

@@ -1,4 +1,4 @@
-"""Checks of the image files: there, whole, of the size that is said, not in two parts of the data."""
+"""Checks of the image files: present, whole, of the stated size, not in two parts of the data."""
 
 import hashlib
 import os
@@ -15,13 +15,13 @@ from datasets.images.header import DamagedError, inspect, inspect_file
 from datasets.images.reader import ImageFolder
 from tools.data_doctor.findings import Finding, Severity, found
 
-# Waiting for the disk, and Pillow's decoding, leave the interpreter to others.
+# Waiting for the disk and Pillow's decoding both release the GIL.
 _THREADS = 2 * (os.cpu_count() or 1)
 _BLOCK = 10_000
 
 
 class ImageCheck(NamedTuple):
-    """What a look at one image showed.
+    """The result for one image.
 
     missing, damaged, wrong_size: '' or a message.  length: bytes of the file, 0 where it was not read.
     """
@@ -39,21 +39,21 @@ class ImageReport:
 
     where: str
     files: ImageFolder
-    looks: Sequence[ImageCheck]
+    checks: Sequence[ImageCheck]
 
     def findings(self, severity: Severity) -> Iterator[Finding]:
         """severity: of an image that cannot be used in this part."""
         missing, damaged, sizes = (
-            [message for look in self.looks if (message := getattr(look, kind))]
+            [message for check in self.checks if (message := getattr(check, kind))]
             for kind in ("missing", "damaged", "wrong_size")
         )
         yield from found(severity, self.where, "{n} images are missing", missing,
-                         f"copy them below {self.files.root}, or take them off the list")  # fmt: skip
+                         f"copy them to {self.files.root}, or remove them from the annotations")  # fmt: skip
         yield from found(severity, self.where, "{n} images are damaged", damaged,
-                         "copy them again from where they came")  # fmt: skip
-        yield from found(severity, self.where, "{n} images are of another size than is said", sizes,
+                         "copy them again from the source")  # fmt: skip
+        yield from found(severity, self.where, "{n} images differ from their stated size", sizes,
                          "the boxes do not fit them: use the original images, or correct width and height "
-                         "(swapped: an EXIF turn was applied when they were annotated)")  # fmt: skip
+                         "(if swapped: an EXIF rotation was applied when they were annotated)")  # fmt: skip
 
 
 def check_images(
@@ -63,13 +63,13 @@ def check_images(
     sizes: Iterable[tuple[int, int]],
     decode: bool = False,
 ) -> ImageReport:
-    """Looks at every image once. sizes: (height, width) that are said, 0 where they are not."""
-    said = dict(zip(names, sizes, strict=True))
-    look = partial(_look, files, decode)
+    """Looks at every image once. sizes: (height, width) as stated, 0 if they are not."""
+    stated = dict(zip(names, sizes, strict=True))
+    check = partial(_check_image, files, decode)
     with ThreadPoolExecutor(_THREADS) as pool:
-        looks = _in_blocks(pool, look, said.items())
+        checks = _in_blocks(pool, check, stated.items())
         return ImageReport(
-            where, files, list(tqdm(looks, where, len(said), unit="image", disable=None, leave=False))
+            where, files, list(tqdm(checks, where, len(stated), unit="image", disable=None, leave=False))
         )
 
 
@@ -84,7 +84,7 @@ def _in_blocks(
 
 def in_both(a: ImageReport, b: ImageReport) -> list[str]:
     """Images of `a` whose bytes are also in `b`. Only those of equal length are read."""
-    lengths = {look.length for look in a.looks} & {look.length for look in b.looks} - {0}
+    lengths = {check.length for check in a.checks} & {check.length for check in b.checks} - {0}
     known = {digest: name for name, digest in _digests(b, lengths)}
     return [f"{name} is {known[digest]}" for name, digest in _digests(a, lengths) if digest in known]
 
@@ -96,12 +96,12 @@ def check_both(train: ImageReport, val: ImageReport) -> Iterator[Finding]:
         f"{train.where}, {val.where}",
         "{n} images are in both, so the metrics say nothing about new images",
         in_both(train, val),
-        f"take them out of {train.where}",
+        f"remove them from {train.where}",
     )
 
 
-def _look(files: ImageFolder, decode: bool, image: tuple[str, tuple[int, int]]) -> ImageCheck:
-    name, said = image
+def _check_image(files: ImageFolder, decode: bool, image: tuple[str, tuple[int, int]]) -> ImageCheck:
+    name, stated = image
     path = files.root / name
     try:
         if path.is_file():
@@ -113,9 +113,9 @@ def _look(files: ImageFolder, decode: bool, image: tuple[str, tuple[int, int]]) 
             length, size = len(data), inspect(_parts_of(data), len(data), decode)
     except (DamagedError, OSError) as error:
         return ImageCheck(name, damaged=f"{name}: {error}")
-    if all(said) and size != said:
-        (h, w), (height, width) = size, said
-        return ImageCheck(name, length, wrong_size=f"{name}: is {w}x{h}, said to be {width}x{height}")
+    if all(stated) and size != stated:
+        (h, w), (height, width) = size, stated
+        return ImageCheck(name, length, wrong_size=f"{name}: is {w}x{h}, stated as {width}x{height}")
     return ImageCheck(name, length)
 
 
@@ -123,10 +123,10 @@ def _parts_of(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, count: data[offset : offset + count]
 
 
-def _digests(looked: ImageReport, lengths: set[int]) -> Iterator[tuple[str, bytes]]:
+def _digests(report: ImageReport, lengths: set[int]) -> Iterator[tuple[str, bytes]]:
     """(name, digest of the content) of the images of certain lengths."""
-    for look in looked.looks:
-        if look.length in lengths:
-            content = looked.files.find(look.name)
+    for check in report.checks:
+        if check.length in lengths:
+            content = report.files.find(check.name)
             if content is not None:
-                yield look.name, hashlib.blake2b(content.read(), digest_size=16).digest()
+                yield check.name, hashlib.blake2b(content.read(), digest_size=16).digest()

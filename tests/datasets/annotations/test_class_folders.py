@@ -111,8 +111,10 @@ def test_folders_without_images_and_loose_images_are_named(tmp_path, caplog):
     (root / "__MACOSX").mkdir()
     shutil.copy(root / "red_square" / "a.png", root / "loose.png")
     assert len(read_class_folders(root)) == 1
-    assert "2 class folders hold no image: 'hollow', 'notes'" in caplog.text
-    assert "1 images lie in no class folder and are left out, e.g. loose.png" in caplog.text
+    assert "2 class folders hold no image, add some or remove them: 'hollow', 'notes'" in caplog.text
+    assert (
+        "1 images are outside the class folders and are skipped: move them; first: loose.png" in caplog.text
+    )
 
 
 def test_trees_without_images_or_classes_are_one_line(detection, tmp_path):

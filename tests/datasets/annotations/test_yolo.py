@@ -128,7 +128,7 @@ def test_keypoints_behind_a_box_are_no_outline(tmp_path, shape):
         ("nan 0.5 0.5 0.1 0.1", r"class nan"),
         ("red 0.5 0.5 0.1 0.1", r"are not all numbers"),
         ("0 40 30 12 nan", r"are they pixels\?"),
-        ("0 0.5 0.5 inf 0.1", r"are not shares"),
+        ("0 0.5 0.5 inf 0.1", r"are not fractions"),
     ],
 )
 def test_a_wrong_line_is_named_with_its_file_and_number(tmp_path, line, message):
@@ -148,7 +148,7 @@ def test_a_wrong_line_is_named_with_its_file_and_number(tmp_path, line, message)
         ("train: images/train", r"no class names; write them into data\.yaml"),
         ("names: []\ntrain: images/train", "`names` is empty"),
         (f"names: {NAMES}\nnc: 4\ntrain: images/train", "nc is 4, but `names` has 3"),
-        ("names: [yes, no]\ntrain: images/train", "class name True is not a text; put it in quotes"),
+        ("names: [yes, no]\ntrain: images/train", "class name True is not a string; put it in quotes"),
         ("names: {0: a, 2: b}\ntrain: images/train", r"numbers of `names` are not 0\.\.1"),
         (f"names: {NAMES}\ntrain: photos/train", r"its 'photos/train' is not there; looked for"),
         (f"names: {NAMES}\ntrain: labels/train", "no images for train in labels/train"),

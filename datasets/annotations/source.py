@@ -1,0 +1,107 @@
+"""What a data format is: how its annotations are found, how they are read, what is wrong with them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from datasets.annotations.categories import Category
+from datasets.annotations.table import AnnotationTable
+from datasets.images.reader import ImageFolder
+from util.errors import UserError
+
+# What a split may be called on disk. Sources of labelled images without boxes get the split IMAGE_LEVEL.
+SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation")}
+IMAGE_LEVEL = "image-level"
+_PROBES = 64
+
+
+@dataclass(frozen=True)
+class RawAnnotations:
+    """Annotations as they are in their files, before anything is refused, left out or sorted: for the doctor.
+
+    image_ids: (I,) int64.  file_names: I.  sizes: (I, 2) height, width; 0 if unknown.
+    annotation_ids, box_image_ids, box_category_ids: (N,) int64.  boxes_xywh: (N, 4) float64 pixels.
+    faults: a line for each entry that breaks the format's rules; these are not in the columns.
+    """
+
+    categories: Sequence[Category]
+    image_ids: np.ndarray
+    file_names: Sequence[str]
+    sizes: np.ndarray
+    annotation_ids: np.ndarray
+    box_image_ids: np.ndarray
+    box_category_ids: np.ndarray
+    boxes_xywh: np.ndarray
+    faults: Sequence[str] = field(default=())
+
+    @classmethod
+    def from_table(cls, table: AnnotationTable) -> RawAnnotations:
+        """What is left in a table."""
+        return cls(
+            categories=table.categories,
+            image_ids=table.image_ids,
+            file_names=[table.file_names[i] for i in range(len(table))],
+            sizes=table.sizes,
+            annotation_ids=table.annotation_ids,
+            box_image_ids=table.image_ids[table.image_index],
+            box_category_ids=table.category_ids[table.category_index],
+            boxes_xywh=table.boxes_xywh,
+        )
+
+
+@dataclass(frozen=True)
+class AnnotationSource(ABC):
+    """One split found on disk, in one data format. A format is a subclass, listed in `discovery.READERS`.
+
+    path:  the file or folder that holds the annotations.
+    split: 'train', 'val' or IMAGE_LEVEL.
+    roots: folders that the file names may be relative to, most likely first.
+    """
+
+    path: Path
+    split: str
+    roots: tuple[Path, ...]
+
+    # What `find` looks for, for the message if nothing is found.
+    looks_for: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def find(cls, path: Path, split: str, dataset_file: str) -> AnnotationSource | None:
+        """The split at the path that the user gave, or None if it does not have this format.
+
+        dataset_file: 'lvis', 'lvis_openvocab' or 'coco'.
+        """
+
+    @abstractmethod
+    def read(self) -> AnnotationTable:
+        """The annotations for training and evaluation. Raises UserError naming what is wrong."""
+
+    def check(self) -> RawAnnotations:
+        """The annotations for the doctor, faults included. Raises UserError if nothing can be read."""
+        return RawAnnotations.from_table(self.read())
+
+    def image_root(self, file_names: Sequence[str]) -> Path:
+        """The folder in which any of a sample of the images is found, as a file or in an archive.
+
+        A single root is taken as it is. Raises UserError naming the first image and the folders.
+        """
+        if not len(file_names):
+            raise UserError(f"{self.path}: lists no images")
+        if len(self.roots) == 1:
+            return self.roots[0]
+        sample = [file_names[i] for i in range(0, len(file_names), max(1, len(file_names) // _PROBES))]
+        for root in self.roots:
+            files = ImageFolder(root)
+            if any(files.find(name) for name in sample):
+                return root
+        raise UserError(
+            f"{self.path}: its images were not found; looked for {sample[0]} "
+            f"in {', '.join(map(str, self.roots))}"
+        )
