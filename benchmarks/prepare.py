@@ -191,7 +191,7 @@ def read_back(folder: Path, reads: int, notes: dict) -> float:
     notes["opening the tars, seconds"] = round(time.perf_counter() - started, 3)
     started = time.perf_counter()
     for i in order.tolist():
-        if images.read(annotations.file_names[i]).shape[-2:] != (SIDE, SIDE):
+        if images.read(annotations.file_names[i]).shape[:2] != (SIDE, SIDE):
             raise RuntimeError(f"{annotations.file_names[i]} is not what was written")
     seconds = time.perf_counter() - started
     notes["prepare/read images a second"] = round(len(order) / seconds)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -44,9 +45,9 @@ class Detector:
     device: torch.device
 
     @torch.inference_mode()
-    def __call__(self, pixels: torch.Tensor) -> Detections:
-        """(3, H, W) uint8 RGB -> detections in its pixels, best first, on the CPU."""
-        original = tuple(pixels.shape[-2:])
+    def __call__(self, pixels: np.ndarray) -> Detections:
+        """(H, W, 3) uint8 RGB -> detections in its pixels, best first, on the CPU."""
+        original = pixels.shape[:2]
         sample = Sample.from_arrays(pixels, torch.zeros(0, 4), torch.zeros(0))
         image, _ = to_model_input(self.policy(sample, None), 0, original)
         images = PaddedImages.from_list([image], self.config.pad_size_divisor).to(self.device).normalised()
@@ -105,7 +106,7 @@ def labelled(
 
 
 def predict(
-    detect: Callable[[torch.Tensor], Detections],
+    detect: Callable[[np.ndarray], Detections],
     names: tuple[str, ...],
     images: Iterable[tuple[Path, Path]],
     output: Path,
@@ -127,14 +128,12 @@ def predict(
         boxes = labelled(detect(image), names, min_score, max_dets)
         drawn = output / name.parent / f"{name.name}.png"
         drawn.parent.mkdir(parents=True, exist_ok=True)
-        draw_boxes(Image.fromarray(image.permute(1, 2, 0).numpy()), boxes, min_side=_MIN_DRAWN_SIDE).save(
-            drawn
-        )
+        draw_boxes(Image.fromarray(image), boxes, min_side=_MIN_DRAWN_SIDE).save(drawn)
         entries.append(
             {
                 "file": str(folder / name),
-                "width": image.shape[-1],
-                "height": image.shape[-2],
+                "width": image.shape[1],
+                "height": image.shape[0],
                 "drawn": str(drawn),
                 "detections": [
                     {"name": b.name, "score": b.score, "box_xyxy": [round(v, 2) for v in b.box_xyxy]}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from util.pixels import normalised
+from util.pixels import normalise, padded_size
 
 
 class _Movable:
@@ -53,7 +53,7 @@ class PaddedImages(_Movable):
         The batch keeps the images' order in memory: decoded ones have their channels interleaved.
         """
         sizes = tuple((p.shape[-2], p.shape[-1]) for p in images)
-        height, width = (-(-max(s[i] for s in sizes) // size_divisor) * size_divisor for i in (0, 1))
+        height, width = padded_size(sizes, size_divisor)
         order = torch.channels_last if images[0].stride(0) == 1 else torch.contiguous_format
         shape, like = (len(images), 3, height, width), images[0]
         tensor = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=order).zero_()
@@ -67,7 +67,8 @@ class PaddedImages(_Movable):
         """Float32 with ImageNet's mean 0 and standard deviation 1, padding 0; itself where it is float."""
         if self.tensor.is_floating_point():
             return self
-        return replace(self, tensor=normalised(self.tensor, self.sizes))
+        result = torch.empty(self.tensor.shape, dtype=torch.float32, device=self.tensor.device)
+        return replace(self, tensor=normalise(self.tensor, self.sizes, result))
 
 
 @dataclass(frozen=True)

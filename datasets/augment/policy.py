@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from datasets.images.preprocess import EvalSize, short_side_size
 from datasets.sample import Sample
 
 
@@ -49,7 +50,7 @@ class AugmentParams:
         if self.jitter:
             sample = _jittered(sample, self.jitter)
         if self.crop is not None:
-            sample = cropped(resized(sample, self.resize_before_crop), *self.crop)
+            sample = cropped(resized(sample, self.decode_size), *self.crop)
         return resized(sample, self.size).sanitised()
 
 
@@ -87,7 +88,7 @@ class TrainPolicy(Policy):
     def make_params(self, size: tuple[int, int], rng: np.random.Generator) -> AugmentParams:
         """The parameters for an image of (height, width)."""
         flip = rng.random() < 0.5
-        jitter = ()
+        jitter: tuple[float, ...] = ()
         if strength := self.color_jitter:
             jitter = tuple(float(rng.uniform(max(0.0, 1 - strength), 1 + strength)) for _ in range(3))
         if self.fixed_size:
@@ -101,35 +102,12 @@ class TrainPolicy(Policy):
         return AugmentParams(size, flip, jitter, resize_before_crop, crop)
 
 
-@dataclass(frozen=True)
-class EvalPolicy(Policy):
-    """Resizes the short side to `short_side`, or the long one to `max_size` where that is smaller.
-
-    fixed_size: resizes to short_side high and max_size wide instead.
-    """
-
-    short_side: int
-    max_size: int
-    fixed_size: bool = False
+class EvalPolicy(EvalSize, Policy):
+    """The resize of evaluation."""
 
     def make_params(self, size: tuple[int, int], rng: np.random.Generator | None = None) -> AugmentParams:
         """Nothing is random; `rng` is part of the interface."""
-        target = (self.short_side, self.max_size)
-        return AugmentParams(target if self.fixed_size else short_side_size(size, *target))
-
-
-def short_side_size(size: tuple[int, int], short: int, longest: int | None = None) -> tuple[int, int]:
-    """(height, width) -> (height, width) with short side `short` and the same aspect, rounded as in DETR.
-
-    longest: limit of the long side; the short side shrinks with it.
-    """
-    height, width = size
-    low, high = float(min(size)), float(max(size))
-    if longest is not None and high / low * short > longest:
-        short = round(longest * low / high)
-    if height < width:
-        return short, max(1, int(short * width / height))
-    return max(1, int(short * height / width)), short
+        return AugmentParams(self.target(size))
 
 
 def resized(sample: Sample, size: tuple[int, int]) -> Sample:

@@ -10,9 +10,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torchvision import tv_tensors
 
-from datasets.images.decode import EncodedImage, ImageError
+from datasets.images.preprocess import EncodedImage, ImageError
 from datasets.images.tar_index import TarIndex, open_tar
 from datasets.images.zip_index import ZipIndex, open_zip
 from util.errors import UserError
@@ -77,8 +76,8 @@ class ImageFolder:
             raise ImageError(f"{found.label}: is {found_size} pixels, its annotations say {said}")
         return image
 
-    def read(self, name: str, size: tuple[int, int] = (0, 0)) -> tv_tensors.Image:
-        """The image as (3, H, W) uint8 RGB. Raises ImageError as `open`, or where it is damaged."""
+    def read(self, name: str, size: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """The image as (H, W, 3) uint8 RGB. Raises ImageError as `open`, or where it is damaged."""
         return self.open(name, size).decode()
 
     def nearest(self, name: str) -> str:

@@ -78,7 +78,7 @@ def test_the_detector_sees_what_evaluation_sees(checkpoint):
     detector = load_detector(checkpoint, torch.device("cpu"))
     assert detector.trained.class_names == tuple(NAMES)
     assert detector.policy.short_side == 96 and detector.policy.max_size == 128
-    image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
+    image = torch.randint(0, 255, (64, 64, 3), dtype=torch.uint8).numpy()
     first, second = detector(image), detector(image)
     assert torch.equal(first.boxes_xyxy, second.boxes_xyxy)
 

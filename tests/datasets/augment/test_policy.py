@@ -10,8 +10,8 @@ from datasets.augment.policy import (
     cropped,
     flipped,
     resized,
-    short_side_size,
 )
+from datasets.images.preprocess import short_side_size
 from datasets.sample import MIN_SIDE, Sample, to_model_input
 
 RECTANGLE = (30, 20, 70, 50)

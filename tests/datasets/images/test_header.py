@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images.decode import EncodedImage, ImageError
 from datasets.images.header import DamagedError, inspect, inspect_file, jpeg_size
+from datasets.images.preprocess import EncodedImage, ImageError
 
 
 def encoded(kind, size=(37, 53), **options):

@@ -5,11 +5,12 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from datasets.annotations.discovery import open_detection
-from datasets.images.decode import EncodedImage
+from datasets.images.preprocess import EncodedImage
 from datasets.images.reader import ImageError, ImageFolder
 from datasets.images.zip_index import open_zip
 from tests.datasets import tiny
@@ -120,7 +121,7 @@ def test_an_ending_that_lies_does_not_matter(root):
     content = io.BytesIO()
     Image.new("L", (5, 4), 77).save(content, "PNG")
     put(root / "n00" / "0.JPEG", content.getvalue())
-    assert ImageFolder(root).read("n00/0.JPEG", (4, 5)).unique().tolist() == [77]
+    assert np.unique(ImageFolder(root).read("n00/0.JPEG", (4, 5))).tolist() == [77]
 
 
 @pytest.mark.parametrize("how", ["one tar", "one zip", "stored zip a class, like COCO's"])
@@ -182,7 +183,7 @@ def test_orientation_is_not_applied():
     exif = Image.Exif()
     exif[0x0112] = 6
     image = EncodedImage(jpeg(50, 16, 24, exif=exif), "x.jpg")
-    assert image.size == (16, 24) and image.decode().shape == (3, 16, 24)
+    assert image.size == (16, 24) and image.decode().shape == (16, 24, 3)
 
 
 @pytest.mark.parametrize(
@@ -200,8 +201,8 @@ def test_orientation_is_not_applied():
 def test_a_jpeg_is_decoded_at_the_scale_that_is_needed(at_least, decoded):
     encoded = EncodedImage(jpeg(50, 960, 1281), "x.jpg")
     image = encoded.decode(at_least)
-    assert tuple(image.shape[1:]) == decoded and encoded.size == (960, 1281)
-    assert image.unique().tolist() == [50]
+    assert image.shape[:2] == decoded and encoded.size == (960, 1281)
+    assert np.unique(image).tolist() == [50]
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P"])
@@ -209,7 +210,7 @@ def test_every_mode_becomes_rgb(mode):
     content = io.BytesIO()
     Image.new("RGB", (4, 4), (255, 255, 255)).convert(mode).save(content, "TIFF")
     image = EncodedImage(content.getvalue(), "x").decode((2, 2))
-    assert image.shape == (3, 4, 4) and image.unique().tolist() == [255]
+    assert image.shape == (4, 4, 3) and np.unique(image).tolist() == [255]
 
 
 def test_training_from_tars_gives_the_batches_of_training_from_folders(tmp_path):
