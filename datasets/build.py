@@ -10,6 +10,7 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.discovery import open_detection, open_image_level
 from datasets.annotations.table import AnnotationTable
 from datasets.augment.mosaic import Mosaic
+from datasets.augment.photometric import Photometric
 from datasets.augment.policy import EvalPolicy, TrainPolicy
 from datasets.detection import DetectionDataset
 from datasets.image_level import ImageLevel
@@ -127,6 +128,7 @@ def _train_policy(config: Config, settings: RunSettings) -> TrainPolicy:
         crop_sides=config.data_aug_scales2_crop,
         fixed_size=settings.fix_size,
         color_jitter=config.color_jitter,
+        photometric=Photometric(config.photometric) if config.photometric else None,
     )
 
 

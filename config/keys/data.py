@@ -51,6 +51,12 @@ class DataKeys:
         maximum=1,
         ours=True,
     )
+    photometric: tuple[str, ...] = key(
+        (),
+        "Photometric transforms of torchvision v2 in training, after all others, as calls: "
+        "`['GaussianBlur(5)', 'RandomApply([ColorJitter(hue=0.1)], p=0.3)']`",
+        ours=True,
+    )
     pad_size_divisor: int = key(
         1, "Batches are padded to a height and width that this divides", minimum=1, ours=True
     )

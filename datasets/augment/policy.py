@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from datasets.augment.photometric import Photometric
 from datasets.images.preprocess import EvalSize, short_side_size
 from datasets.sample import Sample
 
@@ -30,6 +31,7 @@ class AugmentParams:
     jitter: factors of brightness, contrast and saturation; () for none.
     resize_before_crop, crop: a resize, and the window (top, left, height, width) of it to keep, before the
         resize to `size`; None for neither.
+    photometric, seed: torchvision's transforms, last of all, and the seed of their random numbers.
     """
 
     size: tuple[int, int]
@@ -37,6 +39,8 @@ class AugmentParams:
     jitter: tuple[float, ...] = ()
     resize_before_crop: tuple[int, int] | None = None
     crop: tuple[int, int, int, int] | None = None
+    photometric: Photometric | None = None
+    seed: int = 0
 
     @property
     def decode_size(self) -> tuple[int, int]:
@@ -51,7 +55,11 @@ class AugmentParams:
             sample = _jittered(sample, self.jitter)
         if self.crop is not None:
             sample = cropped(resized(sample, self.decode_size), *self.crop)
-        return resized(sample, self.size).sanitised()
+        sample = resized(sample, self.size)
+        if self.photometric is not None:
+            image = tv_tensors.Image(self.photometric(sample.image.as_subclass(Tensor), self.seed))
+            sample = replace(sample, image=image)
+        return sample.sanitised()
 
 
 class Policy(ABC):
@@ -76,6 +84,7 @@ class TrainPolicy(Policy):
     crop_sides:   smallest and largest side of the crop (`data_aug_scales2_crop`).
     fixed_size:   flip, then resize to max(scales) high and max_size wide (`--fix_size`).
     color_jitter: strength of brightness, contrast and saturation jitter, 0 for none.
+    photometric:  torchvision's transforms, after all others.
     """
 
     scales: tuple[int, ...]
@@ -84,6 +93,7 @@ class TrainPolicy(Policy):
     crop_sides: tuple[int, int]
     fixed_size: bool = False
     color_jitter: float = 0.0
+    photometric: Photometric | None = None
 
     def make_params(self, size: tuple[int, int], rng: np.random.Generator) -> AugmentParams:
         """The parameters for an image of (height, width)."""
@@ -91,15 +101,20 @@ class TrainPolicy(Policy):
         jitter: tuple[float, ...] = ()
         if strength := self.color_jitter:
             jitter = tuple(float(rng.uniform(max(0.0, 1 - strength), 1 + strength)) for _ in range(3))
-        if self.fixed_size:
-            return AugmentParams((max(self.scales), self.max_size), flip, jitter)
         resize_before_crop = crop = None
-        if rng.random() < 0.5:
+        if not self.fixed_size and rng.random() < 0.5:
             resize_before_crop = short_side_size(size, int(rng.choice(self.crop_resize)))
             crop = _random_window(resize_before_crop, self.crop_sides, rng)
             size = crop[2:]
-        size = short_side_size(size, int(rng.choice(self.scales)), self.max_size)
-        return AugmentParams(size, flip, jitter, resize_before_crop, crop)
+        if self.fixed_size:
+            size = max(self.scales), self.max_size
+        else:
+            size = short_side_size(size, int(rng.choice(self.scales)), self.max_size)
+        # From a generator of its own: the numbers that come after, a mosaic's among them, stay the same.
+        seed = int(rng.spawn(1)[0].integers(2**63)) if self.photometric is not None else 0
+        return AugmentParams(
+            size, flip, jitter, resize_before_crop, crop, photometric=self.photometric, seed=seed
+        )
 
 
 class EvalPolicy(EvalSize, Policy):
