@@ -1,14 +1,14 @@
-"""Counts images and boxes of every class of an annotation file, and says how frequent each is.
+"""Counts the images and boxes of every class of an annotation file, and sets how frequent each is.
 
     python tools/category_counts.py lvis_v1_train.json
 
-writes lvis_v1_train_cat_info.json: the file's categories with image_count, instance_count and frequency. A
-frequency that is there stays, unless --new-frequency is given. LVIS's cuts: r up to 10 images, c up to 100.
-The file is read entry by entry.
+writes lvis_v1_train_cat_info.json: the file's categories with image_count, instance_count and frequency. An
+existing frequency stays, unless --new-frequency is given. LVIS's cuts: r up to 10 images, c up to 100.
+The file is read in pieces.
 
     python tools/category_counts.py train.json --update train.json val.json
 
-also puts these counts into annotation files: evaluation then reports APr, APc and APf for data without them.
+also writes these counts into annotation files: evaluation then reports APr, APc and APf.
 """
 
 import argparse
@@ -22,7 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.annotations.frequency import COMMON, RARE, ClassCounts, check_category, class_of, counted
+from datasets.annotations.frequency import COMMON, RARE, count_classes
+from datasets.annotations.json_schema import check_category
 from datasets.annotations.json_stream import Entry, read_entries, write_entries
 from util.errors import UserError, run_command
 from util.files import atomic_write
@@ -53,27 +54,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def count_file(path: Path, cuts: tuple[int, int], new_frequency: bool) -> list[dict[str, Any]]:
-    """The categories of a file, counted. Raises UserError where an annotation is of no listed class."""
-    counts, categories = ClassCounts(), []
-    for entry in read_entries(path):
-        if entry.key == "categories" and entry.listed:
-            categories.append(check_category(entry.value, path))
-        elif entry.key == "images" and entry.listed and isinstance(entry.value, dict):
-            counts.list_image(entry.value)
-        elif entry.key == "annotations" and entry.listed:
-            class_of(entry.value, path)
-            counts.add(entry.value)
-    if not categories:
-        raise UserError(f"{path}: has no `categories`")
-    boxes = counts.all_boxes
-    if unknown := sorted(set(boxes) - {c["id"] for c in categories}):
-        raise UserError(f"{path}: {boxes[unknown[0]]} annotations are of unknown class {unknown[0]}")
-    if unlisted := boxes.total() - counts.boxes.total():
-        print(f"{path}: {unlisted} annotations belong to images that it does not list and are not counted")
-    return counted(categories, counts, cuts, new_frequency=new_frequency)
-
-
 def updated(path: Path, categories: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, bool]]:
     """The entries of a file, its categories with the counts of those of the same name."""
     for entry in read_entries(path):
@@ -92,7 +72,7 @@ def _with_counts(entry: Entry, categories: Mapping[str, Mapping[str, Any]], path
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    categories = count_file(args.annotations, tuple(args.cuts), args.new_frequency)
+    categories = count_classes(args.annotations, tuple(args.cuts), new_frequency=args.new_frequency)
     output = args.output or Path(f"{args.annotations.with_suffix('')}_cat_info.json")
     by_name = {c["name"]: c for c in categories}
     # All or none: a fault in the last file leaves the first as it was.

@@ -29,7 +29,7 @@ from datasets.annotations.categories import Category
 from datasets.annotations.category_matching import match_categories
 from datasets.annotations.class_folders import category_of_folder
 from datasets.annotations.discovery import IMAGE_LEVEL_JSON
-from datasets.annotations.json_stream import read_entries
+from datasets.annotations.json_schema import read_categories
 from datasets.annotations.lvis_v1 import lvis_v1_classes
 from datasets.images.class_containers import Container, class_root, find_containers
 from tools.imagenet_lvis.coverage import Coverage
@@ -57,14 +57,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def read_categories(path: Path | None) -> list[dict[str, Any]]:
+def categories_of(path: Path | None) -> list[dict[str, Any]]:
     """The `categories` of a file, in order of id; LVIS v1's without one."""
     if path is None:
         return [c.to_json() for c in lvis_v1_classes()]
-    found = [e.value for e in read_entries(path) if e.key == "categories" and e.listed]
-    if not found:
-        raise UserError(f"{path}: has no `categories`")
-    return sorted(found, key=lambda c: Category.from_json(c).id)
+    return sorted(read_categories(path), key=lambda c: c["id"])
 
 
 def find_root(images: Path) -> Path:
@@ -117,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     setup_logging()
     started = time.perf_counter()
-    raw = read_categories(args.annotations)
+    raw = categories_of(args.annotations)
     categories = [Category.from_json(c) for c in raw]
     root = find_root(args.images)
     containers = find_containers(root)

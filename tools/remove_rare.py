@@ -1,10 +1,10 @@
-"""LVIS's training file without the boxes of rare classes, for open-vocabulary experiments.
+"""Removes the boxes of rare classes from LVIS's training file, for open-vocabulary experiments.
 
     python tools/remove_rare.py lvis_v1_train.json
 
 writes lvis_v1_train_norare.json (Detic's name) beside it; `--suffix rm_rare` writes
 lvis_v1_train_rm_rare.json (RichSem's), `--suffix norare rm_rare` both. Images and categories stay as they
-are. The file is read entry by entry, so memory does not grow with it.
+are. The file is read in pieces, so memory does not grow with its size.
 """
 
 import argparse
@@ -15,8 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.annotations.frequency import check_category, class_of
-from datasets.annotations.json_stream import read_entries, write_entries
+import msgspec
+
+from datasets.annotations.json_errors import describe_fault
+from datasets.annotations.json_schema import BoxIds, read_categories
+from datasets.annotations.json_stream import Entry, read_entries, write_entries
 from util.errors import UserError, run_command
 from util.files import atomic_write
 
@@ -36,8 +39,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def rare_classes(path: Path) -> dict[int, str]:
     """Category id -> name of the rare classes. Raises UserError where no class says how frequent it is."""
-    entries = (e.value for e in read_entries(path) if e.key == "categories" and e.listed)
-    categories = [check_category(entry, path) for entry in entries]
+    categories = read_categories(path)
     if not any(c.get("frequency") for c in categories):
         raise UserError(
             f"{path}: its {len(categories)} categories have no `frequency` (r, c, f); "
@@ -56,13 +58,19 @@ class WithoutRare:
     def __iter__(self) -> Iterator[tuple[str, str, bool]]:
         for entry in read_entries(self.path):
             if entry.key == "annotations" and entry.listed:
-                if class_of(entry.value, self.path) in self.rare:
+                if self._category_id(entry) in self.rare:
                     self.removed += 1
                     continue
                 self.kept += 1
             yield entry.key, entry.text, entry.listed
         if not self.kept and self.removed:
             yield "annotations", "[]", False
+
+    def _category_id(self, entry: Entry) -> int:
+        try:
+            return msgspec.convert(entry.value, BoxIds).category_id
+        except msgspec.ValidationError as error:
+            raise UserError(f"{self.path}: {describe_fault('annotation', entry.value, error)}") from None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -11,11 +12,13 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from datasets.annotations.categories import Category
 from datasets.annotations.json_errors import Int64, describe_fault, is_text
 from datasets.annotations.json_stream import BLOCK, read_members
 from util.errors import UserError
 
 ID_LISTS = ("neg_category_ids", "not_exhaustive_category_ids", "pos_category_ids")
+Fault = Callable[[str], None]
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
 
 _Pixels = Annotated[float, msgspec.Meta(gt=-(2**31), lt=2**31)]
@@ -138,7 +141,63 @@ def _flags(rows: Sequence[Any], name: str) -> np.ndarray:
     return np.fromiter(map(bool, map(attrgetter(name), rows)), bool, len(rows))
 
 
-Fault = Callable[[str], None]
+class BoxIds(msgspec.Struct, gc=False):
+    """What counting needs of an element of `annotations`."""
+
+    image_id: Int64
+    category_id: Int64
+
+
+class ImageId(msgspec.Struct, gc=False):
+    """What counting needs of an element of `images`."""
+
+    id: Int64
+
+
+def read_categories(path: Path) -> list[dict[str, Any]]:
+    """The `categories` of a file as they are. Raises UserError if there are none, or one breaks the rules."""
+    found: list[dict[str, Any]] = []
+    for key, rows in read_members(path, {"categories": dict[str, Any]}, _refuse(path)):
+        if key == "categories":
+            found += rows or []
+    if not found:
+        raise UserError(f"{path}: has no `categories`")
+    for entry in found:
+        check_category(entry, path)
+    return found
+
+
+def check_category(entry: Any, path: Path) -> dict[str, Any]:
+    """The entry itself. Raises UserError naming the file if it breaks the rules of `Category`."""
+    try:
+        Category.from_json(entry)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return entry
+
+
+def _refuse(path: Path, fault: Fault | None = None) -> Callable[[str, Any, msgspec.ValidationError], None]:
+    """Passes a line on each invalid entry to `fault`, or raises UserError with it."""
+
+    def refuse(key: str, value: Any, error: msgspec.ValidationError) -> None:
+        line = describe_fault(_SINGULAR[key], value, error)
+        if fault is None:
+            raise UserError(f"{path}: {line}")
+        fault(line)
+
+    return refuse
+
+
+def read_box_ids(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(I,) image ids, (N,) image ids of boxes, (N,) their category ids, all int64. Raises UserError."""
+    ids, owners, classes = (array("q") for _ in range(3))
+    for key, rows in read_members(path, {"images": ImageId, "annotations": BoxIds}, _refuse(path)):
+        if key == "images":
+            ids.extend(row.id for row in rows or ())
+        elif key == "annotations":
+            owners.extend(row.image_id for row in rows or ())
+            classes.extend(row.category_id for row in rows or ())
+    return np.array(ids, np.int64), np.array(owners, np.int64), np.array(classes, np.int64)
 
 
 def read_columns(
@@ -151,12 +210,6 @@ def read_columns(
     Raises UserError naming the file, the entry and its key.
     """
 
-    def refuse(key: str, value: Any, error: msgspec.ValidationError) -> None:
-        line = describe_fault(_SINGULAR[key], value, error)
-        if fault is None:
-            raise UserError(f"{path}: {line}")
-        fault(line)
-
     images, boxes = ImageColumns(), BoxColumns()
     categories: list[dict[str, Any]] = []
     adders: dict[str, Callable[[list], None]] = {
@@ -166,7 +219,7 @@ def read_columns(
     }
     types = {"images": ImageRow, "annotations": BoxRow, "categories": dict[str, Any]}
     seen = set()
-    for key, value in read_members(path, types, refuse, block):
+    for key, value in read_members(path, types, _refuse(path, fault), block):
         seen.add(key)
         if key in adders and value is not None:
             if not isinstance(value, list):

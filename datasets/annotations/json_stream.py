@@ -51,7 +51,10 @@ class Entry(NamedTuple):
     @property
     def value(self) -> Any:
         """Parsed."""
-        return json.loads(self.text)
+        try:
+            return msgspec.json.decode(self.text)
+        except msgspec.DecodeError:  # NaN, half of a surrogate pair
+            return json.loads(self.text)
 
 
 def read_entries(path: str | Path, block: int = BLOCK) -> Iterator[Entry]:

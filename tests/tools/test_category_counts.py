@@ -65,7 +65,7 @@ def test_classes_that_do_not_fit_are_named(train, tmp_path):
 
 def test_ids_as_strings_are_named(train):
     train.write_text(train.read_text().replace('"category_id": 5', '"category_id": "5"'))
-    with pytest.raises(UserError, match=r"annotation .*'category_id': '5'.* has no integer category_id"):
+    with pytest.raises(UserError, match=r"annotation 14: its `category_id` is '5': expected `int`"):
         main([str(train)])
 
 
@@ -79,14 +79,12 @@ def change(path, apply):
     path.write_text(json.dumps(content))
 
 
-def test_boxes_of_unlisted_images_are_not_counted(train, capsys):
+def test_boxes_of_unlisted_images_are_not_counted(train, caplog):
     change(train, lambda c: c["images"].pop(0))
     main([str(train)])
     found = counts(train.with_name("lvis_v1_train_cat_info.json"))
     assert found[0] == ("red_square", 8, 8, "r")
-    assert (
-        "2 annotations belong to images that it does not list and are not counted" in capsys.readouterr().out
-    )
+    assert "2 annotations belong to images that it does not list and are not counted" in caplog.text
 
 
 @pytest.mark.parametrize("cuts", [("100", "10"), ("-1", "10")])
@@ -109,5 +107,8 @@ def test_a_fault_in_the_last_file_leaves_the_first_as_it_was(train, tmp_path):
 @pytest.mark.parametrize("entry", ["cat", {"id": 9}, {"name": "pink"}])
 def test_a_category_without_id_or_name_is_named(train, entry):
     change(train, lambda c: c["categories"].append(entry))
-    with pytest.raises(UserError, match=r"train\.json: category .* has no integer id and name"):
+    with pytest.raises(
+        UserError,
+        match=r"train\.json: category .*(cat|9|pink).*: (expected `object`|object missing required field)",
+    ):
         main([str(train)])

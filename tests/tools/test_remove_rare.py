@@ -69,5 +69,7 @@ def test_a_category_without_id_is_named(tmp_path):
     content = json.loads(path.read_text())
     content["categories"].append({"name": "pink", "frequency": "r"})
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"train\.json: category .*pink.* has no integer id and name"):
+    with pytest.raises(
+        UserError, match=r"train\.json: category .*pink.*: object missing required field `id`"
+    ):
         main([str(path)])
