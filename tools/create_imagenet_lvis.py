@@ -31,7 +31,7 @@ from datasets.annotations.class_folders import category_of_folder
 from datasets.annotations.discovery import IMAGE_LEVEL_JSON
 from datasets.annotations.json_schema import read_categories
 from datasets.annotations.lvis_v1 import lvis_v1_classes
-from datasets.images.class_containers import Container, class_root, find_containers
+from datasets.images.class_sources import ClassSource, class_root, find_class_sources
 from tools.imagenet_lvis.coverage import Coverage
 from tools.imagenet_lvis.output import write_json
 from tools.imagenet_lvis.scan import Task, finished_part, read_part, scan_all
@@ -101,13 +101,13 @@ def run(tasks: Sequence[Task], workers: int) -> None:
 
 
 def make_tasks(
-    containers: Sequence[Container], target_of: Mapping[int, int], output: Path, verify: bool
+    sources: Sequence[ClassSource], target_of: Mapping[int, int], output: Path, verify: bool
 ) -> list[tuple[int, Task]]:
-    """(category id, task), in the order of the images: by category id, then by name of the container."""
+    """(category id, task), in the order of the images: by category id, then by name of the source."""
     # Hidden, so that it is no class folder where the JSON lies among them.
     parts = output.with_name(f".{output.name}.parts")
     ordered = sorted((category, i) for i, category in target_of.items())
-    return [(c, Task(containers[i], parts / f"{containers[i].name}.json", verify)) for c, i in ordered]
+    return [(c, Task(sources[i], parts / f"{sources[i].name}.json", verify)) for c, i in ordered]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -117,12 +117,12 @@ def main(arguments: list[str] | None = None) -> int:
     raw = categories_of(args.annotations)
     categories = [Category.from_json(c) for c in raw]
     root = find_root(args.images)
-    containers = find_containers(root)
+    sources = find_class_sources(root)
     output = args.output or default_output(root)
-    matches = match_categories([category_of_folder(i, c.name) for i, c in enumerate(containers)], categories)
+    matches = match_categories([category_of_folder(i, c.name) for i, c in enumerate(sources)], categories)
     if not matches.target_of:
-        raise UserError(f"{root}: none of its {len(containers)} folders or tars is named by a class")
-    tasks = make_tasks(containers, matches.target_of, output, args.verify)
+        raise UserError(f"{root}: none of its {len(sources)} folders or tars is named by a class")
+    tasks = make_tasks(sources, matches.target_of, output, args.verify)
     run([task for _, task in tasks], args.workers)
     counts, failures, empty = Counter(), [], []
     for category, task in tasks:
@@ -130,8 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
         counts[category] += len(part.images)
         failures += part.failures
         if not part.images and not part.failures:
-            empty.append(task.container.name)
-    coverage = Coverage(categories, counts, failures, containers, matches, empty)
+            empty.append(task.source.name)
+    coverage = Coverage(categories, counts, failures, sources, matches, empty)
     report = output.with_name(f"{output.stem}_report.txt")
     coverage.write_report(report)
     print("\n".join(coverage.summary()))

@@ -12,7 +12,7 @@ from datasets.annotations.lvis_v1 import classes_by_wnid, wnid_in
 from datasets.annotations.source import IMAGE_LEVEL, AnnotationSource
 from datasets.annotations.table import AnnotationTable
 from datasets.columns import Ragged
-from datasets.images.class_containers import class_root, find_containers, is_image
+from datasets.images.class_sources import class_root, find_class_sources, is_image
 from util.errors import UserError
 from util.logging import get_logger
 
@@ -28,16 +28,16 @@ def category_of_folder(identity: int, folder: str) -> Category:
 
 
 def read_class_folders(root: str | Path) -> AnnotationTable:
-    """Every image in the containers below a `class_root`, each with its one label; sizes are unknown (0, 0).
+    """Every image in the sources below a `class_root`, each with its one label; sizes are unknown (0, 0).
 
     Ids are 1, 2, ... in order of name; categories are named by their folders or tars. Warns of folders
     without images and of images outside the folders. Raises UserError if there is no image at all.
     """
     root = Path(root)
     names, counts, categories = [], [], []
-    for identity, container in enumerate(find_containers(root), start=1):
-        files = container.open().files()
-        categories.append(category_of_folder(identity, container.name))
+    for identity, source in enumerate(find_class_sources(root), start=1):
+        files = source.open().files()
+        categories.append(category_of_folder(identity, source.name))
         counts.append(len(files))
         names += [file.name for file in files]
     if not names:

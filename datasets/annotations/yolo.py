@@ -15,7 +15,7 @@ import yaml
 from datasets.annotations.categories import Category
 from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations
 from datasets.annotations.table import AnnotationTable
-from datasets.images.class_containers import images_below, is_image
+from datasets.images.class_sources import images_below, is_image
 from datasets.images.header import DamagedError, inspect_file
 from util.errors import UserError
 from util.logging import get_logger

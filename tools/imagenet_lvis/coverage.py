@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets.annotations.categories import Category
 from datasets.annotations.category_matching import Matches, nearest_class
 from datasets.annotations.lvis_v1 import classes_by_wnid, wnid_in
-from datasets.images.class_containers import Container
+from datasets.images.class_sources import ClassSource
 from tools.imagenet_lvis.scan import Failure
 from util.files import atomic_write
 
@@ -18,13 +18,13 @@ _GROUPS = (("rare", "r"), ("common", "c"), ("frequent", "f"))
 @dataclass(frozen=True)
 class Coverage:
     """categories: all.  image_counts: category id -> images.  failures: what could not be used.
-    containers, matches: what was found, by its index, and what it means.  empty: containers without images.
+    sources, matches: what was found, by its index, and what it means.  empty: sources without images.
     """
 
     categories: Sequence[Category]
     image_counts: Mapping[int, int]
     failures: Sequence[Failure]
-    containers: Sequence[Container]
+    sources: Sequence[ClassSource]
     matches: Matches
     empty: Sequence[str]
 
@@ -77,12 +77,12 @@ class Coverage:
 
     def _ambiguous(self) -> list[str]:
         return [
-            f"{self.containers[i].name!r} may mean {' or '.join(names)}"
+            f"{self.sources[i].name!r} may mean {' or '.join(names)}"
             for i, names in self.matches.ambiguous.items()
         ]
 
     def _unmatched(self) -> list[str]:
-        names = [self.containers[i].name for i in self.matches.unmatched]
+        names = [self.sources[i].name for i in self.matches.unmatched]
         return [f"{n}\t{_nearest(n, self.categories)}".rstrip() for n in names]
 
 

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.images.class_containers import Container
+from datasets.images.class_sources import ClassSource
 from datasets.images.header import DamagedError
 from util.errors import UserError
 from util.files import atomic_write
@@ -32,20 +32,20 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """container: what to scan.  part: where the result is kept.  verify: decode every image."""
+    """source: what to scan.  part: where the result is kept.  verify: decode every image."""
 
-    container: Container
+    source: ClassSource
     part: Path
     verify: bool
 
     def identity(self) -> dict:
         """Plain data that is equal only for the same scan of the same content."""
-        container = self.container
-        status = container.path.stat()
+        source = self.source
+        status = source.path.stat()
         return {
-            "path": str(container.path.resolve()),
-            "inside": container.inside,
-            "bytes": status.st_size if container.path.is_file() else 0,
+            "path": str(source.path.resolve()),
+            "inside": source.prefix,
+            "bytes": status.st_size if source.path.is_file() else 0,
             "changed": status.st_mtime_ns,
             "verify": self.verify,
         }
@@ -71,10 +71,10 @@ def read_part(task: Task) -> Part | None:
 
 
 def finished_part(task: Task) -> Part:
-    """The kept result of a finished task. Raises UserError where its container was changed meanwhile."""
+    """The kept result of a finished task. Raises UserError where its source was changed meanwhile."""
     part = read_part(task)
     if part is None:
-        raise UserError(f"{task.container.path}: was changed meanwhile; run the same command again")
+        raise UserError(f"{task.source.path}: was changed meanwhile; run the same command again")
     return part
 
 
@@ -82,14 +82,14 @@ def scan(task: Task) -> tuple[int, int]:
     """Looks at every image and keeps the result. Returns the numbers of images and of failures."""
     identity, images, failures = task.identity(), [], []
     try:
-        opened = task.container.open()
+        opened = task.source.open()
         files = opened.files()
     except (UserError, OSError) as error:  # a tar or folder that cannot be read: the other classes go on
         files = []
-        failures.append(Failure(task.container.path.name, str(error)))
+        failures.append(Failure(task.source.path.name, str(error)))
     else:
         if opened.tar is not None and opened.tar.fault:
-            failures.append(Failure(task.container.path.name, opened.tar.fault))
+            failures.append(Failure(task.source.path.name, opened.tar.fault))
     for file in files:
         try:
             images.append(Image(file.name, *opened.inspect(file, task.verify)))

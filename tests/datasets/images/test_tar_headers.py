@@ -54,7 +54,9 @@ def test_hard_links_have_the_content_of_what_they_name(tmp_path, format, name):
     found, faults = listed(path)
     assert found == {name.removeprefix("./"): b"abc", "link.jpg": b"abc", "b.jpg": b"b"}
     assert len(faults) == 2
-    assert faults[0].startswith("1 hard links to what is not before them left out (first: 'lost.jpg')")
+    assert faults[0].startswith(
+        "1 hard links to members that do not precede them left out (first: 'lost.jpg')"
+    )
     assert faults[1].startswith("1 symbolic links") and "(first: 'soft.jpg')" in faults[1]
 
 
@@ -97,9 +99,9 @@ def test_a_second_tar_behind_the_end_mark_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("member", "fault"),
     [
-        (raw("b", b"zzz".ljust(12, b"\0")), "byte 1024: its size is no number"),
-        (raw("b", b"-0000001000\0"), "byte 1024: its size is no number"),
-        (raw("b", b"\xff" * 12), "byte 1024: its size is no number"),
+        (raw("b", b"zzz".ljust(12, b"\0")), "byte 1024: its size is not a number"),
+        (raw("b", b"-0000001000\0"), "byte 1024: its size is not a number"),
+        (raw("b", b"\xff" * 12), "byte 1024: its size is not a number"),
         (raw("b", b"%011o\0" % 12, b"x", b"12 size=abc\n"), "byte 1024: its extended header is damaged"),
         (raw("b", b"%011o\0" % 13, b"x", b"13 size=-512\n"), "byte 1024: its extended header is damaged"),
         (raw("b", b"%011o\0" % 9, b"x", b"0 path=b\n"), "byte 1024: its extended header is damaged"),

@@ -2,7 +2,7 @@ import tarfile
 
 import pytest
 
-from datasets.images.class_containers import class_root, find_containers, images_below, is_image
+from datasets.images.class_sources import class_root, find_class_sources, images_below, is_image
 from datasets.images.header import DamagedError
 from tests.datasets import tiny
 from util.errors import UserError
@@ -24,7 +24,7 @@ def tar(path, members):
 
 def listed(root):
     """Class -> (name, size) of its images."""
-    opened = [(c.name, c.open()) for c in find_containers(root)]
+    opened = [(c.name, c.open()) for c in find_class_sources(root)]
     return {name: [(f.name, c.inspect(f)) for f in c.files()] for name, c in opened}
 
 
@@ -75,7 +75,7 @@ def test_a_image_beside_the_classes_of_a_big_tar_is_left_out(tmp_path, caplog, t
     members = [f"{top}/cover.png", f"{top}/a/1.png", f"{top}/b/2.png"]
     path = tar(tmp_path / "images.tar", dict.fromkeys(members, (8, 9)))
     assert list(listed(path)) == ["a", "b"]
-    assert "images.tar: 1 images lie in no class folder and are left out" in caplog.text
+    assert "images.tar: 1 images outside any class folder are ignored" in caplog.text
 
 
 def test_tars_and_zips_that_are_not_used_are_named(tmp_path, caplog):
@@ -83,8 +83,8 @@ def test_tars_and_zips_that_are_not_used_are_named(tmp_path, caplog):
     tar(tmp_path / "a.tar", {"2.png": (1, 1)})
     (tmp_path / "b.zip").touch()
     assert list(listed(tmp_path)) == ["a"]
-    assert "1 tars are not used: there is a folder of the same name (first: a.tar)" in caplog.text
-    assert "1 zips are not used: unpack them, or make tars of them (first: b.zip)" in caplog.text
+    assert "1 tars are not used: a folder has the same name (first: a.tar)" in caplog.text
+    assert "1 zips are not used: unpack them or convert them to tars (first: b.zip)" in caplog.text
 
 
 def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
@@ -108,8 +108,8 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
 
 def test_a_tar_of_tars_says_what_to_do(tmp_path):
     tar(tmp_path / "whole.tar", {"w/n1.tar": (1, 1), "w/n2.tar": (1, 1)})
-    with pytest.raises(UserError, match=r"whole\.tar: holds 2 tars \(first: w/n1\.tar\); unpack it once"):
-        find_containers(tmp_path / "whole.tar")
+    with pytest.raises(UserError, match=r"whole\.tar: contains 2 tars \(first: w/n1\.tar\); unpack it once"):
+        find_class_sources(tmp_path / "whole.tar")
 
 
 def test_a_damaged_member_is_told_from_its_neighbours(tmp_path):
@@ -118,8 +118,8 @@ def test_a_damaged_member_is_told_from_its_neighbours(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as file:
         for name in ("good.png", "cut.png"):
             file.add(tmp_path / name, name)
-    (container,) = find_containers(tmp_path)
-    opened = container.open()
+    (source,) = find_class_sources(tmp_path)
+    opened = source.open()
     cut, whole = opened.files()
     assert opened.inspect(whole) == (40, 50)
     with pytest.raises(DamagedError, match="does not decode"):

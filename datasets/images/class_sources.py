@@ -1,4 +1,4 @@
-"""What holds the images of one class: a folder, a tar of its own, or a folder inside one big tar."""
+"""Where the images of one class lie: in a folder, a tar of its own, or a folder inside one big tar."""
 
 from __future__ import annotations
 
@@ -23,62 +23,63 @@ _TAR, _ZIP = ".tar", ".zip"
 
 
 class File(NamedTuple):
-    """name: relative to the folder of the classes.  place: path below its folder, or row in its tar."""
+    """name: relative to the folder of the classes.  member: path below its folder, or row in its tar."""
 
     name: str
-    place: str | int
+    member: str | int
 
 
 @dataclass(frozen=True)
-class Container:
+class ClassSource:
     """The images of one class.
 
-    name:   of the class folder, or of the tar without its suffix.
-    path:   the folder or tar.
-    inside: the folder within a big tar, ending in '/'; '' for a folder, and where the tar is the class's own.
-    outer:  the part of `inside` that is no part of an image's name.
+    name:          of the class folder, or of the tar without its suffix.
+    path:          the folder or tar.
+    prefix:        the folder within a big tar, ending in '/'; '' for a folder, and for a class's own tar.
+    hidden_prefix: the part of `prefix` that images' names leave out.
     """
 
     name: str
     path: Path
-    inside: str = ""
-    outer: str = ""
+    prefix: str = ""
+    hidden_prefix: str = ""
 
-    def open(self) -> OpenContainer:
+    def open(self) -> OpenClassSource:
         """Raises UserError for a tar that cannot be read."""
-        return OpenContainer(self, open_tar(self.path) if self.path.is_file() else None)
+        return OpenClassSource(self, open_tar(self.path) if self.path.is_file() else None)
 
 
 @dataclass(frozen=True)
-class OpenContainer:
-    """A container whose images can be listed and looked at. tar: its index, None for a folder."""
+class OpenClassSource:
+    """A source whose images can be listed and inspected. tar: its index, None for a folder."""
 
-    container: Container
+    source: ClassSource
     tar: TarIndex | None
 
     def files(self) -> list[File]:
         """The images in order of name, as ImageFolder finds them."""
-        container, tar = self.container, self.tar
+        source, tar = self.source, self.tar
         if tar is None:
-            return [File(f"{container.name}/{file}", file) for file in images_below(container.path)]
-        members = [(tar.names[row], int(row)) for row in tar.below(container.inside)]
+            return [File(f"{source.name}/{file}", file) for file in images_below(source.path)]
+        members = [(tar.names[row], int(row)) for row in tar.below(source.prefix)]
         members = [(name, row) for name, row in members if is_image(name)]
-        if container.inside:
-            return sorted(File(name.removeprefix(container.outer), row) for name, row in members)
-        own = f"{container.name}/"
+        if source.prefix:
+            return sorted(File(name.removeprefix(source.hidden_prefix), row) for name, row in members)
+        own = f"{source.name}/"
         return sorted(File(own + name.removeprefix(own), row) for name, row in members)
 
     def inspect(self, file: File, decode: bool = False) -> tuple[int, int]:
         """(height, width) of one of its files. Raises DamagedError, and OSError where it cannot be read."""
         if self.tar is None:
-            return inspect_file(self.container.path / file.place, decode)
-        start, size = int(self.tar.offsets[file.place]), int(self.tar.sizes[file.place])
+            return inspect_file(self.source.path / str(file.member), decode)
+        row = int(file.member)
+        start, size = int(self.tar.offsets[row]), int(self.tar.sizes[row])
         tar = opened(self.tar.path, self.tar.stamp)
         return inspect(lambda offset, count: tar.read(start + offset, count), size, decode)
 
 
 def is_image(path: str) -> bool:
-    """Whether a file's name ends as an image's does. Hidden files, such as macOS's `._*`, are none."""
+    """Whether a file has an image's suffix and is not hidden, as macOS's `._*` are."""
     name = path.rsplit("/", 1)[-1]
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
@@ -94,17 +95,17 @@ def images_below(folder: str | Path) -> list[str]:
         raise UserError(f"{error.filename}: {error.strerror}") from None
 
 
-def _images_below(folder: str | Path, inside: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+def _images_below(folder: str | Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     status = os.stat(folder)
     here = status.st_dev, status.st_ino
-    if here in above:  # a link to what it lies in
+    if here in above:  # a link to a folder that contains it
         return
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
-                yield from _images_below(entry.path, f"{inside}{entry.name}/", above | {here})
+                yield from _images_below(entry.path, f"{prefix}{entry.name}/", above | {here})
             elif is_image(entry.name):
-                yield inside + entry.name
+                yield prefix + entry.name
 
 
 def class_root(folder: str | Path) -> Path | None:
@@ -123,31 +124,31 @@ def class_root(folder: str | Path) -> Path | None:
     return folder if names else None
 
 
-def find_containers(root: str | Path) -> list[Container]:
-    """The containers in a `class_root`, in order of name. A folder wins over a tar of its name, which is
-    warned of, as are zips.
+def find_class_sources(root: str | Path) -> list[ClassSource]:
+    """The sources in a `class_root`, in order of name. A folder wins over a tar of its name; such tars, and
+    zips, bring a warning.
 
     Raises UserError for a tar that cannot be read or holds tars.
     """
     root = Path(root)
     if root.is_file():
-        return _containers_in_tar(root)
-    found: dict[str, Container] = {}
+        return _sources_in_tar(root)
+    found: dict[str, ClassSource] = {}
     unused = []
     for entry in _class_entries(root):
         name = entry if (root / entry).is_dir() else entry.removesuffix(_TAR)
         if name in found:
             unused.append(entry)
         else:
-            found[name] = Container(name, root / entry)
-    _warn(root, "tars are not used: there is a folder of the same name", unused)
+            found[name] = ClassSource(name, root / entry)
+    _warn(root, "tars are not used: a folder has the same name", unused)
     zips = sorted(p.name for p in root.iterdir() if p.suffix == _ZIP and p.stem not in found)
-    _warn(root, "zips are not used: unpack them, or make tars of them", zips)
+    _warn(root, "zips are not used: unpack them or convert them to tars", zips)
     return [found[name] for name in sorted(found)]
 
 
 def _class_entries(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, then of the tars, without hidden ones and what archivers leave."""
+    """Names of the folders in `folder`, then of the tars, except hidden ones and archivers' leftovers."""
     with os.scandir(folder) as entries:
         entries = [e for e in entries if not e.name.startswith((".", "__MACOSX"))]
         folders = sorted(e.name for e in entries if e.is_dir())
@@ -159,7 +160,7 @@ def _warn(root: Path, what: str, names: list[str]) -> None:
         get_logger().warning("%s: %d %s (first: %s)", root, len(names), what, names[0])
 
 
-def _containers_in_tar(path: Path) -> list[Container]:
+def _sources_in_tar(path: Path) -> list[ClassSource]:
     """The class folders of one big tar: the outermost ones that not all images share."""
     index = open_tar(path)
     folders, tars = Counter(), []
@@ -171,20 +172,20 @@ def _containers_in_tar(path: Path) -> list[Container]:
             tars.append(name)
     if tars and not folders:
         raise UserError(
-            f"{path}: holds {len(tars)} tars (first: {tars[0]}); unpack it once: tar -xf {path.name}"
+            f"{path}: contains {len(tars)} tars (first: {tars[0]}); unpack it once: tar -xf {path.name}"
         )
     loose = folders.pop("", 0)
     shared = commonpath(folders) if folders else ""
-    outer = f"{shared}/" if shared else ""
+    prefix = f"{shared}/" if shared else ""
     beside = folders[shared]
-    inner = {folder.removeprefix(outer).split("/")[0] for folder in folders if folder != shared}
+    inner = {folder.removeprefix(prefix).split("/")[0] for folder in folders if folder != shared}
     if beside and len(inner) > 1 and beside < folders.total() - beside:
         loose += folders.pop(shared)  # images beside the classes
     elif beside:  # a single class
-        outer = outer.removesuffix(f"{shared.rpartition('/')[2]}/")
+        prefix = prefix.removesuffix(f"{shared.rpartition('/')[2]}/")
     if loose:
-        get_logger().warning("%s: %d images lie in no class folder and are left out", path, loose)
-    names = sorted({folder.removeprefix(outer).split("/")[0] for folder in folders})
-    # What stands in front of the class is a part of the name, but for the tar's own name.
-    hidden = outer if outer == f"{path.stem}/" else ""
-    return [Container(name, path, f"{outer}{name}/", hidden) for name in names]
+        get_logger().warning("%s: %d images outside any class folder are ignored", path, loose)
+    names = sorted({folder.removeprefix(prefix).split("/")[0] for folder in folders})
+    # What precedes the class belongs to the name, except for the tar's own name.
+    hidden = prefix if prefix == f"{path.stem}/" else ""
+    return [ClassSource(name, path, f"{prefix}{name}/", hidden) for name in names]
