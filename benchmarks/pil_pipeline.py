@@ -73,7 +73,7 @@ def _clipped(sample: Labelled) -> Labelled:
 def detection_sample(data: DetectionDataset, draw: SampleIndex) -> Labelled:
     """What `data[draw]` reads and augments, by PIL."""
     rng = draw.generator(data.seed)
-    rows = data.boxes.of(draw.image_index)
+    rows = data.boxes.rows(draw.image_index)
     image = opened(data.images.root / data.annotations.file_names[draw.image_index])
     boxes, labels = (torch.from_numpy(v[rows].copy()) for v in (data.boxes.boxes_xyxy, data.boxes.labels))
     params = data.policy.make_params((image.height, image.width), rng)

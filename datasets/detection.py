@@ -18,18 +18,18 @@ from util.structures import Target
 
 
 class TrainingBoxes:
-    """The boxes of a store that can be learned from, in columns.
+    """The boxes of a table to train on, in columns.
 
-    Clipped to their images; left out are boxes without size, crowds, and classes that the table lacks or
-    that `rare` leaves out. What was clipped or dropped is counted and reported once.
+    Boxes are clipped to their images. Boxes without size, crowds, and boxes of classes that `classes` lacks
+    or, without `rare`, of rare ones are dropped. What was clipped or has no size is counted and logged once.
 
-    offsets: (I + 1,) int64.  boxes_xyxy: (M, 4) float32 pixels.  labels: (M,) int64 class index.
+    offsets: (I + 1,) int64.  boxes_xyxy: (M, 4) float32 pixels.  labels: (M,) int64 column of the class.
     """
 
     def __init__(self, annotations: AnnotationTable, classes: ClassTable, rare: bool = True) -> None:
         image = annotations.image_index
         sizes = annotations.sizes[image].astype(np.float64)
-        # A size that the file does not say cannot clip.
+        # Unknown sizes do not clip.
         limits = np.where(sizes > 0, sizes, np.inf)[:, [1, 0, 1, 0]]
         corners = annotations.boxes_xywh.copy()
         corners[:, 2:] += corners[:, :2]
@@ -37,13 +37,13 @@ class TrainingBoxes:
         with np.errstate(invalid="ignore"):
             sized = ((clipped[:, 2:] - clipped[:, :2]) >= MIN_SIDE).all(1)
             outside = (np.abs(clipped - corners) > 1).any(1) & sized
-        labels = _labels(annotations, classes)
+        labels = classes.columns_of(annotations.categories)[annotations.category_index]
         keep = sized & ~annotations.crowd & (labels >= 0)
         if not rare:
             is_rare = np.array([c.frequency == "r" for c in annotations.categories])
             keep &= ~is_rare[annotations.category_index]
         _report(annotations, outside, "reach outside their image and are clipped")
-        _report(annotations, ~sized, "have no size inside their image and are left out")
+        _report(annotations, ~sized, "have no size inside their image and are dropped")
         self.offsets = offsets_of(np.bincount(image[keep], minlength=len(annotations)))
         self.boxes_xyxy = clipped[keep].astype(np.float32)
         self.labels = labels[keep]
@@ -51,9 +51,9 @@ class TrainingBoxes:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def of(self, image: int) -> slice:
-        """The rows of one image."""
-        return slice(int(self.offsets[image]), int(self.offsets[image + 1]))
+    def rows(self, image_index: int) -> slice:
+        """The rows of image 0..I-1."""
+        return slice(int(self.offsets[image_index]), int(self.offsets[image_index + 1]))
 
     @property
     def image_index(self) -> np.ndarray:
@@ -127,17 +127,10 @@ class DetectionDataset(Dataset):
         encoded = self.images.open(name, size)
         params = self.policy.make_params(encoded.size, rng)
         image = encoded.decode(params.decode_size if self.draft else None)
-        rows = self.boxes.of(index)
+        rows = self.boxes.rows(index)
         # Copies: torch must not alias memory that may be read-only.
         boxes, labels = self.boxes.boxes_xyxy[rows].copy(), self.boxes.labels[rows].copy()
         return params(Sample.from_arrays(image, boxes, labels, encoded.size)), encoded.size
-
-
-def _labels(annotations: AnnotationTable, classes: ClassTable) -> np.ndarray:
-    """(N,) int64 class index of every box by its category's name, -1 where the table lacks it."""
-    index_of_name = {name: index for index, name in enumerate(classes.names)}
-    lookup = np.array([index_of_name.get(c.name, -1) for c in annotations.categories], dtype=np.int64)
-    return lookup[annotations.category_index]
 
 
 def _report(annotations: AnnotationTable, affected: np.ndarray, what: str) -> None:

@@ -99,10 +99,9 @@ def _image_labels(
     annotations: AnnotationTable, classes: ClassTable, categories: tuple[Category, ...]
 ) -> np.ndarray:
     """(I,) int64 class index of each image, -1 for those that cannot be used; these are reported."""
-    index_of_name = {name: index for index, name in enumerate(classes.names)}
-    index_of_id = {c.id: index_of_name.get(c.name, -1) for c in categories}
+    column_of_id = dict(zip((c.id for c in categories), classes.columns_of(categories).tolist(), strict=True))
     matches = match_categories(annotations.categories, categories)
-    lookup = np.array([index_of_id.get(matches.target_of.get(c.id), -1) for c in annotations.categories])
+    lookup = np.array([column_of_id.get(matches.target_of.get(c.id), -1) for c in annotations.categories])
     labelled = annotations.positives.lengths > 0
     first = annotations.positives.values[annotations.positives.offsets[:-1][labelled]]
     labels = np.full(len(annotations), -1, dtype=np.int64)

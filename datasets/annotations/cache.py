@@ -1,9 +1,9 @@
-"""Annotation files as memory-mapped columns, made once: a later start, and every process, shares their pages.
+"""Annotation files as memory-mapped columns, built once and shared by later starts and all processes.
 
-In the cache folder lie, for each content that was read, `DIGEST-vVERSION.safetensors`, and for each path a
-note that says which content it held at which stamp (size, times of change, inode). A file whose stamp is the
-noted one is not read again; any other is hashed, so what counts is the content. A stamp is noted only when
-the file had been left alone for a while: edits at the same tick of the clock leave no trace in it.
+The cache folder holds `DIGEST-vVERSION.safetensors` for each content that was read, and for each path a note
+of the content it had at a stamp (size, times of change, inode). A file with the noted stamp is not hashed
+again; any other is, so what counts is the content. A stamp is noted only if the file had not changed for a
+while: an edit within the same tick of the clock leaves no trace in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from util.errors import UserError
 from util.files import atomic_path, cache_directory
 from util.logging import get_logger
 
-# Of the columns' form and meaning: a change in either needs a new number.
+# Increase it whenever the form or the meaning of the columns changes.
 VERSION = 2
 # Smaller files are read each time, in less than a tenth of a second.
 SMALLEST = 4 * 2**20
@@ -42,9 +42,9 @@ _PATIENCE = 10.0
 
 
 def open_annotations(path: str | Path, smallest: int = SMALLEST) -> AnnotationTable:
-    """`read_annotations`, kept in the cache folder from `smallest` bytes on; see `util.files`.
+    """`read_annotations`, cached for files of `smallest` bytes or more; see `util.files` for the folder.
 
-    Where that folder cannot be used, the file is read into memory, with a line that says so.
+    If that folder cannot be used, the columns stay in memory, with a warning.
     """
     path = Path(path)
     require_file(path)
@@ -53,7 +53,7 @@ def open_annotations(path: str | Path, smallest: int = SMALLEST) -> AnnotationTa
     try:
         return _Cache(cache_directory("annotations")).open(path)
     except OSError as error:
-        get_logger().warning("%s: its columns cannot be kept (%s); they are made in memory", path, error)
+        get_logger().warning("%s: cannot cache its columns (%s); keeping them in memory", path, error)
         return read_annotations(path)
 
 
@@ -70,33 +70,33 @@ class _Stamp(NamedTuple):
         status = path.stat()
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
-    def settled(self, now: float) -> bool:
+    def is_older_than_clock_tick(self, now: float) -> bool:
         """Whether a change after `now` would show."""
         return max(self.modified_ns, self.changed_ns) / 1e9 < now - _CLOCK_TICK
 
 
 class _Cache:
-    """The folder. `open` raises OSError where it cannot be used."""
+    """The cache folder. `open` raises OSError if it cannot be used."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def open(self, path: Path) -> AnnotationTable:
-        """The store of an annotation file, and what is odd about it in the log."""
+        """The table of an annotation file; its warnings go to the log."""
         now, stamp = time.time(), _Stamp.of(path)
         note = self.folder / f"{hashlib.sha256(bytes(path.resolve())).hexdigest()[:32]}.json"
-        digest = _noted(note, stamp)
-        store = self._load(digest, path.name) if digest else None
-        if store is not None:
-            return store
+        digest = _cached_digest(note, stamp)
+        table = self._load(digest, path.name) if digest else None
+        if table is not None:
+            return table
         digest = digest_of(path)
-        # A store can be empty, which is falsy.
-        store = self._load(digest, path.name)
-        if store is None:
-            store = self._build(path, digest, stamp)
-        if stamp.settled(now):
+        # An empty table is falsy.
+        table = self._load(digest, path.name)
+        if table is None:
+            table = self._build(path, digest, stamp)
+        if stamp.is_older_than_clock_tick(now):
             _write_note(note, path, stamp, digest)
-        return store
+        return table
 
     def _entry(self, digest: str) -> Path:
         return self.folder / f"{digest}-v{VERSION}.safetensors"
@@ -106,49 +106,51 @@ class _Cache:
         if not entry.is_file():
             return None
         try:
-            store = load_store(entry, name)
+            table = load_table(entry, name)
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            get_logger().warning("%s: is damaged (%s) and is made anew", entry, error)
+            get_logger().warning("%s: is damaged (%s); rebuilding it", entry, error)
             return None
-        store.report_warnings()
-        return store
+        table.report_warnings()
+        return table
 
     def _build(self, path: Path, digest: str, stamp: _Stamp) -> AnnotationTable:
-        """Reads the file, unless another process does; then waits for that."""
+        """Reads the file, or waits for another process that is reading it."""
         entry = self._entry(digest)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(entry.with_suffix(".lock")):
-            if (store := self._load(digest, path.name)) is not None:
-                return store
-            # Of processes that were killed here.
+        with _file_lock(entry.with_suffix(".lock")):
+            if (table := self._load(digest, path.name)) is not None:
+                return table
+            # Left by processes that were killed here.
             for left in self.folder.glob(f".{entry.name}.*.tmp"):
                 left.unlink(missing_ok=True)
-            get_logger().info("%s: its columns are made, and kept as %s", path, entry)
+            get_logger().info("%s: reading it, and caching its columns as %s", path, entry)
             started = time.time()
-            store = read_annotations(path)
+            table = read_annotations(path)
             # Within a tick of the clock the stamp would not show an edit.
-            changed = _Stamp.of(path) != stamp or (not stamp.settled(started) and digest_of(path) != digest)
+            changed = _Stamp.of(path) != stamp or (
+                not stamp.is_older_than_clock_tick(started) and digest_of(path) != digest
+            )
             if changed:
-                raise UserError(f"{path}: was changed while it was read; start again when it is done")
+                raise UserError(f"{path}: changed while it was being read; start again when it is complete")
             try:
-                save_store(store, entry)
+                save_table(table, entry)
             except OSError as error:
                 get_logger().warning(
                     "%s: cannot be written (%s); %s stays in memory", entry, error, path.name
                 )
-                return store
-        return load_store(entry, path.name)
+                return table
+        return load_table(entry, path.name)
 
 
-def _noted(note: Path, stamp: _Stamp) -> str | None:
-    """The digest of what the file held at this stamp, if that is known."""
+def _cached_digest(note: Path, stamp: _Stamp) -> str | None:
+    """The digest of the content at this stamp, if it was noted."""
     try:
         noted = json.loads(note.read_text())
         return noted["digest"] if noted["stamp"] == list(stamp) else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        get_logger().warning("%s: is damaged (%s) and is made anew", note, error)
+        get_logger().warning("%s: is damaged (%s); rebuilding it", note, error)
         return None
 
 
@@ -158,22 +160,22 @@ def _write_note(note: Path, path: Path, stamp: _Stamp, digest: str) -> None:
             temporary.write_text(json.dumps({"path": str(path), "stamp": stamp, "digest": digest}))
     except OSError as error:
         get_logger().warning(
-            "%s: cannot be written (%s); the next start hashes %s again", note, error, path.name
+            "%s: cannot be written (%s); the next start will hash %s again", note, error, path.name
         )
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time. It saves work only: files get their place whole, whoever writes them."""
+def _file_lock(lock: Path) -> Iterator[None]:
+    """One process at a time. It only saves work: files are written atomically in any case."""
     held = FileLock(lock)
     try:
         try:
             held.acquire(timeout=_PATIENCE)
         except Timeout:
-            get_logger().warning("%s: another process makes these columns; waiting for it", lock)
+            get_logger().warning("%s: another process is reading this file; waiting for it", lock)
             held.acquire()
     except (OSError, RuntimeError) as error:
-        get_logger().warning("%s: cannot be locked (%s); processes may do the same work", lock, error)
+        get_logger().warning("%s: cannot be locked (%s); processes may read the same file twice", lock, error)
         yield
         return
     try:
@@ -194,18 +196,18 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def save_store(store: AnnotationTable, entry: Path) -> None:
-    """Writes a store as one file, whole or not at all. Raises OSError."""
+def save_table(table: AnnotationTable, entry: Path) -> None:
+    """Writes a table as one file, atomically. Raises OSError."""
     columns, about = {}, {}
-    for field in fields(store):
-        value = getattr(store, field.name)
+    for field in fields(table):
+        value = getattr(table, field.name)
         if isinstance(value, np.ndarray):
             columns[field.name] = value
         elif isinstance(value, Ragged | PackedStrings):
             columns |= {f"{field.name}.{part.name}": getattr(value, part.name) for part in fields(value)}
         else:
             about[field.name] = value
-    about["categories"] = [asdict(category) for category in store.categories]
+    about["categories"] = [asdict(category) for category in table.categories]
     columns = {name: np.ascontiguousarray(column) for name, column in columns.items()}
     with atomic_path(entry) as temporary:
         save_file(columns, temporary, {"about": json.dumps(about)})
@@ -213,11 +215,11 @@ def save_store(store: AnnotationTable, entry: Path) -> None:
         temporary.chmod(0o644)
 
 
-def load_store(entry: Path, name: str) -> AnnotationTable:
-    """A store whose columns are read-only views of the file, under the given name.
+def load_table(entry: Path, name: str) -> AnnotationTable:
+    """A table whose columns are read-only views of the file, under the given name.
 
-    Raises SafetensorError for a file that is cut or no such file, KeyError, ValueError and TypeError for one
-    that holds something else.
+    Raises SafetensorError for a file that is truncated or not of this kind; KeyError, ValueError and
+    TypeError for one that holds something else.
     """
     with safe_open(entry, "pt") as file:
         about = json.loads(file.metadata()["about"])

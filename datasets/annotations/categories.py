@@ -1,4 +1,4 @@
-"""Class names are the interface: dataset ids become 0..C-1 here, once, and turn back in results."""
+"""Class names are the interface: dataset ids become columns 0..C-1 here, once, and ids again in results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 
 from datasets.annotations.json_errors import Int64, describe_fault, is_text
 from util.errors import UserError, nearest
@@ -16,7 +17,7 @@ from util.logging import get_logger
 
 FREQUENCIES = ("r", "c", "f")
 
-# `num_classes` of the release's configs (largest LVIS v1 id + 1). Configs made from them carry it to other
+# `num_classes` of the release's configs (largest LVIS v1 id + 1), and of configs derived from them for other
 # data.
 OFFICIAL_NUM_CLASSES = 1204
 
@@ -25,8 +26,8 @@ OFFICIAL_NUM_CLASSES = 1204
 class Category:
     """One entry of an annotation file's `categories`, as LVIS writes it.
 
-    frequency: 'r', 'c', 'f' or '' where the file does not say.
-    image_count: training images that show the class; None where the file does not say.
+    frequency: 'r', 'c', 'f', or '' if the file does not say.
+    image_count: training images that contain the class; None if the file does not say.
     """
 
     id: Int64
@@ -55,10 +56,10 @@ class Category:
 class ClassTable:
     """The classes of a model or dataset in the order of its classifier's columns, C of them.
 
-    names:        index -> name.
-    ids:          index -> category id of the dataset, -1 for a column that has none there.
-    image_counts: index -> images of the box-annotated *training* file that show the class.
-    frequencies:  index -> 'r', 'c', 'f' or ''.
+    names:        column -> name.
+    ids:          column -> category id of the dataset, -1 if it has none there.
+    image_counts: column -> images of the box-annotated *training* file that contain the class.
+    frequencies:  column -> 'r', 'c', 'f' or ''.
     """
 
     names: tuple[str, ...]
@@ -71,8 +72,13 @@ class ClassTable:
 
     @property
     def index_of_id(self) -> dict[int, int]:
-        """category id -> index."""
+        """category id -> column."""
         return {identity: index for index, identity in enumerate(self.ids) if identity >= 0}
+
+    def columns_of(self, categories: Iterable[Category]) -> np.ndarray:
+        """(len(categories),) int64: the column of each category by its name, -1 if there is none."""
+        column_of_name = {name: column for column, name in enumerate(self.names)}
+        return np.array([column_of_name.get(c.name, -1) for c in categories], dtype=np.int64)
 
     @classmethod
     def from_categories(
@@ -82,24 +88,24 @@ class ClassTable:
     ) -> ClassTable:
         """The table of an annotation file's categories.
 
-        class_names: a checkpoint's list; gives the order, categories are matched to it by name. Without it
-            the order is that of ascending ids.
-        Raises UserError for an empty list, an id or name that occurs twice, and a category that `class_names`
-        lacks. Names that differ only in case, underscores or spaces are warned of.
+        class_names: a checkpoint's list, which gives the order; categories are matched to it by name.
+            Without it the order is that of ascending ids.
+        Raises UserError for an empty list, a repeated id or name, and a category that `class_names`
+        lacks. Warns of names that differ only in case, underscores or spaces.
         """
         entries = [c if isinstance(c, Category) else Category.from_json(c) for c in categories]
         if not entries:
             raise UserError("the class list is empty: the annotation file has no categories")
-        _refuse_repeats("category id", [c.id for c in entries])
-        _refuse_repeats("class name", [c.name for c in entries])
-        _warn_of_lookalikes([c.name for c in entries])
+        _forbid_repeats("category id", [c.id for c in entries])
+        _forbid_repeats("class name", [c.name for c in entries])
+        _warn_of_similar_names([c.name for c in entries])
         by_name = {c.name: c for c in entries}
         if class_names is None:
             names = [c.name for c in sorted(entries, key=lambda c: c.id)]
         else:
             names = list(class_names)
-            _refuse_repeats("class name of the checkpoint", names)
-            _refuse_missing(by_name, names)
+            _forbid_repeats("class name of the checkpoint", names)
+            _forbid_missing(by_name, names)
         matched = [by_name.get(name) for name in names]
         return cls(
             names=tuple(names),
@@ -109,33 +115,33 @@ class ClassTable:
         )
 
     def check_num_classes(self, num_classes: int) -> None:
-        """Accepts a configured `num_classes` that agrees with the classes, refuses any other.
+        """Raises UserError unless a configured `num_classes` agrees with the classes.
 
-        Agreeing: 0 (derived), the number of classes, the release's habit of largest id + 1, and the value its
-        LVIS configs carry, whatever the data. Raises UserError otherwise.
+        Accepted: 0 (derived), the number of classes, the release's convention of largest id + 1, and the
+        value of its LVIS configs, whatever the data.
         """
         largest = max(self.ids) + 1
         if num_classes in (0, len(self), largest, OFFICIAL_NUM_CLASSES):
             return
         raise UserError(
             f"num_classes={num_classes} contradicts the annotations, which have {len(self)} classes: "
-            f"leave it out, or write {len(self)} (largest id + 1, {largest}, is accepted too)"
+            f"omit it, or write {len(self)} (largest id + 1, {largest}, is accepted too)"
         )
 
 
 def plain_name(name: str) -> str:
-    """A name without case, and with one space for every run of underscores, hyphens and spaces."""
+    """A name in lower case, with one space for every run of underscores, hyphens and spaces."""
     return re.sub(r"[\s_-]+", " ", name).strip().lower()
 
 
-def _refuse_repeats(what: str, values: Sequence) -> None:
+def _forbid_repeats(what: str, values: Sequence) -> None:
     value, count = Counter(values).most_common(1)[0]
     if count > 1:
         raise UserError(f"{what} {value!r} occurs {count} times; each must occur once")
 
 
-def _refuse_missing(wanted: Mapping[str, Category], names: Sequence[str]) -> None:
-    missing = [c for name, c in wanted.items() if name not in set(names)]
+def _forbid_missing(by_name: Mapping[str, Category], names: Sequence[str]) -> None:
+    missing = [c for name, c in by_name.items() if name not in set(names)]
     if missing:
         first = missing[0]
         raise UserError(
@@ -144,7 +150,7 @@ def _refuse_missing(wanted: Mapping[str, Category], names: Sequence[str]) -> Non
         )
 
 
-def _warn_of_lookalikes(names: Sequence[str]) -> None:
+def _warn_of_similar_names(names: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(plain_name(name), name)

@@ -41,7 +41,7 @@ def test_boxes_outside_and_without_size_are_clipped_or_dropped_and_counted(caplo
     messages = [r.getMessage() for r in caplog.records]
     assert messages == [
         "train.json: 2 boxes reach outside their image and are clipped (first: annotation 11)",
-        "train.json: 4 boxes have no size inside their image and are left out (first: annotation 13)",
+        "train.json: 4 boxes have no size inside their image and are dropped (first: annotation 13)",
     ]
 
 

@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_used_is_no_reason_to_stop(path, folder, caplog)
     # Stands in for one without permission, which root would not warning.
     folder.parent.write_text("no folder")
     same(opened(path), read_annotations(path))
-    assert caplog.text.count("\n") == 1 and "its columns cannot be kept (" in caplog.text
+    assert caplog.text.count("\n") == 1 and "cannot cache its columns (" in caplog.text
 
 
 def test_a_full_disk_is_no_reason_to_stop(path, folder, caplog, monkeypatch):
@@ -194,7 +194,7 @@ def test_a_change_while_reading_stops(path, folder, monkeypatch):
         return read_annotations(name)
 
     monkeypatch.setattr(annotation_cache, "read_annotations", read)
-    with pytest.raises(UserError, match="was changed while it was read"):
+    with pytest.raises(UserError, match="changed while it was being read"):
         opened(path)
     assert not list(folder.glob("*.safetensors"))
 
@@ -238,7 +238,7 @@ def test_a_process_killed_while_writing_leaves_nothing_that_counts(path, folder,
 def test_an_unreadable_file_is_an_error_that_does_not_blame_the_cache(folder, caplog):
     with pytest.raises(UserError, match="/proc/self/mem: cannot be read"):
         opened(Path("/proc/self/mem"))
-    assert "cannot be kept" not in caplog.text
+    assert "cannot cache" not in caplog.text
 
 
 def test_who_waits_for_another_process_says_so(path, folder, caplog, monkeypatch):
@@ -255,4 +255,4 @@ def test_who_waits_for_another_process_says_so(path, folder, caplog, monkeypatch
 
     monkeypatch.setattr(get_logger(), "warning", release)
     same(opened(path), read_annotations(path))
-    assert "another process makes these columns; waiting for it" in caplog.text
+    assert "another process is reading this file; waiting for it" in caplog.text
