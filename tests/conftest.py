@@ -2,7 +2,10 @@ import logging
 
 import pytest
 
+from tests import typecheck
 from util import logging as project_log
+
+typecheck.install()
 
 _LOGGERS = [logging.getLogger(), *map(logging.getLogger, project_log._OURS)]
 # Taken before any test or fixture, of whatever scope, has set up a log.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,7 @@ class PredictionSet:
         return ("_dn" if self.kind == "denoising" else "") + ("" if self.is_last else f"_{self.layer}")
 
 
+@runtime_checkable
 class PredictionSetLoss(Protocol):
     """A further loss of each prediction set.
 

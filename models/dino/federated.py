@@ -23,10 +23,9 @@ class FederatedClasses(nn.Module):
 
     def __init__(self, weights: Sequence[float], number: int, gather: bool = False, seed: int = 0):
         super().__init__()
-        weights = torch.as_tensor(weights, dtype=torch.float32)
-        if weights.ndim != 1 or (weights < 0).any():
-            raise ValueError("federated class weights must be one non-negative number a class")
-        self.register_buffer("weights", weights, persistent=False)
+        if min(weights) < 0:
+            raise ValueError("federated class weights must not be negative")
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
         self.number = number
         self.gather = gather
         self.generator = torch.Generator().manual_seed(seed) if gather else None

@@ -52,10 +52,9 @@ def test_chance_follows_the_weights():
     assert (counts / 2000).tolist() == pytest.approx([1 / 7, 2 / 7, 4 / 7, 0], abs=0.04)
 
 
-@pytest.mark.parametrize("weights", [[1.0, -1.0], [[1.0]]])
-def test_weights_are_checked(weights):
-    with pytest.raises(ValueError, match="non-negative"):
-        FederatedClasses(weights, 3)
+def test_a_negative_weight_is_refused():
+    with pytest.raises(ValueError, match="negative"):
+        FederatedClasses([1.0, -1.0], 3)
 
 
 def gathered_columns() -> dict:
