@@ -16,6 +16,4 @@ typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 def install() -> None:
     """Call before the models are imported."""
     dino = [f"models.dino.{path.stem}" for path in sorted((ROOT / "models/dino").glob("*.py"))]
-    install_import_hook(
-        [*dino, "models.richsem", "util.boxes", "util.structures"], f"{__name__}.typechecked"
-    )
+    install_import_hook([*dino, "models.richsem", "util.boxes", "util.structures"], f"{__name__}.typechecked")

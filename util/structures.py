@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from util.pixels import normalise, padded_size
@@ -39,15 +40,15 @@ class PaddedImages(_Movable):
     sizes:  (height, width) of each image without its padding.
     """
 
-    tensor: Tensor
-    mask: Tensor
+    tensor: Shaped[Tensor, "B 3 H W"]
+    mask: Bool[Tensor, "B H W"]
     sizes: tuple[tuple[int, int], ...]
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     @classmethod
-    def from_list(cls, images: Sequence[Tensor], size_divisor: int = 1) -> PaddedImages:
+    def from_list(cls, images: Sequence[Shaped[Tensor, "3 _ _"]], size_divisor: int = 1) -> PaddedImages:
         """Pads [(3, h, w), ...] to the largest height and width, rounded up to `size_divisor`.
 
         The batch keeps the images' order in memory: decoded ones have their channels interleaved.
@@ -83,8 +84,8 @@ class Target:
     image_level:  True where the label belongs to the whole image and the box is a coarse location.
     """
 
-    boxes_cxcywh: Tensor
-    labels: Tensor
+    boxes_cxcywh: Float[Tensor, "N 4"]
+    labels: Int64[Tensor, " N"]
     image_id: int
     size: tuple[int, int]
     original_size: tuple[int, int]
@@ -109,10 +110,10 @@ class Targets(_Movable):
     image_level:  True where the labels belong to whole images; a batch is of one stream.
     """
 
-    boxes_cxcywh: Tensor
-    labels: Tensor
-    image_index: Tensor
-    box_index: Tensor
+    boxes_cxcywh: Float[Tensor, "N 4"]
+    labels: Int64[Tensor, " N"]
+    image_index: Int64[Tensor, " N"]
+    box_index: Int64[Tensor, " N"]
     counts: tuple[int, ...]
     image_ids: tuple[int, ...]
     sizes: tuple[tuple[int, int], ...]
@@ -168,9 +169,9 @@ class Detections(_Movable):
     scores: (K,) float 0..1.  labels: (K,) int64 class index.  boxes_xyxy: (K, 4) float, pixels of the file.
     """
 
-    scores: Tensor
-    labels: Tensor
-    boxes_xyxy: Tensor
+    scores: Float[Tensor, " K"]
+    labels: Int64[Tensor, " K"]
+    boxes_xyxy: Float[Tensor, "K 4"]
 
     def __len__(self) -> int:
         return int(self.scores.shape[0])

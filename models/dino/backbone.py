@@ -12,6 +12,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ class Backbone(nn.Module):
         self.channels = tuple(channels)
         self.strides = tuple(strides)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         features = self.body(x)
         if self.is_nhwc:
             features = [f.permute(0, 3, 1, 2) for f in features]
@@ -60,7 +61,7 @@ class PlainBackbone(Backbone):
         self.patch = patch
         self.pyramid = pyramid
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """As Backbone, for images of any size; the maps' sizes are H and W over the strides, rounded up.
 
         Images are zero-padded to whole patches; cells that lie in that padding alone are cut off again.

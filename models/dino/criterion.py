@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from models.dino.federated import FederatedClasses
@@ -39,10 +40,10 @@ class PredictionSet:
     is_last: bool
     outputs: LayerOutput
     matches: Matches
-    labels: Tensor
-    boxes_cxcywh: Tensor
-    class_indices: Tensor | None
-    num_boxes: Tensor
+    labels: Int64[Tensor, " K"]
+    boxes_cxcywh: Float[Tensor, "K 4"]
+    class_indices: Int64[Tensor, " M"] | None
+    num_boxes: Float[Tensor, ""]
 
     @property
     def suffix(self) -> str:
@@ -166,7 +167,7 @@ class Criterion(nn.Module):
             num_boxes=num_boxes,
         )
 
-    def num_boxes(self, pairs: int, like: Tensor) -> Tensor:
+    def num_boxes(self, pairs: int, like: Tensor) -> Float[Tensor, ""]:
         """Matched pairs of the last layer, mean over ranks, at least 1."""
         return distributed.all_reduce_mean(like.new_full((), float(pairs))).clamp(min=1)
 

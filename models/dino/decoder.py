@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from models.dino.layers import MLP, FeedForward, inverse_sigmoid
@@ -22,8 +23,8 @@ class DecoderLayerOutput:
                      also trains the refinement of the layer before (look forward twice, DINO section 3.5).
     """
 
-    hidden: Tensor
-    reference_boxes: Tensor
+    hidden: Float[Tensor, "B Q D"]
+    reference_boxes: Float[Tensor, "B Q 4"]
 
 
 class DecoderLayer(nn.Module):
@@ -40,8 +41,13 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, queries: Tensor, position: Tensor, reference_boxes: Tensor, memory: Pyramid, mask: Tensor | None
-    ) -> Tensor:
+        self,
+        queries: Float[Tensor, "B Q D"],
+        position: Float[Tensor, "B Q D"],
+        reference_boxes: Float[Tensor, "B Q L 4"],
+        memory: Pyramid,
+        mask: Bool[Tensor, "Q Q"] | None,
+    ) -> Float[Tensor, "B Q D"]:
         """queries and position (B, Q, D), reference_boxes (B, Q, L, 4), mask (Q, Q) True = may not attend.
 
         Returns the queries, (B, Q, D).
@@ -80,11 +86,11 @@ class Decoder(nn.Module):
 
     def forward(
         self,
-        queries: Tensor,
-        reference_boxes: Tensor,
+        queries: Float[Tensor, "B Q D"],
+        reference_boxes: Float[Tensor, "B Q 4"],
         memory: Pyramid,
         box_head: nn.Module,
-        mask: Tensor | None,
+        mask: Bool[Tensor, "Q Q"] | None,
     ) -> list[DecoderLayerOutput]:
         """queries (B, Q, D), reference_boxes (B, Q, 4) in 0..1, mask (Q, Q) -> the output of every layer."""
         outputs = []

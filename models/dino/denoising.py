@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from models.dino.layers import inverse_sigmoid
@@ -20,9 +21,9 @@ class DenoisingQueries:
     queries (B, slots, D), reference_boxes (B, slots, 4), mask (slots + Q, slots + Q) True = may not attend.
     """
 
-    queries: Tensor
-    reference_boxes: Tensor
-    mask: Tensor
+    queries: Float[Tensor, "B slots D"]
+    reference_boxes: Float[Tensor, "B slots 4"]
+    mask: Bool[Tensor, "total total"]
     layout: DenoisingLayout
 
 
@@ -76,13 +77,15 @@ class Denoising(nn.Module):
         mask = attention_mask(layout, num_queries, device)
         return DenoisingQueries(queries, reference_boxes, mask, layout)
 
-    def _noised_labels(self, labels: Tensor) -> Tensor:
+    def _noised_labels(self, labels: Int64[Tensor, " K"]) -> Int64[Tensor, " K"]:
         if self.label_noise <= 0:
             return labels
         redraw = torch.rand(labels.shape, device=labels.device) < self.label_noise * 0.5
         return torch.where(redraw, torch.randint_like(labels, self.num_classes), labels)
 
-    def _noised_boxes(self, boxes_cxcywh: Tensor, negative: Tensor) -> Tensor:
+    def _noised_boxes(
+        self, boxes_cxcywh: Float[Tensor, "K 4"], negative: Bool[Tensor, " K"]
+    ) -> Float[Tensor, "K 4"]:
         if self.box_noise <= 0:
             return boxes_cxcywh
         half_size = boxes_cxcywh[:, 2:].repeat(1, 2) / 2
@@ -92,7 +95,9 @@ class Denoising(nn.Module):
         return box_xyxy_to_cxcywh(corners.clamp(0, 1))
 
 
-def slots_of_copies(targets: Targets, layout: DenoisingLayout) -> tuple[Tensor, Tensor]:
+def slots_of_copies(
+    targets: Targets, layout: DenoisingLayout
+) -> tuple[Int64[Tensor, " K"], Int64[Tensor, " K"]]:
     """Image and slot of every copy, copies in the order [all boxes] x (positive, negative) x groups.
 
     Box counts [2, 1], two groups: max_boxes 2, slots 0 1 | 2 3 | 4 5 | 6 7 (positives, negatives, positives,
@@ -105,7 +110,9 @@ def slots_of_copies(targets: Targets, layout: DenoisingLayout) -> tuple[Tensor, 
     return image.repeat(copies), targets.box_index.repeat(copies) + block
 
 
-def attention_mask(layout: DenoisingLayout, num_queries: int, device: torch.device) -> Tensor:
+def attention_mask(
+    layout: DenoisingLayout, num_queries: int, device: torch.device
+) -> Bool[Tensor, "total total"]:
     """(slots + Q, slots + Q) bool, True = may not attend.
 
     Matching queries see no denoising query, a denoising query sees its own group and the matching ones.

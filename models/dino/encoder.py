@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from models.dino.layers import FeedForward
@@ -22,7 +23,9 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, pyramid: Pyramid, reference_points: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Float[Tensor, "B S D"], pyramid: Pyramid, reference_points: Float[Tensor, "B S L 2"]
+    ) -> Float[Tensor, "B S D"]:
         """tokens (B, S, D), reference_points (B, S, L, 2) -> (B, S, D)."""
         attended = self.self_attn(
             tokens + pyramid.positions, reference_points, tokens, pyramid.shapes, pyramid.mask
@@ -52,7 +55,7 @@ class Encoder(nn.Module):
             EncoderLayer(dim, levels, heads, points, ffn_dim, dropout) for _ in range(num_layers)
         )
 
-    def forward(self, levels: list[Tensor], mask: Tensor) -> Pyramid:
+    def forward(self, levels: list[Float[Tensor, "B D _ _"]], mask: Bool[Tensor, "B H W"]) -> Pyramid:
         """[(B, D, h_l, w_l), ...] and the images' padding mask (B, H, W) -> the encoded pyramid."""
         pyramid = self.embed(levels, mask)
         points = reference_points(pyramid)
@@ -61,7 +64,7 @@ class Encoder(nn.Module):
             tokens = layer(tokens, pyramid, points)
         return replace(pyramid, tokens=tokens)
 
-    def embed(self, levels: list[Tensor], mask: Tensor) -> Pyramid:
+    def embed(self, levels: list[Float[Tensor, "B D _ _"]], mask: Bool[Tensor, "B H W"]) -> Pyramid:
         """Flattens the levels; adds position and level embeddings, padding mask, shapes and valid ratios."""
         # Positions and valid ratios stay in the parameters' precision under autocast.
         dtype = self.level_embed.dtype
@@ -79,7 +82,7 @@ class Encoder(nn.Module):
         )
 
 
-def reference_points(pyramid: Pyramid) -> Tensor:
+def reference_points(pyramid: Pyramid) -> Float[Tensor, "B S L 2"]:
     """Each token's own position on every level: (B, S, L, 2) x, y in 0..1 of the padded levels."""
     ratios = pyramid.valid_ratios
     points = []

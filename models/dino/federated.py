@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from util import distributed
@@ -30,7 +31,7 @@ class FederatedClasses(nn.Module):
         self.gather = gather
         self.generator = torch.Generator().manual_seed(seed) if gather else None
 
-    def forward(self, labels: Tensor) -> Tensor:
+    def forward(self, labels: Int64[Tensor, " K"]) -> Int64[Tensor, " M"]:
         """(K,) labels of the call's targets -> (M,) sorted class columns."""
         if self.gather:
             present = torch.zeros_like(self.weights, dtype=torch.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from models.dino.decoder import DecoderLayerOutput
@@ -21,7 +22,7 @@ class LinearClassifier(nn.Linear):
         super().__init__(dim, num_classes)
         nn.init.constant_(self.bias, -math.log((1 - FOREGROUND_PRIOR) / FOREGROUND_PRIOR))
 
-    def max_logit(self, queries: Tensor) -> Tensor:
+    def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
         """(..., D) -> (...), the highest class logit."""
         return self(queries).amax(-1)
 
@@ -33,7 +34,7 @@ class ClassifierLabelEmbedding(nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, labels: Tensor) -> Tensor:
+    def forward(self, labels: Int64[Tensor, " K"]) -> Float[Tensor, "K D"]:
         """(K,) -> (K, D)."""
         return self.classifier.weight[labels]
 

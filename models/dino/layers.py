@@ -3,13 +3,14 @@
 import itertools
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 # As the official release. DETR's 1e-5 gives different boxes near 0 and 1.
 INVERSE_SIGMOID_EPS = 1e-3
 
 
-def inverse_sigmoid(x: Tensor, eps: float = INVERSE_SIGMOID_EPS) -> Tensor:
+def inverse_sigmoid(x: Float[Tensor, "*shape"], eps: float = INVERSE_SIGMOID_EPS) -> Float[Tensor, "*shape"]:
     """log(x / (1 - x)) of x clamped to 0..1; numerator and denominator are each clamped to at least `eps`."""
     x = x.clamp(min=0, max=1)
     return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -27,9 +28,9 @@ class Matches:
     over all images of the batch in order.
     """
 
-    image: Tensor
-    query: Tensor
-    target: Tensor
+    image: Int64[Tensor, " K"]
+    query: Int64[Tensor, " K"]
+    target: Int64[Tensor, " K"]
 
     def __len__(self) -> int:
         return int(self.image.shape[0])

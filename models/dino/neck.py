@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -21,7 +22,7 @@ class Neck(nn.Module):
             previous = dim
         self.projections = nn.ModuleList(layers)
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B D _ _"]]:
         """[(B, channels[i], h_i, w_i), ...] -> [(B, D, h_l, w_l), ...], finest first."""
         levels = [p(x) for p, x in zip(self.projections, features, strict=False)]
         coarser = features[-1]

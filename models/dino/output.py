@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -18,11 +19,11 @@ class LayerOutput:
     embedding:    (B, Q, E) unit vectors of the semantic branch, in training only; None where there is none.
     """
 
-    logits: Tensor
-    boxes_cxcywh: Tensor
-    hidden: Tensor | None = None
-    reference_boxes: Tensor | None = None
-    embedding: Tensor | None = None
+    logits: Float[Tensor, "B Q C"]
+    boxes_cxcywh: Float[Tensor, "B Q 4"]
+    hidden: Float[Tensor, "B Q D"] | None = None
+    reference_boxes: Float[Tensor, "B Q 4"] | None = None
+    embedding: Float[Tensor, "B Q E"] | None = None
 
     def slice_queries(self, start: int, stop: int | None) -> LayerOutput:
         """The same output for queries start..stop."""

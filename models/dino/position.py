@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -31,7 +32,7 @@ class SinePosition(nn.Module):
         self.temperature_h = temperature_h
         self.temperature_w = temperature_w
 
-    def forward(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(self, mask: Bool[Tensor, "B h w"], dtype: torch.dtype) -> Float[Tensor, "B D h w"]:
         """mask: (B, h, w) bool, True where padded."""
         valid = (~mask).to(dtype)
         y, x = valid.cumsum(1), valid.cumsum(2)
@@ -42,7 +43,7 @@ class SinePosition(nn.Module):
         return torch.cat((y, x), dim=-1).permute(0, 3, 1, 2)
 
 
-def box_position(boxes_cxcywh: Tensor, dim: int) -> Tensor:
+def box_position(boxes_cxcywh: Float[Tensor, "*shape 4"], dim: int) -> Float[Tensor, "*shape {2*dim}"]:
     """Sine embedding of boxes: (..., 4) in 0..1 -> (..., 2 * dim), order y, x, w, h, temperature 10000."""
     angles = boxes_cxcywh * (2 * math.pi)
     angles = angles[..., None] / _frequencies(dim // 2, 10000.0, boxes_cxcywh)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 
@@ -21,32 +22,34 @@ class Pyramid:
     valid_ratios: (B, L, 2) fraction of each level's (width, height) that is not padding.
     """
 
-    tokens: Tensor
-    positions: Tensor
-    mask: Tensor
+    tokens: Float[Tensor, "B S D"]
+    positions: Float[Tensor, "B S D"]
+    mask: Bool[Tensor, "B S"]
     shapes: tuple[tuple[int, int], ...]
-    valid_ratios: Tensor
+    valid_ratios: Float[Tensor, "B L 2"]
 
 
-def level_masks(mask: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
+def level_masks(
+    mask: Bool[Tensor, "B H W"], levels: Sequence[Float[Tensor, "B _ _ _"]]
+) -> list[Bool[Tensor, "B _ _"]]:
     """(B, H, W) padding mask -> one (B, h_l, w_l) mask per level, by nearest neighbour."""
     as_float = mask[:, None].float()
     return [F.interpolate(as_float, size=x.shape[-2:]).squeeze(1).bool() for x in levels]
 
 
-def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
+def flatten_levels(levels: Sequence[Shaped[Tensor, "B D _ _"]]) -> Shaped[Tensor, "B S D"]:
     """[(B, D, h, w), ...] -> (B, S, D)."""
     return torch.cat([x.flatten(2) for x in levels], dim=2).transpose(1, 2)
 
 
-def valid_ratio(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def valid_ratio(mask: Bool[Tensor, "B h w"], dtype: torch.dtype) -> Float[Tensor, "B 2"]:
     """(B, h, w) -> (B, 2): fraction of the width and of the height that is not padding."""
     height, width = mask.shape[1:]
     valid = (~mask).to(dtype)
     return torch.stack((valid[:, 0, :].sum(1) / width, valid[:, :, 0].sum(1) / height), dim=-1)
 
 
-def to_cells(fractions: Tensor, shape: tuple[int, int]) -> Tensor:
+def to_cells(fractions: Float[Tensor, "B 2"], shape: tuple[int, int]) -> Float[Tensor, "B 1 2"]:
     """(B, 2) fractions x, y of a level's `shape` (height, width) -> (B, 1, 2) x, y in cells.
 
     The shape stays Python ints: copying it into a tensor would synchronise with the GPU.
@@ -55,7 +58,9 @@ def to_cells(fractions: Tensor, shape: tuple[int, int]) -> Tensor:
     return torch.stack((x * shape[1], y * shape[0]), dim=-1)
 
 
-def cell_centres(shapes: Sequence[tuple[int, int]], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+def cell_centres(
+    shapes: Sequence[tuple[int, int]], device: torch.device, dtype: torch.dtype
+) -> list[Float[Tensor, "_ 2"]]:
     """Centres of each level's cells, in cells: [(h * w, 2) x, y, ...]; the first is (0.5, 0.5)."""
     centres = []
     for height, width in shapes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from models.dino.layers import box_head
@@ -19,8 +20,8 @@ CHUNK = 8192
 class Selection:
     """queries (B, Q, D), reference_boxes (B, Q, 4) detached, encoder: predictions at the selected tokens."""
 
-    queries: Tensor
-    reference_boxes: Tensor
+    queries: Float[Tensor, "B Q D"]
+    reference_boxes: Float[Tensor, "B Q 4"]
     encoder: LayerOutput
 
 
@@ -56,13 +57,13 @@ class QuerySelection(nn.Module):
         queries = self.content.weight[None, :count].expand(len(boxes), -1, -1)
         return Selection(queries, boxes.detach(), encoder)
 
-    def _scores(self, tokens: Tensor) -> Tensor:
+    def _scores(self, tokens: Float[Tensor, "B S D"]) -> Float[Tensor, "B S"]:
         """(B, S, D) -> (B, S), the highest class logit of every token."""
         chunks = tokens.split(max(1, CHUNK // len(tokens)), dim=1)
         return torch.cat([self.classifier.max_logit(self.norm(self.projection(c))) for c in chunks], dim=1)
 
 
-def proposal_anchors(memory: Pyramid) -> tuple[Tensor, Tensor]:
+def proposal_anchors(memory: Pyramid) -> tuple[Float[Tensor, "B S 4"], Bool[Tensor, "B S"]]:
     """Each token's proposal box before the sigmoid, (B, S, 4), and which proposals are valid, (B, S) bool.
 
     A box is centred on its cell; its width and height are 0.05 * 2^level of the unpadded image. Padded tokens

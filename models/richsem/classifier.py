@@ -6,6 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from models.dino.heads import FOREGROUND_PRIOR
@@ -21,12 +22,14 @@ class TextEmbeddings(nn.Module):
     log_scale: () log of CLIP's logit scale.
     """
 
-    def __init__(self, raw: Tensor, log_scale: Tensor | float):
+    def __init__(self, raw: Float[Tensor, "C E"], log_scale: Float[Tensor, ""] | float):
         super().__init__()
         self.register_buffer("raw", raw.detach().clone().float())
         self.register_buffer("log_scale", torch.as_tensor(log_scale, dtype=torch.float32).detach().clone())
 
-    def logits(self, unit: Tensor, columns: Tensor | None = None) -> Tensor:
+    def logits(
+        self, unit: Float[Tensor, "*shape E"], columns: Int64[Tensor, " M"] | None = None
+    ) -> Float[Tensor, "*shape _"]:
         """Scaled cosines of unit vectors (..., E) with the classes: (..., C), or the given columns."""
         raw = self.raw if columns is None else self.raw[columns]
         # At least float32: at a scale of 100, logits from 16-bit cosines are off by up to 0.4.
@@ -42,10 +45,10 @@ class LanguageClassifier(nn.Module):
         self.projection = projection
         self.text = text
 
-    def forward(self, queries: Tensor) -> Tensor:
+    def forward(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape C"]:
         return self.text.logits(unit_vectors(self.projection, queries))
 
-    def max_logit(self, queries: Tensor) -> Tensor:
+    def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
         """(..., D) -> (...), the highest class logit; 16 bit under autocast, which is enough for ranking."""
         unit = F.normalize(self.projection(queries), dim=-1)
         cosine = unit @ F.normalize(self.text.raw, dim=-1).T.to(unit.dtype)
@@ -60,7 +63,7 @@ class TextLabelEmbedding(nn.Module):
         self.text = text
         self.projection = nn.Linear(text.raw.shape[1], dim, bias=False)
 
-    def forward(self, labels: Tensor) -> Tensor:
+    def forward(self, labels: Int64[Tensor, " K"]) -> Float[Tensor, "K D"]:
         """(K,) -> (K, D)."""
         return self.projection(self.text.raw[labels])
 
@@ -94,7 +97,7 @@ def init_focal_prior_(classifier: LanguageClassifier, norm: nn.LayerNorm) -> Non
         linear.bias.copy_(length * away)
 
 
-def unit_vectors(projection: nn.Module, queries: Tensor) -> Tensor:
+def unit_vectors(projection: nn.Module, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape E"]:
     """Projected queries scaled to length 1, at least float32."""
     projected = projection(queries)
     if projected.dtype in (torch.float16, torch.bfloat16):

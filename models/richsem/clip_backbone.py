@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 
+from jaxtyping import Float
 from open_clip.modified_resnet import ModifiedResNet
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class ClipTrunk(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         maps = stage_maps(self.trunk, x * self.scale + self.shift, self.stages[-1] + 1)
         return [maps[i] for i in self.stages]
 

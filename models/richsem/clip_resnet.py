@@ -1,6 +1,7 @@
 """CLIP's attention-pooled ResNet and its pool: shared by teacher, backbone and the small CLIP."""
 
 import torch
+from jaxtyping import Float
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from torch import Tensor, nn
@@ -10,7 +11,9 @@ from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
-def stage_maps(visual: ModifiedResNet, pixels: Tensor, stages: int = len(STAGES)) -> list[Tensor]:
+def stage_maps(
+    visual: ModifiedResNet, pixels: Float[Tensor, "B 3 H W"], stages: int = len(STAGES)
+) -> list[Float[Tensor, "B _ _ _"]]:
     """(B, 3, H, W) in CLIP's normalisation -> the maps of the first `stages` stages, strides 4, 8, 16, 32."""
     x, maps = visual.stem(pixels), []
     for name in STAGES[:stages]:
@@ -19,7 +22,7 @@ def stage_maps(visual: ModifiedResNet, pixels: Tensor, stages: int = len(STAGES)
     return maps
 
 
-def from_imagenet(visual: nn.Module) -> tuple[Tensor, Tensor]:
+def from_imagenet(visual: nn.Module) -> tuple[Float[Tensor, "1 3 1 1"], Float[Tensor, "1 3 1 1"]]:
     """Scale and shift, (1, 3, 1, 1) each, from ImageNet's normalisation to the tower's.
 
     Student pixels are (x - m) / s; CLIP expects (x - mean) / std of the same x. open_clip stores a tower's
@@ -32,7 +35,7 @@ def from_imagenet(visual: nn.Module) -> tuple[Tensor, Tensor]:
     return scale.view(1, 3, 1, 1), shift.view(1, 3, 1, 1)
 
 
-def attention_pool(pool: AttentionPool2d, features: Tensor) -> Tensor:
+def attention_pool(pool: AttentionPool2d, features: Float[Tensor, "R D g g"]) -> Float[Tensor, "R E"]:
     """The same numbers as `pool(features)`, (R, D, g, g) -> (R, E), several times faster.
 
     open_clip computes attention for every cell as query and keeps only the mean's; here the mean is the only

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from models.dino.criterion import PredictionSet
@@ -70,7 +71,12 @@ class DistillationLoss:
         boxes = outputs.reference_boxes[matches.image, matches.query]
         return student, semantic.embed_boxes(boxes, matches.image), num_boxes
 
-    def _rows(self, student: Tensor, teacher: Tensor, class_indices: Tensor | None) -> Tensor:
+    def _rows(
+        self,
+        student: Float[Tensor, "K E"],
+        teacher: Float[Tensor, "K E"],
+        class_indices: Int64[Tensor, " M"] | None,
+    ) -> Float[Tensor, " K"]:
         """(K, E), (K, E) -> (K,)."""
         if self.kind == "clip_l1":
             return (student - teacher.to(student.dtype)).abs().sum(-1)
@@ -78,7 +84,7 @@ class DistillationLoss:
         log_teacher = self.text.logits(teacher, class_indices).log_softmax(-1)
         return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
 
-    def _entropy_weights(self, teacher: Tensor) -> Tensor:
+    def _entropy_weights(self, teacher: Float[Tensor, "K E"]) -> Float[Tensor, " K"]:
         log_teacher = self.text.logits(teacher).log_softmax(-1)
         entropy = -(log_teacher.exp() * log_teacher).sum(-1)
         return 2 * entropy / math.log(log_teacher.shape[-1])

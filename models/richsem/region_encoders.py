@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
@@ -34,7 +35,7 @@ class RegionEncoder(nn.Module, ABC):
         self.visual = visual
 
     @abstractmethod
-    def features(self, pixels: Tensor) -> Tensor:
+    def features(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         """(B, 3, H, W) in the tower's normalisation -> (B, D, h, w)."""
 
     def embed(self, cells: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ class AttentionPoolEncoder(RegionEncoder):
         super().__init__(visual)
         self.grid = round((visual.attnpool.positional_embedding.shape[0] - 1) ** 0.5)
 
-    def features(self, pixels: Tensor) -> Tensor:
+    def features(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         return stage_maps(self.visual, pixels)[-1]
 
     def embed(self, cells: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ class AttentionPoolEncoder(RegionEncoder):
 class PatchEncoder(RegionEncoder):
     """The image is resized to the tower's input size; a region is the mean of its projected patch tokens."""
 
-    def features(self, pixels: Tensor) -> Tensor:
+    def features(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         pixels = F.interpolate(pixels, size=self.visual.image_size, mode="bicubic", align_corners=False)
         tokens = self.visual.forward_intermediates(
             pixels, indices=1, normalize_intermediates=True, intermediates_only=True
@@ -123,7 +124,7 @@ class TimmConvEncoder(RegionEncoder):
             )
         self.stride = float(trunk.feature_info[-1]["reduction"])
 
-    def features(self, pixels: Tensor) -> Tensor:
+    def features(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         return self.visual.trunk.forward_features(pixels)
 
     def embed(self, cells: Tensor) -> Tensor:

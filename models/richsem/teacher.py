@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from models.richsem.clip_resnet import from_imagenet
@@ -15,19 +16,23 @@ from util.boxes import box_cxcywh_to_xyxy
 from util.structures import PaddedImages, Targets
 
 
+@runtime_checkable
 class SemanticTargets(Protocol):
     """What a teacher answers about one batch: unit vectors in the space of the text embeddings."""
 
     @property
-    def ground_truth(self) -> Tensor:
+    def ground_truth(self) -> Float[Tensor, "N E"]:
         """(N, E), all ground-truth boxes of the batch in order."""
         ...
 
-    def embed_boxes(self, boxes_cxcywh: Tensor, image_index: Tensor) -> Tensor:
+    def embed_boxes(
+        self, boxes_cxcywh: Float[Tensor, "K 4"], image_index: Int64[Tensor, " K"]
+    ) -> Float[Tensor, "K E"]:
         """(K, 4) boxes in 0..1 of the unpadded images (K,) they lie in -> (K, E), without gradient."""
         ...
 
 
+@runtime_checkable
 class RegionTeacher(Protocol):
     """Anything that turns a training batch into semantic targets."""
 
@@ -72,12 +77,14 @@ class ClipSemanticTargets:
         self._targets = targets
 
     @cached_property
-    def ground_truth(self) -> Tensor:
+    def ground_truth(self) -> Float[Tensor, "N E"]:
         """See SemanticTargets."""
         return self.embed_boxes(self._targets.boxes_cxcywh, self._targets.image_index)
 
     @torch.no_grad()
-    def embed_boxes(self, boxes_cxcywh: Tensor, image_index: Tensor) -> Tensor:
+    def embed_boxes(
+        self, boxes_cxcywh: Float[Tensor, "K 4"], image_index: Int64[Tensor, " K"]
+    ) -> Float[Tensor, "K E"]:
         """See SemanticTargets."""
         sizes = [(w, h, w, h) for h, w in self._images.sizes]
         scale = torch.tensor(sizes, dtype=boxes_cxcywh.dtype).to(boxes_cxcywh.device)

@@ -105,7 +105,7 @@ def loss(
 ):
     return DistillationLoss(
         text, kind=kind, objective=objective, entropy_weight=entropy, federated=federated
-    )(given, (), semantic)["loss_distill"]
+    )(given, targets((2, 1)), semantic)["loss_distill"]
 
 
 @pytest.mark.parametrize("kind", ["clip_logits", "clip_l1"])
@@ -167,5 +167,5 @@ def test_without_pairs_it_is_a_zero_that_reaches_the_branch(text, semantic, obje
 
 def test_groups_without_the_branch_and_runs_without_a_teacher_have_none(text, semantic):
     part = DistillationLoss(text, kind="clip_logits", objective="gt")
-    assert part(prediction_set(embedding=False), (), semantic) == {}
-    assert part(prediction_set(), (), None) == {}
+    assert part(prediction_set(embedding=False), targets((2, 1)), semantic) == {}
+    assert part(prediction_set(), targets((2, 1)), None) == {}
