@@ -6,7 +6,8 @@ from dataclasses import fields
 
 from yapf.yapflib.yapf_api import FormatCode
 
-from config.schema import SECTIONS, Config
+from config.keys import SECTIONS
+from config.schema import Config
 
 _STYLE = {"based_on_style": "pep8", "column_limit": 110}
 

@@ -1,16 +1,10 @@
 """Keys that contradict each other. Each rule names both keys and the fix in one line."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+from config.keys import Keys
 from util.errors import UserError
 
-if TYPE_CHECKING:
-    from config.schema import Config
 
-
-def check(config: Config) -> None:
+def check(config: Keys) -> None:
     """Raises UserError for the first contradiction found."""
     _check_shapes(config)
     _check_semantics(config)
@@ -23,7 +17,7 @@ def _forbid(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
-def _check_shapes(c: Config) -> None:
+def _check_shapes(c: Keys) -> None:
     stages = c.return_interm_indices
     _forbid(
         c.hidden_dim % c.nheads != 0,
@@ -45,7 +39,7 @@ def _check_shapes(c: Config) -> None:
     )
 
 
-def _check_semantics(c: Config) -> None:
+def _check_semantics(c: Keys) -> None:
     _forbid(
         c.use_visual_distill and not c.use_language,
         "use_visual_distill=True compares with the text embeddings of use_language=False: "
@@ -78,7 +72,7 @@ def _check_semantics(c: Config) -> None:
         )
 
 
-def _check_data(c: Config) -> None:
+def _check_data(c: Keys) -> None:
     _forbid(
         bool(c.num_classes and c.dn_labelbook_size and c.dn_labelbook_size < c.num_classes),
         f"dn_labelbook_size={c.dn_labelbook_size} is below num_classes={c.num_classes}: "
@@ -98,7 +92,7 @@ def _check_data(c: Config) -> None:
     _forbid(low > high, f"mosaic_centre={[low, high]} must be [lowest, highest]: swap the two")
 
 
-def _check_schedule(c: Config) -> None:
+def _check_schedule(c: Keys) -> None:
     chosen = [f"{name}=True" for name in ("multi_step_lr", "onecyclelr", "cosine_lr") if getattr(c, name)]
     _forbid(
         len(chosen) > 1,

@@ -10,28 +10,24 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from config import rules
-from config.keys.data import DataKeys
-from config.keys.losses import LossKeys, SemanticKeys
-from config.keys.model import ModelKeys
-from config.keys.training import TrainingKeys
+from config.keys import SECTIONS, Keys
 from config.official import IGNORED_KEYS, TRANSLATED_VALUES, UNSUPPORTED_KEYS
 from config.values import check_bounds, convert
 from util.errors import UserError, nearest
 
 _log = logging.getLogger(__name__)
 
-# Shown in this order by `dump` and in the documentation.
-SECTIONS: dict[str, type] = {
-    "Data": DataKeys,
-    "Model": ModelKeys,
-    "Losses": LossKeys,
-    "Semantics": SemanticKeys,
-    "Training": TrainingKeys,
-}
+
+class InvalidValueError(UserError):
+    """A value that its key does not accept."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TrainingKeys, SemanticKeys, LossKeys, ModelKeys, DataKeys):
+class Config(Keys):
     """All live keys, flat, with the values of the official `richsem_4scale` as defaults.
 
     Immutable, and always valid: a wrong type, a value out of bounds or a contradiction raises UserError when
@@ -41,7 +37,11 @@ class Config(TrainingKeys, SemanticKeys, LossKeys, ModelKeys, DataKeys):
 
     def __post_init__(self) -> None:
         for name, declared in key_fields().items():
-            object.__setattr__(self, name, _checked(name, getattr(self, name), declared))
+            try:
+                value = _checked(name, getattr(self, name), declared)
+            except UserError as error:
+                raise InvalidValueError(name, str(error)) from None
+            object.__setattr__(self, name, value)
         rules.check(self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,24 +54,29 @@ class Config(TrainingKeys, SemanticKeys, LossKeys, ModelKeys, DataKeys):
         """A Config from key -> value; absent keys take their defaults.
 
         `origins` (key -> file or "--options") is put before the message of an error.
-        Official keys without effect are accepted: dead ones are logged in one line, left-out ones must have
-        their official value. Raises UserError for an unknown key, with the nearest right one.
+        Official keys without effect are accepted: ignored ones are logged in one line, unsupported ones must
+        have their official value. Raises UserError for an unknown key, with the nearest right one.
         """
         origins = origins or {}
-        live = {}
-        for name, value in values.items():
-            with_origin = f"{origins[name]}: " if name in origins else ""
+
+        def with_origin(name: str, error: UserError) -> UserError:
+            return UserError(f"{origins[name]}: {error}") if name in origins else error
+
+        live = {name: value for name, value in values.items() if name in key_types()}
+        for name in values.keys() - live.keys():
             try:
-                if name in key_types():
-                    live[name] = _checked(name, value, key_fields()[name])
-                else:
-                    _check_ineffective(name, value)
+                _check_ineffective(name, values[name])
             except UserError as error:
-                raise UserError(f"{with_origin}{error}") from None
-        dead = sorted(IGNORED_KEYS.intersection(values))
-        if dead:
-            _log.warning("ignored %d keys that the official code never reads: %s", len(dead), ", ".join(dead))
-        return cls(**live)
+                raise with_origin(name, error) from None
+        ignored = sorted(IGNORED_KEYS.intersection(values))
+        if ignored:
+            _log.warning(
+                "ignored %d keys that the official code never reads: %s", len(ignored), ", ".join(ignored)
+            )
+        try:
+            return cls(**live)
+        except InvalidValueError as error:
+            raise with_origin(error.key, error) from None
 
 
 @cache
@@ -87,22 +92,22 @@ def key_types() -> dict[str, Any]:
 
 
 def known_keys() -> list[str]:
-    """Every accepted key: live, left out, dead."""
+    """Every accepted key: live, unsupported, ignored."""
     return [*key_types(), *UNSUPPORTED_KEYS, *IGNORED_KEYS]
 
 
 def _checked(name: str, value: Any, declared: Field) -> Any:
-    """`value` in the type of key `name`, official speech translated; raises UserError if it does not fit."""
+    """`value` in the type of key `name`, official values translated; raises UserError if it does not fit."""
     if value is None and declared.default in ("", ()):
         return declared.default
     value = convert(name, value, key_types()[name])
     check_bounds(name, value, declared)
-    theirs, ours = TRANSLATED_VALUES.get(name, (None, None))
-    return ours if value == theirs else value
+    official, translated = TRANSLATED_VALUES.get(name, (None, None))
+    return translated if value == official else value
 
 
 def _check_ineffective(name: str, value: Any) -> None:
-    """Accepts a dead key, and a left-out key at its official value; else raises UserError."""
+    """Accepts an ignored key, and an unsupported key at its official value; else raises UserError."""
     if name in IGNORED_KEYS:
         return
     if name not in UNSUPPORTED_KEYS:

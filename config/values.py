@@ -1,13 +1,33 @@
-"""Values against the types and bounds that a key declares."""
+"""How a key is declared, and values against the type and bounds that it declares."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import Field
+from dataclasses import Field, field
 from typing import Any, get_args, get_origin
 
 from util.errors import UserError, nearest
+
+
+def config_field(
+    default: Any,
+    doc: str,
+    *,
+    choices: tuple = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    official: bool = True,
+) -> Any:
+    """A dataclass field whose metadata holds everything but the default.
+
+    doc: one line for docs/configuration.md. minimum, maximum: inclusive; for a tuple they hold for each
+    element. official: False for a key that the official release lacks.
+    """
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum, "official": official}
+    if isinstance(default, Mapping):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def describe(kind: Any) -> str:

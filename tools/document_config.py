@@ -12,8 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from config.keys import SECTIONS
 from config.official import IGNORED_KEYS, UNSUPPORTED_KEYS
-from config.schema import SECTIONS, key_types
+from config.schema import key_types
 from config.values import describe
 from util.errors import UserError
 
@@ -58,7 +59,7 @@ def _table(section: type) -> str:
 def _row(declared: Field) -> tuple[str, ...]:
     default = declared.default_factory() if declared.default is MISSING else declared.default
     shown = list(default) if isinstance(default, tuple) else default
-    mark = " *" if declared.metadata["ours"] else ""
+    mark = "" if declared.metadata["official"] else " *"
     kind = describe(key_types()[declared.name])
     return f"`{declared.name}`{mark}", kind, f"`{shown!r}`", declared.metadata["doc"]
 

@@ -4,56 +4,66 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.keys.declare import key
+from config.values import config_field
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossKeys:
     """What is matched, what is weighed, and which classes a loss sees."""
 
-    set_cost_class: float = key(2.0, "Matching cost: focal class term", minimum=0)
-    set_cost_bbox: float = key(5.0, "Matching cost: L1 of boxes (cxcywh, 0..1)", minimum=0)
-    set_cost_giou: float = key(2.0, "Matching cost: generalised IoU", minimum=0)
-    cls_loss_coef: float = key(1.0, "Weight of the focal class loss", minimum=0)
-    bbox_loss_coef: float = key(5.0, "Weight of the L1 box loss", minimum=0)
-    giou_loss_coef: float = key(2.0, "Weight of the generalised-IoU loss", minimum=0)
-    interm_loss_coef: float = key(1.0, "Factor on all losses of the encoder's proposals", minimum=0)
-    focal_alpha: float = key(0.25, "Alpha of the focal loss", minimum=0, maximum=1)
-    use_fed_loss: bool = key(True, "Federated loss: each class loss sees only a sample of the classes")
-    fed_num_sample_cats: int = key(50, "Classes in that sample, those present included", minimum=1)
-    fed_gather: bool = key(False, "Gather the present classes over all processes before sampling", ours=True)
-    mask_bbox: bool = key(False, "No L1 loss on image-level batches (encoder excepted)")
-    mask_giou: bool = key(False, "No generalised-IoU loss on image-level batches (encoder excepted)")
-    mask_labels: bool = key(False, "No class loss on image-level batches (encoder excepted)")
+    set_cost_class: float = config_field(2.0, "Matching cost: focal class term", minimum=0)
+    set_cost_bbox: float = config_field(5.0, "Matching cost: L1 of boxes (cxcywh, 0..1)", minimum=0)
+    set_cost_giou: float = config_field(2.0, "Matching cost: generalised IoU", minimum=0)
+    cls_loss_coef: float = config_field(1.0, "Weight of the focal class loss", minimum=0)
+    bbox_loss_coef: float = config_field(5.0, "Weight of the L1 box loss", minimum=0)
+    giou_loss_coef: float = config_field(2.0, "Weight of the generalised-IoU loss", minimum=0)
+    interm_loss_coef: float = config_field(1.0, "Factor on all losses of the encoder's proposals", minimum=0)
+    focal_alpha: float = config_field(0.25, "Alpha of the focal loss", minimum=0, maximum=1)
+    use_fed_loss: bool = config_field(
+        True, "Federated loss: each class loss sees only a sample of the classes"
+    )
+    fed_num_sample_cats: int = config_field(50, "Classes in that sample, those present included", minimum=1)
+    fed_gather: bool = config_field(
+        False, "Gather the present classes over all processes before sampling", official=False
+    )
+    mask_bbox: bool = config_field(False, "No L1 loss on image-level batches (encoder excepted)")
+    mask_giou: bool = config_field(False, "No generalised-IoU loss on image-level batches (encoder excepted)")
+    mask_labels: bool = config_field(False, "No class loss on image-level batches (encoder excepted)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticKeys:
     """RichSem (Meng et al., 2023): the language classifier and the semantic branch with its CLIP teacher."""
 
-    use_language: bool = key(True, "Classifier weights are CLIP text embeddings of the class names")
-    clip_model: str = key("RN50", "open_clip model of the text embeddings and the teacher")
-    clip_pretrained: str = key("openai", "Its weights: an open_clip tag or a local file", ours=True)
-    text_cache_dir: str = key(
+    use_language: bool = config_field(True, "Classifier weights are CLIP text embeddings of the class names")
+    clip_model: str = config_field("RN50", "open_clip model of the text embeddings and the teacher")
+    clip_pretrained: str = config_field(
+        "openai", "Its weights: an open_clip tag or a local file", official=False
+    )
+    text_cache_dir: str = config_field(
         "",
         "Folder where text embeddings are cached; empty = the cache folder (`~/.cache/richsem`)",
-        ours=True,
+        official=False,
     )
-    use_visual_distill: bool = key(True, "Train the semantic branch against the teacher")
-    distill_loss_coef: float = key(0.5, "Weight of the distillation loss", minimum=0)
-    distill_type: str = key(
+    use_visual_distill: bool = config_field(True, "Train the semantic branch against the teacher")
+    distill_loss_coef: float = config_field(0.5, "Weight of the distillation loss", minimum=0)
+    distill_type: str = config_field(
         "clip_logits",
         "`clip_logits`: KL divergence over the classes; `clip_l1`: L1 of unit vectors",
         choices=("clip_logits", "clip_l1"),
     )
-    clip_distill_objective: str = key(
+    clip_distill_objective: str = config_field(
         "gt",
         "Boxes that the teacher looks at: ground truth, matched queries' or all queries' reference boxes",
         choices=("gt", "pred", "pred_all"),
     )
-    use_dynamic_distill_weight: bool = key(False, "Weigh each distilled row by the entropy of its target")
-    use_fed_on_kd: bool = key(False, "Distil over the federated sample of classes only")
-    distill_aux_layers: bool = key(False, "Distil at every decoder layer, not only the last")
-    share_vl_proj: bool = key(False, "One MLP projects queries for the classifier and the semantic branch")
-    use_mlp_proj: bool = key(False, "The semantic branch projects queries with an MLP, not linearly")
-    use_cls_mlp_proj: bool = key(True, "With `use_mlp_proj`: the classifier uses such an MLP too")
+    use_dynamic_distill_weight: bool = config_field(
+        False, "Weigh each distilled row by the entropy of its target"
+    )
+    use_fed_on_kd: bool = config_field(False, "Distil over the federated sample of classes only")
+    distill_aux_layers: bool = config_field(False, "Distil at every decoder layer, not only the last")
+    share_vl_proj: bool = config_field(
+        False, "One MLP projects queries for the classifier and the semantic branch"
+    )
+    use_mlp_proj: bool = config_field(False, "The semantic branch projects queries with an MLP, not linearly")
+    use_cls_mlp_proj: bool = config_field(True, "With `use_mlp_proj`: the classifier uses such an MLP too")
