@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up, checks style and types, runs the tests: bash scripts/test.sh [pytest arguments]. Without arguments, all tests.
+# Sets up, checks style, types and imports, runs the tests: bash scripts/test.sh [pytest arguments]. Without arguments, all tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,4 +11,5 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY="${OMP_WAIT_POLIC
 .venv/bin/python -m ruff check .
 .venv/bin/python -m ruff format --check .
 .venv/bin/python -m mypy
+.venv/bin/lint-imports --no-logo
 exec .venv/bin/python -m pytest "$@"
