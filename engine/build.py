@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.device import autocast_dtype
 from engine.ema import Ema
 from engine.optimizer import GroupRules, build_adamw, parameter_groups
 from engine.schedule import (
@@ -28,7 +29,7 @@ def build_settings(config, device: torch.device, debug: bool = False) -> TrainSe
     return TrainSettings(
         epochs=config.epochs,
         device=device,
-        autocast_dtype=getattr(torch, config.amp_dtype) if config.amp else None,
+        autocast_dtype=autocast_dtype(config.amp_dtype, device) if config.amp else None,
         accumulate_steps=config.accumulate_steps,
         clip_max_norm=config.clip_max_norm,
         ema_epoch=config.ema_epoch,

@@ -347,8 +347,9 @@ def teacher(tmp_path_factory) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_richsem_trains_and_evaluates_in_every_precision(
-    precision, teacher, config_file, data, tmp_path, capsys
+    precision, teacher, config_file, data, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setattr("engine.device.cpu_has_bfloat16", lambda: True)
     mixed = () if precision == "float32" else ("amp=True", f"amp_dtype={precision}")
     options = (*teacher, *mixed, "epochs=1")
     checkpoint = train(config_file, data, tmp_path / "run", options=options)

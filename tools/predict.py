@@ -24,7 +24,7 @@ from datasets.annotations.json_errors import load_json
 from datasets.augment.policy import EvalPolicy
 from datasets.images.reader import ImageError, ImageFolder
 from datasets.sample import Sample, to_model_input
-from engine.device import autocast
+from engine.device import autocast, autocast_dtype
 from models.richsem.load import TrainedModel, checkpoint_config, load_trained, open_checkpoint
 from tools.drawing import LabelledBox, draw_boxes
 from util import distributed
@@ -51,7 +51,7 @@ class Detector:
         sample = Sample.from_arrays(pixels, torch.zeros(0, 4), torch.zeros(0))
         image, _ = to_model_input(self.policy(sample, None), 0, original)
         images = PaddedImages.from_list([image], self.config.pad_size_divisor).to(self.device).normalised()
-        dtype = getattr(torch, self.config.amp_dtype) if self.config.amp else None
+        dtype = autocast_dtype(self.config.amp_dtype, self.device) if self.config.amp else None
         with autocast(self.device, dtype):
             output = self.trained.model(images)
         return self.trained.postprocess(output, [original])[0].to("cpu")

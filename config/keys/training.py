@@ -64,7 +64,10 @@ class TrainingKeys:
 
     amp: bool = config_field(False, "Automatic mixed precision (the flag `--amp` sets it)", official=False)
     amp_dtype: str = config_field(
-        "bfloat16", "Its 16-bit type", choices=("bfloat16", "float16"), official=False
+        "bfloat16",
+        "Its 16-bit type; a CPU that only emulates bfloat16 computes in float32",
+        choices=("bfloat16", "float16"),
+        official=False,
     )
     channels_last: bool = config_field(
         False, "Channels-last memory format in backbone and teacher", official=False

@@ -113,7 +113,8 @@ def test_the_teacher_is_asked_without_gradient_and_heard():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_mixed_precision_runs_and_the_criterion_sees_float32_parameters(dtype):
+def test_mixed_precision_runs_and_the_criterion_sees_float32_parameters(dtype, monkeypatch):
+    monkeypatch.setattr("engine.device.cpu_has_bfloat16", lambda: True)
     toy = make_toy(ToyLoader(toy_images(), 2), amp=True, amp_dtype=dtype)
     assert toy.state.scaler.is_enabled() == (dtype == "float16")
     before = weights(toy)
