@@ -3,7 +3,7 @@
 # a short training; writes benchmarks/results/DATE_GPU.{json,md}.
 #
 #   bash scripts/gpu_check.sh               one line and status 2 where there is no GPU
-#   bash scripts/gpu_check.sh --dry-run     the same steps, small, on the CPU
+#   bash scripts/gpu_check.sh --dry_run     the same steps, small, on the CPU
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -3,7 +3,7 @@
     python tools/category_counts.py lvis_v1_train.json
 
 writes lvis_v1_train_cat_info.json: the file's categories with image_count, instance_count and frequency. An
-existing frequency stays, unless --new-frequency is given. LVIS's cuts: r up to 10 images, c up to 100.
+existing frequency stays, unless --new_frequency is given. LVIS's cuts: r up to 10 images, c up to 100.
 The file is read in pieces.
 
     python tools/category_counts.py train.json --update train.json val.json
@@ -46,7 +46,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar=("RARE", "COMMON"),
         help="most training images of a rare and of a common class (default: LVIS's 10 100)",
     )
-    parser.add_argument("--new-frequency", action="store_true", help="replace frequencies that are there")
+    parser.add_argument("--new_frequency", action="store_true", help="replace frequencies that are there")
     parser.add_argument("--update", type=Path, nargs="+", default=[], help="files to put the counts into")
     args = parser.parse_args(arguments)
     if not 0 <= args.cuts[0] <= args.cuts[1]:

@@ -83,7 +83,7 @@ def checkout(name: str, target: Path) -> Path:
 def draw_data(folder: Path, steps: int) -> None:
     """A mini LVIS of `steps` training images. Raises UserError when the generator fails."""
     words = ["--output", str(folder), "--train", str(steps), "--val", str(VALIDATION_IMAGES)]
-    words += ["--image-level", "1", "--side", "96", "--workers", "1", "--seed", SEED]
+    words += ["--image_level", "1", "--side", "96", "--workers", "1", "--seed", SEED]
     command = [sys.executable, str(ROOT / "tools" / "make_mini_lvis.py"), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

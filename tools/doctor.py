@@ -2,7 +2,7 @@
 
     python tools/doctor.py DATA
 
-DATA and --imagenet-path are what main.py takes as --data_path and imagenet_path: any format that it reads
+DATA and --imagenet_path are what main.py takes as --data_path and imagenet_path: any format that it reads
 (docs/data.md). Reads the annotations and the header of every image (--decode: all of it); draws the classes
 by frequency as a PNG. Each finding comes with its fix.
 
@@ -46,8 +46,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="as --data_path of main.py")
-    parser.add_argument("--imagenet-path", default="", help="as imagenet_path (default: beside DATA)")
-    parser.add_argument("--dataset-file", default="lvis", choices=("lvis", "lvis_openvocab", "coco"))
+    parser.add_argument("--imagenet_path", default="", help="as imagenet_path (default: beside DATA)")
+    parser.add_argument("--dataset_file", default="lvis", choices=("lvis", "lvis_openvocab", "coco"))
     parser.add_argument("--decode", action="store_true", help="decode every image, to find any damage")
     parser.add_argument("--plot", type=Path, default=Path("tail.png"), help="PNG (default: tail.png)")
     parser.add_argument("--json", type=Path, help="also write all findings, with every example, to this file")

@@ -16,7 +16,7 @@ from config.keys import SECTIONS
 from config.official import IGNORED_KEYS, UNSUPPORTED_KEYS
 from config.schema import key_types
 from config.values import describe
-from util.errors import UserError
+from util.errors import UserError, run_command
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 
@@ -90,8 +90,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run_command(main))

@@ -1,6 +1,6 @@
 """What a machine with a GPU can tell: build, tests, sanitizer, benchmark, a short training. Below 9 minutes.
 
-    bash scripts/gpu_check.sh [--dry-run] [--output FOLDER]
+    bash scripts/gpu_check.sh [--dry_run] [--output FOLDER]
 
 Every step has a limit and runs whatever became of the others; those behind the 9th minute are left out and
 named. Writes FOLDER/DATE_GPU.json (machine, steps, the benchmark's rows, as of benchmarks/protocol.py) and
@@ -172,11 +172,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dry-run", action="store_true", help="walk through the steps on the CPU, small")
+    parser.add_argument("--dry_run", action="store_true", help="walk through the steps on the CPU, small")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="FOLDER")
     options = parser.parse_args()
     if not options.dry_run and not torch.cuda.is_available():
-        print("no GPU here: nothing was checked (--dry-run walks through the steps on the CPU)")
+        print("no GPU here: nothing was checked (--dry_run walks through the steps on the CPU)")
         return 2
     device = "cpu" if options.dry_run else "cuda"
     started = time.monotonic()

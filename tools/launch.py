@@ -15,17 +15,13 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
 from util import distributed
-from util.errors import UserError
+from util.errors import UserError, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status of the first process that failed, else 0."""
+    """Returns the exit status of the first process that failed, else 0; UserError for a wrong count."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        processes = _count(words)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    processes = _count(words)
     if not torch.cuda.device_count():
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, distributed.available_cores() // processes)))
     # Its error report repeats what the process has said, as a traceback of the launcher.
@@ -53,4 +49,4 @@ def _count(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.mini_lvis.dataset import Settings, write_dataset
-from util.errors import UserError
+from util.errors import UserError, run_command
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -31,7 +31,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--train", type=int, default=default.train, help="training images")
     parser.add_argument("--val", type=int, default=default.val, help="validation images")
     parser.add_argument(
-        "--image-level",
+        "--image_level",
         type=int,
         default=default.image_level,
         help="image-level images per class, on average",
@@ -51,11 +51,11 @@ def drawing_pool(workers: int) -> Iterator[Callable]:
         yield partial(pool.map, chunksize=25)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     for name in ("train", "val", "image_level", "workers"):
         if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}.")
+            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}.")
     if args.seed < 0:
         raise UserError(f"--seed must not be negative, not {args.seed}.")
     if args.side < 64:
@@ -74,11 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name, count in counts.items():
         print(f"{name}: {count}")
     print(f"{args.output}: drawn in {time.perf_counter() - start:.1f} s")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run_command(main))

@@ -21,7 +21,7 @@ from tools.mini_clip.evaluate import box_accuracy, class_texts, image_accuracy
 from tools.mini_clip.images import load_tree
 from tools.mini_clip.model import MiniClipSize, round_to_file, save
 from tools.mini_clip.train import TrainSettings, train
-from util.errors import UserError
+from util.errors import UserError, run_command
 
 BOX_SCALES = (1.0, 2.0, 3.0)
 
@@ -34,7 +34,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=default.steps)
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--held-out", type=float, default=0.1, help="share of images kept to measure on")
+    parser.add_argument("--held_out", type=float, default=0.1, help="share of images kept to measure on")
     parser.add_argument(
         "--boxes", type=Path, help="LVIS-format folder (lvis_v1): also measure on its validation boxes"
     )
@@ -49,12 +49,12 @@ def report_boxes(model, lvis: Path, texts: torch.Tensor) -> None:
         print(f"validation boxes, images x{scale:g}: " + "  ".join(f"{k} {v:.3f}" for k, v in result.items()))
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     if args.steps < 1:
         raise UserError(f"--steps must be at least 1, not {args.steps}.")
     if not 0 <= args.held_out < 1:
-        raise UserError(f"--held-out must lie in 0..1, not {args.held_out}.")
+        raise UserError(f"--held_out must lie in 0..1, not {args.held_out}.")
     start = time.process_time()
     settings, size = TrainSettings(steps=args.steps, seed=args.seed), MiniClipSize()
     rng = np.random.default_rng(args.seed)
@@ -70,11 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
         report_boxes(model, args.boxes, texts)
     seconds, megabytes = time.process_time() - start, weights.stat().st_size / 1e6
     print(f"{config}, {weights} ({megabytes:.1f} MB): {seconds:.0f} CPU seconds")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run_command(main))

@@ -1,18 +1,18 @@
 """The one exception that is meant for the user."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend: a path, a key, a file, a shape.
+    """An error the user can fix: a path, a key, a file, a shape.
 
     The message is one line that names the thing and, where there is one, the nearest right value.
-    Command line programs print it without a traceback and exit with status 2.
+    Programs print it without a traceback and exit with status 2.
     """
 
 
-def nearest(word: str, choices) -> str:
+def nearest(word: object, choices: Iterable[object]) -> str:
     """`" Did you mean 'x'?"` for the choice nearest to `word`, or `""` when none is near."""
     import difflib
 
@@ -20,8 +20,13 @@ def nearest(word: str, choices) -> str:
     return f" Did you mean {match[0]!r}?" if match else ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, up to 200 characters; its type where the message is empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def run_command(main: Callable[[], int]) -> int:
-    """Exit status of a command line program: that of `main`, or 2 after a UserError, which is printed."""
+    """Runs a program and returns its exit status: that of `main`, 2 after a UserError, 130 after Ctrl-C."""
     try:
         return main()
     except UserError as error:

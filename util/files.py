@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that appear whole or not at all, and the folder of caches."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 from uuid import uuid4
 
-from util.errors import UserError
+from util.errors import UserError, first_line
 
 
 @contextmanager
 def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A name beside `path` to write to. When the block ends well it becomes `path`, which is replaced.
+    """Yields a temporary name beside `path`; when the block succeeds, that file replaces `path`.
 
-    The folder is made. durable: waits until the file is on the disk, for those that must survive a loss of
-    power. Raises OSError where the file cannot be written.
+    Creates the folder. durable: waits until file and name are on the disk, for files that must survive a
+    power failure. Raises OSError where the file cannot be written.
     """
     # Process numbers repeat among machines and containers that share a folder.
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
@@ -28,31 +28,45 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[TextIO]:
-    """An open UTF-8 text file that becomes `path` when the block ends well; else `path` stays as it was.
+def atomic_write(path: str | Path, *, binary: bool = False, durable: bool = True) -> Iterator[Any]:
+    """Yields an open file, UTF-8 text or binary; when the block succeeds, it replaces `path`.
 
     durable: as in `atomic_path`. Raises UserError where the file cannot be written.
     """
     path = Path(path)
+    mode: dict[str, Any] = {"mode": "wb"} if binary else {"mode": "w", "encoding": "utf-8", "newline": "\n"}
+    # torch.save reports a full disk as a RuntimeError.
+    failures = (OSError, RuntimeError) if binary else (OSError,)
     try:
-        with (
-            atomic_path(path, durable=durable) as temporary,
-            temporary.open("w", encoding="utf-8", newline="\n") as file,
-        ):
+        with atomic_path(path, durable=durable) as temporary, temporary.open(**mode) as file:
             yield file
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    except failures as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"{path}: cannot be written ({reason})") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Writes the folder's names to the disk; only POSIX lets a folder be opened."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def cache_directory(kind: str = "") -> Path:
-    """`$RICHSEM_CACHE`, else richsem/ below `$XDG_CACHE_HOME` or ~/.cache; in it the folder of one kind.
+    """The folder `kind` in `$RICHSEM_CACHE`, or in richsem/ below `$XDG_CACHE_HOME` or ~/.cache.
 
-    It need not exist. Raises OSError where there is no home folder.
+    It may not exist yet. Raises OSError where there is no home folder.
     """
     if os.environ.get("RICHSEM_CACHE"):
         return Path(os.environ["RICHSEM_CACHE"]).expanduser() / kind

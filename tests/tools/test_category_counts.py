@@ -49,7 +49,7 @@ def test_frequencies_that_are_there_stay_unless_asked(tmp_path):
     path = tiny.write_detection(tmp_path, "train", 9)
     main([str(path), "--output", str(tmp_path / "kept.json")])
     assert [row[3] for row in counts(tmp_path / "kept.json")] == ["f", "c", "r"]
-    main([str(path), "--output", str(tmp_path / "new.json"), "--new-frequency"])
+    main([str(path), "--output", str(tmp_path / "new.json"), "--new_frequency"])
     assert [row[3] for row in counts(tmp_path / "new.json")] == ["r", "r", "r"]
 
 

@@ -192,7 +192,7 @@ def test_data_that_is_not_there_is_an_error_not_a_crash(tmp_path):
     assert status == 2 and "no annotation file" in findings[0][2]
     tiny.write_detection(tmp_path / "DATA", "train", 3)
     tiny.write_detection(tmp_path / "DATA", "val", 2, first_id=100)
-    status, findings = diagnose(tmp_path / "DATA", "--imagenet-path", str(tmp_path / "nowhere"))
+    status, findings = diagnose(tmp_path / "DATA", "--imagenet_path", str(tmp_path / "nowhere"))
     assert status == 2 and any("no image-level data" in f[2] for f in findings if f[0] == "error")
 
 

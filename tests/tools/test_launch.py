@@ -7,6 +7,7 @@ import torch
 
 from tests.source_files import ROOT
 from tools import launch as launcher
+from util.errors import UserError
 
 
 def launch(*words: str) -> subprocess.CompletedProcess:
@@ -43,12 +44,12 @@ def test_the_launcher_names_the_signal_that_killed_a_process(tmp_path):
 
 
 @pytest.mark.parametrize("words", [[], ["main.py"], ["0", "main.py"]])
-def test_the_launcher_needs_a_number(words, capsys):
-    assert launcher.main(words) == 2
-    assert capsys.readouterr().err.startswith("error: the first argument is the number of processes")
+def test_the_launcher_needs_a_number(words):
+    with pytest.raises(UserError, match="the first argument is the number of processes"):
+        launcher.main(words)
 
 
-def test_more_processes_than_gpus_are_refused(monkeypatch, capsys):
+def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert launcher.main(["2", "main.py"]) == 2
-    assert "2 processes asked for, but this machine shows 1 GPUs" in capsys.readouterr().err
+    with pytest.raises(UserError, match="2 processes asked for, but this machine shows 1 GPUs"):
+        launcher.main(["2", "main.py"])

@@ -18,7 +18,7 @@ from tools.mini_lvis.scene import MIN_VISIBLE, Wanted, compose
 from tools.mini_lvis.vocabulary import CLASSES, Kind, frequency
 from util.errors import UserError
 
-SMALL = ["--train", "60", "--val", "20", "--image-level", "2", "--workers", "1"]
+SMALL = ["--train", "60", "--val", "20", "--image_level", "2", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_an_interrupted_drawing_leaves_no_dataset_and_can_be_repeated(tmp_path, 
         with pytest.raises(KeyboardInterrupt):
             main(["--output", str(output), "--workers", "1"])
     assert not output.exists()
-    main(["--output", str(output), "--train", "2", "--val", "1", "--image-level", "1", "--workers", "1"])
+    main(["--output", str(output), "--train", "2", "--val", "1", "--image_level", "1", "--workers", "1"])
     assert {p.name for p in output.iterdir()} == {"lvis_v1", "imagenet-lvis"}
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
 

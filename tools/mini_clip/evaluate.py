@@ -12,9 +12,10 @@ from open_clip.model import CLIP
 from PIL import Image
 from torch import Tensor
 
+from models.richsem.text_embeddings import PROMPTS
+
 from .images import Labelled
 from .model import encode_regions, normalise
-from .train import TEMPLATES
 
 
 @torch.no_grad()
@@ -23,7 +24,7 @@ def class_texts(model: CLIP, names: Sequence[str]) -> Tensor:
     tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
     rows = []
     for name in names:
-        tokens = tokenizer([template(name) for template in TEMPLATES]).to(model.logit_scale.device)
+        tokens = tokenizer([template(name) for template in PROMPTS]).to(model.logit_scale.device)
         rows.append(model.encode_text(tokens).mean(0))
     return F.normalize(torch.stack(rows).float(), dim=-1)
 

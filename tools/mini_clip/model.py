@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from models.richsem.clip_resnet import attention_pool, stage_maps
+from util.files import atomic_path, atomic_write
 
 STRIDE = 32
 
@@ -86,12 +87,11 @@ def save(model: CLIP, size: MiniClipSize, folder: Path, name: str = "mini_clip")
     `open_clip.add_model_config(json)`, then `open_clip.create_model(name, pretrained=weights)` reads them;
     in a RichSem configuration they are `clip_model` and `clip_pretrained`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     config, weights = folder / f"{name}.json", folder / f"{name}.safetensors"
-    config.write_text(json.dumps(model_config(size), indent=2) + "\n", encoding="utf-8")
+    with atomic_write(config) as file:
+        file.write(json.dumps(model_config(size), indent=2) + "\n")
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     metadata = {"size": json.dumps(asdict(size))}
-    partial = weights.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in state.items()}, partial, metadata=metadata)
-    partial.replace(weights)
+    with atomic_path(weights) as temporary:
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata=metadata)
     return config, weights

@@ -12,13 +12,15 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
 
+from engine.device import autocast, autocast_dtype
+from models.richsem.text_embeddings import PROMPTS
+
 from .canvas import CanvasBatch, balanced_order, draw_batch
 from .images import ImageLevelTree
 from .loss import contrastive_loss, spread_loss, word_loss
 from .model import MiniClipSize, build, encode_regions, normalise
 from .muon import Muon
 
-TEMPLATES: tuple[Callable[[str], str], ...] = (lambda name: f"{name}.", *open_clip.OPENAI_IMAGENET_TEMPLATES)
 # As in CLIP's paper.
 MAX_SCALE = 100.0
 
@@ -117,8 +119,8 @@ def _loss(
     present, labels = np.unique(batch.labels, return_inverse=True)
     absent = rng.permutation(np.setdiff1d(np.arange(len(names)), present))
     rows = np.concatenate((present, absent))[: max(settings.most_texts, len(present))]
-    templates = [TEMPLATES[i] for i in rng.integers(len(TEMPLATES), size=len(rows))]
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.amp):
+    templates = [PROMPTS[i] for i in rng.integers(len(PROMPTS), size=len(rows))]
+    with autocast(device, autocast_dtype("bfloat16", device) if settings.amp else None):
         regions = torch.from_numpy(batch.regions).to(device)
         image = encode_regions(model.visual, normalise(torch.from_numpy(batch.pixels).to(device)), regions)
     image = F.normalize(image.float(), dim=-1)
@@ -130,7 +132,7 @@ def _loss(
         in_name = [set(names[i].split("_")) for i in rows]
         words = sorted(set().union(*(in_name[i] for i in labels.unique().tolist())))
         belongs = torch.tensor([[w in n for w in words] for n in in_name]).to(device)[labels]
-        templates = [TEMPLATES[i] for i in rng.integers(len(TEMPLATES), size=len(words))]
+        templates = [PROMPTS[i] for i in rng.integers(len(PROMPTS), size=len(words))]
         encoded = encode_names(model, words, templates, tokenizer).float()
         loss = loss + settings.words * word_loss(image, encoded, belongs, scale)
     return loss

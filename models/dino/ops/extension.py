@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from util import files
+
 from . import compiler, library
 
 MODES = ("auto", "required", "reference")
@@ -50,11 +52,10 @@ def mode() -> str:
 
 
 def cache_directory() -> Path:
-    """`$RICHSEM_OPS_CACHE`, else richsem/ops below `$XDG_CACHE_HOME` or ~/.cache."""
+    """`$RICHSEM_OPS_CACHE`, else ops/ in the project's cache folder."""
     if os.environ.get("RICHSEM_OPS_CACHE"):
         return Path(os.environ["RICHSEM_OPS_CACHE"])
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "richsem" / "ops"
+    return files.cache_directory("ops")
 
 
 @functools.cache
