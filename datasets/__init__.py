@@ -1,2 +1,1 @@
-"""Annotations, images, augmentation, sampling, mixing and LVIS evaluation. Imports only itself and
-`util`."""
+"""From annotation and image files to batches; from detections to metrics. Imports only itself and `util`."""

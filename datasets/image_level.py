@@ -18,12 +18,12 @@ from util.errors import UserError
 from util.logging import get_logger
 from util.structures import Target
 
-# Classes that match nothing are listed up to this many.
+# At most so many unmatched classes are listed.
 MOST_NAMED = 20
 
 
 class ImageLevel(Dataset):
-    """Image-level images, each with one label, alone or in mosaics of four.
+    """Images with one label each, alone or in mosaics of four.
 
     annotations: the store of `imagenet_lvis_image_info.json`; the first of `pos_category_ids` is the label.
     images:    where they are read from.
@@ -35,7 +35,7 @@ class ImageLevel(Dataset):
     seed:        of the run.
     draft:       JPEGs are decoded at the scale that their first resize needs.
 
-    Images without a label, or of a class that matches nothing, are left out, counted and reported.
+    Images without a label, or of a class that matches nothing, are skipped, counted and logged.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class ImageLevel(Dataset):
 def _image_labels(
     annotations: AnnotationTable, classes: ClassTable, categories: tuple[Category, ...]
 ) -> np.ndarray:
-    """(I,) int64 class index of each image, -1 for those that cannot be used; these are reported."""
+    """(I,) int64 column of each image's class, -1 for images that cannot be used; these are logged."""
     column_of_id = dict(zip((c.id for c in categories), classes.columns_of(categories).tolist(), strict=True))
     matches = match_categories(annotations.categories, categories)
     lookup = np.array([column_of_id.get(matches.target_of.get(c.id), -1) for c in annotations.categories])
@@ -107,12 +107,12 @@ def _image_labels(
     labels = np.full(len(annotations), -1, dtype=np.int64)
     labels[labelled] = lookup[first]
     if unlabelled := np.count_nonzero(~labelled):
-        get_logger().warning("%s: %d images have no label and are left out", annotations.name, unlabelled)
+        get_logger().warning("%s: %d images have no label and are skipped", annotations.name, unlabelled)
     unused = np.unique(first[lookup[first] < 0])
     if len(unused):
         named = [why_unused(annotations.categories[i], matches, categories) for i in unused[:MOST_NAMED]]
         get_logger().warning(
-            "%s: %d images of %d classes match no detection class and are left out: %s%s",
+            "%s: %d images of %d classes match no detection class and are skipped: %s%s",
             annotations.name, np.count_nonzero(lookup[first] < 0), len(unused), "; ".join(named),
             "; ..." if len(unused) > MOST_NAMED else "",
         )  # fmt: skip
@@ -120,7 +120,7 @@ def _image_labels(
 
 
 def why_unused(category: Category, matches: Matches, categories: tuple[Category, ...]) -> str:
-    """The class as it is reported: with the classes that it may mean, or with the nearest one."""
+    """The class for the log: with the classes that it may mean, or with the nearest one."""
     if names := matches.ambiguous.get(category.id):
         return f"{category.name!r} (may mean {' or '.join(repr(n) for n in names)})"
     near = nearest_class(category.name, categories)

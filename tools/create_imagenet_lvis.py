@@ -6,8 +6,8 @@ IMAGES is a folder with a folder or a tar per class, named by WordNet id (n02682
 class name; or one tar that holds such folders. Nothing is unpacked: training reads from the tars. Sizes are
 read from the headers; --verify decodes every image.
 
-A class that is finished is kept in a hidden folder beside the JSON until all are: run the same command again
-after an interruption, and only the others are done. Missing and damaged images are left out and named in
+Finished classes are kept in a hidden folder beside the JSON until all are done: after an interruption run the
+same command again, and it continues with the others. Missing and damaged images are skipped and named in
 imagenet_lvis_image_info_report.txt. The result does not depend on the number of processes.
 """
 

@@ -1,4 +1,4 @@
-"""Which class of one list means which class of another: by name, synset or synonym, however spelt."""
+"""Matches the classes of one list to those of another: by name, synset or synonym, whatever the spelling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datasets.annotations.categories import Category, plain_name
 class Matches:
     """target_of:  source category id -> target category id.
     ambiguous:  source category id -> names of the target classes that it may mean; these are not matched.
-    unmatched:  ids of source categories that mean nothing in the target.
+    unmatched:  ids of source categories without a match.
     """
 
     target_of: dict[int, int] = field(default_factory=dict)
@@ -26,10 +26,10 @@ class Matches:
 def match_categories(source: Sequence[Category], target: Sequence[Category]) -> Matches:
     """Matches every source category to at most one target category.
 
-    Tried in turn, the first that finds a class decides: the name as it is; the name without case,
-    underscores, hyphens and spaces; the synset; a synonym; both without any punctuation (`HotDog` is
-    `hot_dog`). Where that finds several classes, the later ones may tell which of them; else the category
-    is ambiguous.
+    The first of these that finds a class decides: the exact name; the name without case, underscores,
+    hyphens and spaces; the synset; a synonym; name and synonyms without any punctuation (`HotDog` is
+    `hot_dog`). If it finds several classes, the later ones may narrow them down; else the category is
+    ambiguous.
     """
     steps = _lookups(target)
     name_of = {c.id: c.name for c in target}
@@ -51,10 +51,10 @@ def match_categories(source: Sequence[Category], target: Sequence[Category]) -> 
 
 
 def nearest_class(name: str, target: Sequence[Category]) -> str:
-    """The name of the class whose name or synonym is spelt most like `name`, '' where none is near."""
+    """The class whose name or synonym is most similar to `name`, '' if none is similar."""
     words = {plain_name(s): c.name for c in target for s in (c.name, *c.synonyms)}
     asked = _pairs_of_letters(plain_name(name))
-    # Comparing letter by letter with every word of LVIS takes seconds: only with those that share most pairs.
+    # difflib takes seconds for all words of LVIS: it only gets those that share the most letter pairs.
     likely = heapq.nlargest(8, words, key=lambda word: _share(asked, _pairs_of_letters(word)))
     found = difflib.get_close_matches(plain_name(name), likely, n=1, cutoff=0.6)
     return words[found[0]] if found else ""
@@ -87,7 +87,7 @@ def _lookups(target: Sequence[Category]) -> dict[str, dict[str, set[int]]]:
 def _questions(
     category: Category, steps: dict[str, dict[str, set[int]]]
 ) -> Iterable[tuple[dict[str, set[int]], str]]:
-    """(lookup, key), most telling first."""
+    """(lookup, key), most specific first."""
     words = list(dict.fromkeys((category.name, *category.synonyms)))
     yield steps["name"], category.name
     yield steps["plain name"], plain_name(category.name)

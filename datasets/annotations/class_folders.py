@@ -41,7 +41,9 @@ def read_class_folders(root: str | Path) -> AnnotationTable:
         counts.append(len(files))
         names += [file.name for file in files]
     if not names:
-        raise UserError(f"{root}: no images in its {len(categories)} folders (needed: a folder per class)")
+        raise UserError(
+            f"{root}: no images in its {len(categories)} folders; it needs a folder of images per class"
+        )
     if empty := [c.name for c, count in zip(categories, counts, strict=True) if not count]:
         get_logger().warning(
             "%s: %d class folders hold no image, add some or remove them: %s",

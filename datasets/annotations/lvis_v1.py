@@ -1,6 +1,6 @@
-"""The classes of LVIS v1 and their WordNet ids: facts that need no annotation file and no WordNet.
+"""The classes of LVIS v1 and their WordNet ids, without an annotation file or WordNet.
 
-The facts are in `lvis_v1_classes.tsv`, whose head states their source.
+They are in `lvis_v1_classes.tsv`, whose header states their source.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 _TABLE = Path(__file__).with_name("lvis_v1_classes.tsv")
-# ImageNet's name of a class: n and eight digits, the place of the noun in WordNet 3.0. Some archives add a
-# word: n07753592_banana.
+# ImageNet's name of a class: n and eight digits, the offset of the noun in WordNet 3.0. Some archives append
+# a word: n07753592_banana.
 _WNID = re.compile(r"n\d{8}(?![^_\W])")
 
 
@@ -23,7 +23,7 @@ _WNID = re.compile(r"n\d{8}(?![^_\W])")
 class LvisClass:
     """One class, under the keys of LVIS's `categories`.
 
-    definition:  LVIS's `def`.  wnid: ImageNet's name of the class, '' for the 206 that it has no id for.
+    definition:  LVIS's `def`.  wnid: ImageNet's name of the class, '' for the 206 without one.
     image_count, instance_count: of lvis_v1_train.json.
     """
 

@@ -80,7 +80,7 @@ def test_unlabelled_and_unmatched_images_are_counted_and_left_out(tmp_path, capl
     assert data.labels.tolist() == [0, 1, 0]
     assert data[SampleIndex(0)][1].image_id == 4
     assert "2 images have no label" in caplog.text
-    assert "2 images of 1 classes match no detection class and are left out: 'blue_square'" in caplog.text
+    assert "2 images of 1 classes match no detection class and are skipped: 'blue_square'" in caplog.text
 
 
 def test_no_class_in_common_is_an_error(tmp_path):
