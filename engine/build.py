@@ -1,11 +1,11 @@
 """The engine's parts from a config. The only file of the engine that sees one."""
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.device import autocast_dtype
-from engine.ema import Ema
 from engine.optimizer import GroupRules, build_adamw, parameter_groups
 from engine.schedule import (
     Factor,
@@ -63,8 +63,20 @@ def build_state(config, model: nn.Module, iterations: int, device: torch.device)
         optimizer=optimizer,
         schedule=Schedule(optimizer, build_factor(config, steps_per_epoch), steps_per_epoch),
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp and config.amp_dtype == "float16"),
-        ema=Ema(model, config.ema_decay, config.ema_warmup) if config.use_ema else None,
+        ema=build_ema(model, config.ema_decay, config.ema_warmup) if config.use_ema else None,
     )
+
+
+def build_ema(model: nn.Module, decay: float, warmup: bool = False) -> ModelEmaV3:
+    """A running average of the weights, for evaluation; buffers are copied.
+
+    warmup: the decay rises to `decay` as (1 + t) / (10 + t), so that the first weights are soon forgotten.
+    """
+    average = ModelEmaV3(
+        model, decay, use_warmup=warmup, warmup_gamma=9, warmup_power=1, exclude_buffers=True
+    )
+    average.module.requires_grad_(False)
+    return average
 
 
 def build_factor(config, steps_per_epoch: int) -> Factor:

@@ -71,7 +71,7 @@ def _close_epoch(state: TrainingState, settings: TrainSettings) -> None:
     distributed.broadcast_buffers(state.model)
     if state.ema is not None:
         if state.epoch < settings.ema_epoch:
-            state.ema.follow(state.model)
+            state.ema.set(state.model)
         distributed.broadcast_buffers(state.ema.module)
     state.epoch += 1
 

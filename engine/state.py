@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import nn
 
-from engine.ema import Ema
 from engine.optimizer import load_optimizer_state, optimizer_state
 from engine.random_state import load_random_state, random_state
 from engine.schedule import Schedule
@@ -19,7 +19,7 @@ from util.checkpoint import Checkpoint, load_model_state
 class TrainingState:
     """model: the bare model, not wrapped for several ranks.
     scaler: switched off unless the precision is float16.
-    ema: None when no average is kept.
+    ema: average of the weights, None when none is kept.  ema_updates: steps that went into it.
     epoch: epochs finished, so also the index from 0 of the next.
     best_ap: highest AP so far, None before the first evaluation.
     """
@@ -28,7 +28,8 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler
-    ema: Ema | None = None
+    ema: ModelEmaV3 | None = None
+    ema_updates: int = 0
     epoch: int = 0
     best_ap: float | None = None
 
@@ -46,6 +47,20 @@ class TrainingState:
             self.epoch = epoch
             self.schedule.go_to_epoch(epoch)
 
+    def update_average(self) -> None:
+        """One step of the average, where one is kept.
+
+        timm's warm-up counts from 2: update t (from 0) has decay min(decay, (1 + t) / (10 + t)).
+        """
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.ema_updates + 2)
+            self.ema_updates += 1
+
+    def _ema_state(self) -> dict[str, Any] | None:
+        if self.ema is None:
+            return None
+        return {"model": self.ema.module.state_dict(), "updates": self.ema_updates}
+
     def checkpoint(self, identity: Mapping[str, Any]) -> Checkpoint:
         """Called on every rank: each one's random state is kept. identity: the checkpoint's other entries."""
         return Checkpoint(
@@ -54,7 +69,7 @@ class TrainingState:
             optimizer=optimizer_state(self.optimizer, self.model),
             scheduler=self.schedule.state_dict(),
             scaler=self.scaler.state_dict(),
-            ema=self.ema.state_dict() if self.ema is not None else None,
+            ema=self._ema_state(),
             epoch=self.epoch,
             best_ap=self.best_ap,
             rng=distributed.all_gather_object(random_state()),
@@ -75,9 +90,9 @@ class TrainingState:
             self.scaler.load_state_dict(checkpoint.scaler)
         if self.ema is not None and checkpoint.ema:
             load_model_state(self.ema.module, checkpoint.ema["model"], checkpoint.path)
-            self.ema.updates = int(checkpoint.ema["updates"])
+            self.ema_updates = int(checkpoint.ema["updates"])
         elif self.ema is not None:
-            self.ema.follow(self.model)
+            self.ema.set(self.model)
         self.epoch = checkpoint.epoch
         self.best_ap = checkpoint.best_ap
         states = checkpoint.rng or ()

@@ -109,8 +109,8 @@ class TrainStep:
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
         state.schedule.step()
-        if state.ema is not None and state.epoch >= settings.ema_epoch:
-            state.ema.update(state.model)
+        if state.epoch >= settings.ema_epoch:
+            state.update_average()
         # With float16 an infinite norm is a step that the scaler skips, not a failure.
         return norm.nan_to_num(posinf=0.0, neginf=0.0, nan=0.0) if state.scaler.is_enabled() else norm
 

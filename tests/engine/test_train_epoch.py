@@ -155,10 +155,10 @@ def test_missing_gradients_become_zero_and_others_stay():
 def test_the_average_starts_at_its_epoch():
     toy = make_toy(ToyLoader(toy_images(), 2), ema_epoch=1)
     train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
-    assert toy.state.ema.updates == 0
+    assert toy.state.ema_updates == 0
     toy.state.epoch = 1
     train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
-    assert toy.state.ema.updates == 4
+    assert toy.state.ema_updates == 4
 
 
 def test_log_lines_and_objects(tmp_path, caplog):
