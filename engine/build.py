@@ -4,12 +4,12 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
 
 from engine.device import autocast_dtype
 from engine.optimizer import GroupRules, build_adamw, parameter_groups
 from engine.schedule import (
     Factor,
-    Schedule,
     cosine_factor,
     multi_step_factor,
     one_cycle_factor,
@@ -19,6 +19,7 @@ from engine.schedule import (
 from engine.settings import TrainSettings
 from engine.state import TrainingState
 from util import distributed
+from util.errors import UserError
 
 # `--debug` stops an epoch, and an evaluation, after this many batches (as the official flag does).
 DEBUG_ITERATIONS = 15
@@ -43,7 +44,7 @@ def build_settings(config, device: torch.device, debug: bool = False) -> TrainSe
 def build_state(config, model: nn.Module, iterations: int, device: torch.device) -> TrainingState:
     """Optimizer, schedule, scaler and average around `model`, which is on its device.
 
-    iterations: batches of an epoch.
+    iterations: batches of an epoch. Raises UserError where there is none.
     """
     rules = GroupRules(
         kind=config.param_dict_type,
@@ -57,11 +58,14 @@ def build_state(config, model: nn.Module, iterations: int, device: torch.device)
     )
     groups = parameter_groups(model.named_parameters(), rules)
     optimizer = build_adamw(groups, (config.adam_beta1, config.adam_beta2))
+    if iterations < 1:
+        raise UserError("the training set gives not one batch: fewer images than batch_size x ranks")
     steps_per_epoch = -(-iterations // config.accumulate_steps)
     return TrainingState(
         model=model,
         optimizer=optimizer,
-        schedule=Schedule(optimizer, build_factor(config, steps_per_epoch), steps_per_epoch),
+        schedule=LambdaLR(optimizer, build_factor(config, steps_per_epoch)),
+        steps_per_epoch=steps_per_epoch,
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp and config.amp_dtype == "float16"),
         ema=build_ema(model, config.ema_decay, config.ema_warmup) if config.use_ema else None,
     )

@@ -122,7 +122,7 @@ def _log_epoch(
     log.epoch(
         {
             "epoch": state.epoch,
-            "step": state.schedule.position,
+            "step": state.step,
             "total": losses["total"],
             "losses": named,
             "metrics": metrics,

@@ -1,16 +1,13 @@
-"""Learning-rate schedules, each a closed form of the optimizer step.
+"""Learning-rate factors, each a closed form of the optimizer step, for torch's LambdaLR.
 
-The factor multiplies every group's own learning rate, so groups keep their ratios. Only the position is
-state: on resume the numbers come from the config, and with another number of steps per epoch the position
-is carried over by epoch.
+A factor multiplies the learning rate of every group, so groups keep their ratios. Only the step is state:
+on resume the numbers come from the config, and a step of epochs of another length is carried over by epoch.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from torch.optim import Optimizer
-
-from util.errors import UserError
+from torch.optim.lr_scheduler import LambdaLR
 
 Factor = Callable[[int], float]
 
@@ -26,14 +23,14 @@ def multi_step_factor(steps_per_epoch: int, epochs: Sequence[int]) -> Factor:
 
 
 def one_cycle_factor(
-    total_steps: int, rise: float = 0.2, start: float = 1 / 25, end: float = 1 / 25e4
+    total_steps: int, pct_start: float = 0.2, start: float = 1 / 25, end: float = 1 / 25e4
 ) -> Factor:
-    """Up from `start` to 1 over the share `rise` of all steps, down to `end`, both along a cosine.
+    """Up from `start` to 1 over the fraction `pct_start` of all steps, down to `end`, both along a cosine.
 
     The learning rates of torch's OneCycleLR with its default divisors (official `onecyclelr`,
     `pct_start` 0.2); momentum stays as it is.
     """
-    top = max(rise * total_steps - 1, 1e-9)
+    top = max(pct_start * total_steps - 1, 1e-9)
     last = max(total_steps - 1, top + 1e-9)
 
     def factor(step: int) -> float:
@@ -61,42 +58,18 @@ def _cosine(first: float, last: float, progress: float) -> float:
     return last + (first - last) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-class Schedule:
-    """Sets the learning rates of an optimizer for the step that comes next.
+def go_to_step(schedule: LambdaLR, step: int) -> None:
+    """Sets the learning rates of optimizer step `step`, from 0."""
+    schedule.last_epoch = step
+    groups = schedule.optimizer.param_groups
+    for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = base * factor(step)
 
-    Call `step()` once after each optimizer step.
+
+def resumed_step(saved: Mapping[str, int], steps_per_epoch: int) -> int:
+    """The step at which a run with `steps_per_epoch` continues: the saved one, carried over by epoch.
+
+    saved: `position`, the saved step, and `steps_per_epoch` of the run that saved it.
     """
-
-    def __init__(self, optimizer: Optimizer, factor: Factor, steps_per_epoch: int) -> None:
-        if steps_per_epoch < 1:
-            raise UserError("the training set gives not one batch: fewer images than batch_size x ranks")
-        self.optimizer = optimizer
-        self.factor = factor
-        self.steps_per_epoch = steps_per_epoch
-        self.position = 0
-        self._base = [group["lr"] for group in optimizer.param_groups]
-        self._apply()
-
-    def step(self) -> None:
-        """Moves on by one optimizer step."""
-        self.position += 1
-        self._apply()
-
-    def go_to_epoch(self, epoch: int) -> None:
-        """Moves to the first step of `epoch` (0 is the first)."""
-        self.position = epoch * self.steps_per_epoch
-        self._apply()
-
-    def state_dict(self) -> dict:
-        return {"position": self.position, "steps_per_epoch": self.steps_per_epoch}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Takes the saved position; rescaled when an epoch had another number of steps."""
-        position, steps = int(state["position"]), int(state["steps_per_epoch"])
-        self.position = (position * self.steps_per_epoch + steps // 2) // steps
-        self._apply()
-
-    def _apply(self) -> None:
-        factor = self.factor(self.position)
-        for group, base in zip(self.optimizer.param_groups, self._base, strict=True):
-            group["lr"] = base * factor
+    position, steps = int(saved["position"]), int(saved["steps_per_epoch"])
+    return (position * steps_per_epoch + steps // 2) // steps

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from engine.optimizer import load_optimizer_state, optimizer_state
 from engine.random_state import load_random_state, random_state
-from engine.schedule import Schedule
+from engine.schedule import go_to_step, resumed_step
 from util import distributed
 from util.checkpoint import Checkpoint, load_model_state
 
@@ -18,6 +19,7 @@ from util.checkpoint import Checkpoint, load_model_state
 @dataclass
 class TrainingState:
     """model: the bare model, not wrapped for several ranks.
+    steps_per_epoch: optimizer steps.
     scaler: switched off unless the precision is float16.
     ema: average of the weights, None when none is kept.  ema_updates: steps that went into it.
     epoch: epochs finished, so also the index from 0 of the next.
@@ -26,7 +28,8 @@ class TrainingState:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: Schedule
+    schedule: LambdaLR
+    steps_per_epoch: int
     scaler: torch.amp.GradScaler
     ema: ModelEmaV3 | None = None
     ema_updates: int = 0
@@ -45,7 +48,12 @@ class TrainingState:
             self.restore(checkpoint)
         if epoch is not None:
             self.epoch = epoch
-            self.schedule.go_to_epoch(epoch)
+            go_to_step(self.schedule, epoch * self.steps_per_epoch)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps so far."""
+        return self.schedule.last_epoch
 
     def update_average(self) -> None:
         """One step of the average, where one is kept.
@@ -67,7 +75,7 @@ class TrainingState:
             **identity,
             model=self.model.state_dict(),
             optimizer=optimizer_state(self.optimizer, self.model),
-            scheduler=self.schedule.state_dict(),
+            scheduler={"position": self.step, "steps_per_epoch": self.steps_per_epoch},
             scaler=self.scaler.state_dict(),
             ema=self._ema_state(),
             epoch=self.epoch,
@@ -85,7 +93,7 @@ class TrainingState:
         assert checkpoint.optimizer is not None and checkpoint.scheduler is not None
         load_model_state(self.model, checkpoint.model, checkpoint.path)
         load_optimizer_state(self.optimizer, self.model, checkpoint.optimizer)
-        self.schedule.load_state_dict(checkpoint.scheduler)
+        go_to_step(self.schedule, resumed_step(checkpoint.scheduler, self.steps_per_epoch))
         if checkpoint.scaler:
             self.scaler.load_state_dict(checkpoint.scaler)
         if self.ema is not None and checkpoint.ema:

@@ -150,7 +150,7 @@ class StepLogger:
         return {
             "epoch": self.state.epoch + 1,
             "iteration": iteration,
-            "step": self.state.schedule.position,
+            "step": self.state.step,
             "lr": max(group["lr"] for group in self.state.optimizer.param_groups),
             "total": means.pop("total"),
             "grad_norm": means.pop("grad_norm", float("nan")),

@@ -14,7 +14,9 @@ def model() -> nn.Module:
 
 def averaged(net: nn.Module, decay: float, warmup: bool = False) -> TrainingState:
     """A training state of which only the average matters here."""
-    return TrainingState(net, optimizer=None, schedule=None, scaler=None, ema=build_ema(net, decay, warmup))
+    return TrainingState(
+        net, optimizer=None, schedule=None, steps_per_epoch=1, scaler=None, ema=build_ema(net, decay, warmup)
+    )
 
 
 def change(net: nn.Module, seed: int) -> None:

@@ -24,7 +24,7 @@ def train(images, batch_size: int, epochs: int = 2, **changes) -> dict:
         losses.append(train_one_epoch(toy.task, toy.state, toy.loader, toy.settings))
         toy.state.epoch += 1
     state = {name: value.tolist() for name, value in toy.state.model.state_dict().items() if name != "calls"}
-    return {"losses": losses, "state": state, "steps": toy.state.schedule.position}
+    return {"losses": losses, "state": state, "steps": toy.state.step}
 
 
 def mixed_images() -> list:

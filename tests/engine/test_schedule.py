@@ -3,15 +3,19 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
+from engine.build import build_state
 from engine.schedule import (
-    Schedule,
     cosine_factor,
+    go_to_step,
     multi_step_factor,
     one_cycle_factor,
+    resumed_step,
     step_factor,
     with_warmup,
 )
+from tests.engine.toys import config
 from util.errors import UserError
 
 
@@ -19,10 +23,11 @@ def sgd(*rates: float) -> torch.optim.Optimizer:
     return torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates])
 
 
-def rates(schedule: Schedule, steps: int) -> list[list[float]]:
+def rates(schedule: LambdaLR, steps: int) -> list[list[float]]:
     found = []
     for _ in range(steps):
         found.append([g["lr"] for g in schedule.optimizer.param_groups])
+        schedule.optimizer.step()
         schedule.step()
     return found
 
@@ -41,21 +46,21 @@ def reference(scheduler_class, steps: int, every: int, lr: float, **arguments) -
 
 
 def test_step_equals_torch():
-    found = rates(Schedule(sgd(0.1, 0.01), step_factor(3, lr_drop=2), 3), 18)
+    found = rates(LambdaLR(sgd(0.1, 0.01), step_factor(3, lr_drop=2)), 18)
     expected = reference(torch.optim.lr_scheduler.StepLR, 18, 3, 0.1, step_size=2)
     assert [r[0] for r in found] == pytest.approx(expected)
     assert [r[1] for r in found] == pytest.approx([e / 10 for e in expected])
 
 
 def test_multi_step_equals_torch():
-    found = rates(Schedule(sgd(0.1), multi_step_factor(3, (1, 4)), 3), 18)
+    found = rates(LambdaLR(sgd(0.1), multi_step_factor(3, (1, 4))), 18)
     expected = reference(torch.optim.lr_scheduler.MultiStepLR, 18, 3, 0.1, milestones=[1, 4])
     assert [r[0] for r in found] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("total", [20, 47])
 def test_one_cycle_equals_torch(total):
-    found = rates(Schedule(sgd(0.1), one_cycle_factor(total), total), total)
+    found = rates(LambdaLR(sgd(0.1), one_cycle_factor(total)), total)
     arguments = {"max_lr": 0.1, "total_steps": total, "pct_start": 0.2, "cycle_momentum": False}
     expected = reference(torch.optim.lr_scheduler.OneCycleLR, total, 1, 0.1, **arguments)
     assert [r[0] for r in found] == pytest.approx(expected, rel=1e-9)
@@ -88,30 +93,24 @@ def test_warm_up_multiplies_a_drop():
 
 
 def test_resumes_at_any_step():
-    straight = rates(Schedule(sgd(0.1), cosine_factor(30, 0.1), 10), 30)
-    first = Schedule(sgd(0.1), cosine_factor(30, 0.1), 10)
-    rates(first, 13)
-    second = Schedule(sgd(0.1), cosine_factor(30, 0.1), 10)
-    second.load_state_dict(first.state_dict())
-    assert rates(second, 17) == straight[13:]
+    straight = rates(LambdaLR(sgd(0.1), cosine_factor(30, 0.1)), 30)
+    second = LambdaLR(sgd(0.1), cosine_factor(30, 0.1))
+    go_to_step(second, 13)
+    assert second.last_epoch == 13 and rates(second, 17) == straight[13:]
 
 
 def test_another_epoch_length_keeps_the_epoch():
-    first = Schedule(sgd(0.1), step_factor(10, 2), 10)
-    rates(first, 20)
-    second = Schedule(sgd(0.1), step_factor(5, 2), 5)
-    second.load_state_dict(first.state_dict())
-    assert second.position == 10
-    assert second.optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    saved = {"position": 20, "steps_per_epoch": 10}
+    assert [resumed_step(saved, steps) for steps in (5, 10, 20)] == [10, 20, 40]
 
 
-def test_go_to_epoch():
-    schedule = Schedule(sgd(0.1), step_factor(5, 2), 5)
-    schedule.go_to_epoch(4)
-    assert schedule.position == 20
-    assert schedule.optimizer.param_groups[0]["lr"] == pytest.approx(0.001)
+def test_going_to_a_step_sets_every_groups_rate():
+    schedule = LambdaLR(sgd(0.1, 0.01), step_factor(5, 2))
+    go_to_step(schedule, 20)
+    assert [g["lr"] for g in schedule.optimizer.param_groups] == pytest.approx([0.001, 0.0001])
 
 
-def test_an_epoch_without_steps_is_an_error():
+def test_an_epoch_without_batches_is_an_error():
+    toy_model = nn.Linear(2, 2)
     with pytest.raises(UserError, match="batch_size"):
-        Schedule(sgd(0.1), step_factor(1, 1), 0)
+        build_state(config(), toy_model, 0, torch.device("cpu"))
