@@ -9,10 +9,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
 from models.dino.federated import FederatedClasses
 from models.dino.layers import at_least_float32
-from models.dino.losses import focal_loss_sum, giou_loss_sum, l1_loss_sum
+from models.dino.losses import giou_loss_sum, l1_loss_sum
 from models.dino.matcher import HungarianMatcher, Matches
 from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
 from util import distributed
@@ -182,7 +183,7 @@ class Criterion(nn.Module):
         boxes = at_least_float32(predictions.outputs.boxes_cxcywh)[matches.image, matches.query]
         target_boxes = predictions.boxes_cxcywh.to(boxes.dtype)
         losses = {
-            "loss_ce": focal_loss_sum(logits, one_hot, self.alpha) / num_boxes,
+            "loss_ce": sigmoid_focal_loss(logits, one_hot, self.alpha, gamma=2, reduction="sum") / num_boxes,
             "loss_bbox": l1_loss_sum(boxes, target_boxes) / num_boxes,
             "loss_giou": giou_loss_sum(boxes, target_boxes) / num_boxes,
         }
