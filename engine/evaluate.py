@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from engine.device import autocast, to_device
-from engine.progress import Progress
 from engine.protocols import Evaluator, Loader, Postprocess
+from engine.run_log import progress_bar
 from engine.settings import TrainSettings
 
 
@@ -24,14 +24,14 @@ def evaluate(
     """
     model.eval()
     iterations = settings.iterations(len(loader))
-    with Progress("evaluate", iterations) as progress:
+    with progress_bar("evaluate", iterations) as bar:
         for batch in islice(loader, iterations):
             images, targets = to_device(batch, settings.device)
             with autocast(settings.device, settings.autocast_dtype):
                 output = model(images)
             detections = [d.to("cpu") for d in postprocess(output, targets.original_sizes)]
             evaluator.update(targets.image_ids, detections)
-            progress.advance()
+            bar.update()
     return evaluator.finish()
 
 

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Validation:
-    """How a model is judged. make_evaluator: a fresh evaluator for each evaluation."""
+    """How a model is evaluated. make_evaluator: gives a fresh evaluator for each evaluation."""
 
     loader: Loader
     postprocess: Postprocess

@@ -7,10 +7,15 @@ from 1 and `step` counts optimizer steps of the whole run. Numbers that are not 
 import json
 import logging
 import math
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from util import distributed
 from util.files import atomic_write
 
 _log = logging.getLogger(__name__)
@@ -85,14 +90,17 @@ def read_log(path: Path) -> list[dict]:
 
 
 def loss_groups(losses: Mapping[str, float]) -> dict[str, float]:
-    """The named losses, unweighted, added up to a handful: class, box, giou, distill, denoising."""
+    """The named losses, unweighted, added up to a handful: class, box, giou, distill, denoising.
+
+    Any other loss is summed over layers under its own name: 'loss_new_0' and 'loss_new' give 'new'.
+    """
     groups: dict[str, float] = {}
     for name, value in losses.items():
-        for group, marks in LOSS_GROUPS:
-            if any(mark in name for mark in marks):
-                groups[group] = groups.get(group, 0.0) + value
-                break
-    return {name: groups[name] for name in _ORDER if name in groups}
+        group = next((group for group, marks in LOSS_GROUPS if any(mark in name for mark in marks)), None)
+        group = group or re.sub(r"(_interm|_\d+)$", "", name.removeprefix("loss_"))
+        groups[group] = groups.get(group, 0.0) + value
+    known = {name: groups.pop(name) for name in _ORDER if name in groups}
+    return {**known, **groups}
 
 
 def step_line(entry: Mapping[str, Any], epochs: int, iterations: int) -> str:
@@ -105,6 +113,12 @@ def step_line(entry: Mapping[str, Any], epochs: int, iterations: int) -> str:
     parts.append(f"{entry['memory_bytes'] / 2**30:.2f} GiB")
     parts.append(f"eta {duration(entry['eta_seconds'])}")
     return "  ".join(parts)
+
+
+def progress_bar(title: str, total: int) -> tqdm:
+    """A bar with the remaining time, on a terminal and on rank 0 only; `with` closes it."""
+    hidden = not (distributed.is_main() and sys.stderr.isatty())
+    return tqdm(total=total, desc=title, disable=hidden, leave=False, dynamic_ncols=True)
 
 
 def duration(seconds: float) -> str:

@@ -15,10 +15,9 @@ from engine.accumulate import (
     touch_all_parameters,
 )
 from engine.device import autocast, peak_memory, to_device
-from engine.loss_window import Averages, LossBuffer
-from engine.progress import Progress
+from engine.loss_buffer import Averages, LossBuffer
 from engine.protocols import Criterion, Loader, Teacher
-from engine.run_log import RunLog, step_line
+from engine.run_log import RunLog, progress_bar, step_line
 from engine.settings import TrainSettings
 from engine.state import TrainingState
 from util import distributed
@@ -30,7 +29,7 @@ class Task:
     """What is trained.
 
     model: called as model(images, targets); wrapped in DistributedDataParallel where there are several ranks.
-    criterion: called outside of mixed precision.  teacher: None when nothing is distilled.
+    criterion: called outside mixed precision.  teacher: None when nothing is distilled.
     """
 
     model: nn.Module
@@ -48,17 +47,17 @@ def train_one_epoch(
     loader.set_epoch(state.epoch)
     task.model.train()
     iterations = settings.iterations(len(loader))
-    stepper = TrainStep(task, state, settings, iterations)
-    reporter = StepLogger(state, settings, iterations, log)
-    with Progress(f"epoch {state.epoch + 1}/{settings.epochs}", iterations) as progress:
+    train_step = TrainStep(task, state, settings, iterations)
+    step_logger = StepLogger(state, settings, iterations, log)
+    with progress_bar(f"epoch {state.epoch + 1}/{settings.epochs}", iterations) as bar:
         arrived = time.perf_counter()
         for iteration, batch in enumerate(islice(loader, iterations)):
             waited = time.perf_counter() - arrived
-            losses = stepper(iteration, batch)
-            reporter.add(iteration, batch[1].image_ids, losses, waited)
-            progress.advance()
+            losses = train_step(iteration, batch)
+            step_logger.add(iteration, batch[1].image_ids, losses, waited)
+            bar.update()
             arrived = time.perf_counter()
-    return reporter.epoch.means()
+    return step_logger.epoch.means()
 
 
 class TrainStep:
@@ -136,7 +135,7 @@ class StepLogger:
 
     def _report(self, iteration: int) -> None:
         steps = len(self.window)
-        averages = self.window.read(self.state.epoch + 1)
+        averages = self.window.flush(self.state.epoch + 1)
         self.epoch.merge(averages)
         now = time.perf_counter()
         if self.log is not None:

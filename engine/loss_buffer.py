@@ -1,4 +1,4 @@
-"""Losses between two log lines, kept on the device and read in one go.
+"""Losses between two log lines, kept on the device and read at once.
 
 Reading a loss makes the CPU wait for the GPU, so nothing is read per step: the values of a window are
 stacked, copied once, averaged over ranks, and checked for being finite.
@@ -43,7 +43,7 @@ class _Step:
 
 
 class LossBuffer:
-    """Collects the losses of steps; `read` gives their mean over steps and ranks and starts anew."""
+    """Collects the losses of steps; `flush` returns their mean over steps and ranks and empties it."""
 
     def __init__(self) -> None:
         self._steps: list[_Step] = []
@@ -56,7 +56,7 @@ class LossBuffer:
         values = torch.stack([value.detach().float() for value in losses.values()])
         self._steps.append(_Step(iteration, tuple(image_ids), tuple(losses), values))
 
-    def read(self, epoch: int) -> Averages:
+    def flush(self, epoch: int) -> Averages:
         """Called on every rank at the same step.
 
         Raises UserError, the same on every rank, when a loss was not finite: it names the first
