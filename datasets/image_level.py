@@ -101,7 +101,8 @@ def _image_labels(
     """(I,) int64 column of each image's class, -1 for images that cannot be used; these are logged."""
     column_of_id = dict(zip((c.id for c in categories), classes.columns_of(categories).tolist(), strict=True))
     matches = match_categories(annotations.categories, categories)
-    lookup = np.array([column_of_id.get(matches.target_of.get(c.id), -1) for c in annotations.categories])
+    targets = [matches.target_of.get(c.id) for c in annotations.categories]
+    lookup = np.array([-1 if target is None else column_of_id[target] for target in targets])
     labelled = annotations.positives.lengths > 0
     first = annotations.positives.values[annotations.positives.offsets[:-1][labelled]]
     labels = np.full(len(annotations), -1, dtype=np.int64)

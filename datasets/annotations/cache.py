@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -227,7 +227,9 @@ def load_table(entry: Path, name: str) -> AnnotationTable:
     for column in columns.values():
         column.flags.writeable = False
     lists = ("negatives", "not_exhaustive", "positives")
-    nested = {key: Ragged(columns.pop(f"{key}.values"), columns.pop(f"{key}.offsets")) for key in lists}
+    nested: dict[str, Any] = {
+        key: Ragged(columns.pop(f"{key}.values"), columns.pop(f"{key}.offsets")) for key in lists
+    }
     names = PackedStrings(columns.pop("file_names.data"), columns.pop("file_names.offsets"))
     categories = [Category(**{**c, "synonyms": tuple(c["synonyms"])}) for c in about.pop("categories")]
     about |= {"name": name, "categories": tuple(categories), "warnings": tuple(about["warnings"])}

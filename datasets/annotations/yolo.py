@@ -314,7 +314,8 @@ def _row(words: list[str], names: Sequence[str], keypoints: int) -> Row:
     if not all(math.isfinite(v) and abs(v) <= _FARTHEST for v in values):
         raise ValueError(f"{' '.join(words[1:])[:60]} are not fractions of the image, 0..1; are they pixels?")
     if outline:
-        x, y = values[0::2], values[1::2]
-        left, top, right, bottom = min(x), min(y), max(x), max(y)
+        xs, ys = values[0::2], values[1::2]
+        left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
         values = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
-    return (int(label), *values)
+    x, y, width, height = values
+    return int(label), x, y, width, height
