@@ -102,7 +102,7 @@ def _whole_images(ends: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _batch(
-    annotations: AnnotationTable, predictions: Predictions, image_index: np.ndarray, rows
+    annotations: AnnotationTable, predictions: Predictions, image_index: np.ndarray, rows: slice | np.ndarray
 ) -> DetectionBatch:
     scores, image_index = predictions.scores[rows].astype(np.float64), image_index[rows]
     if ((scores[1:] > scores[:-1]) & (image_index[1:] == image_index[:-1])).any():

@@ -92,7 +92,8 @@ def compare(a: Numbers, b: Numbers) -> list[Row]:
     for quantity in dict.fromkeys((*a, *b)):
         ours, theirs = a.get(quantity, {}), b.get(quantity, {})
         places = list(dict.fromkeys((*ours, *theirs)))
-        floor = max(map(abs, (*ours.values(), *theirs.values()))) if quantity == "boxes" else 0.0
+        sizes = [abs(v) for v in (*ours.values(), *theirs.values()) if v is not None]
+        floor = max(sizes, default=0.0) if quantity == "boxes" else 0.0
         gaps = [_difference(p in ours, ours.get(p), p in theirs, theirs.get(p), floor) for p in places]
         largest = max(gaps, default=0.0)
         rows.append(Row(quantity, len(places), largest, places[gaps.index(largest)] if largest else ""))
@@ -100,10 +101,10 @@ def compare(a: Numbers, b: Numbers) -> list[Row]:
 
 
 def _difference(in_a: bool, a: float | None, in_b: bool, b: float | None, floor: float) -> float:
-    finite_a, finite_b = (x is not None and math.isfinite(x) for x in (a, b))
-    if in_a != in_b or finite_a != finite_b:
+    a, b = (x if x is not None and math.isfinite(x) else None for x in (a, b))
+    if in_a != in_b or (a is None) != (b is None):
         return math.inf
-    if not finite_a or a == b:
+    if a is None or b is None or a == b:
         return 0.0
     return abs(a - b) / max(abs(a), abs(b), floor)
 

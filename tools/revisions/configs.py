@@ -54,6 +54,6 @@ CONFIGS = {
 }
 
 
-def config_source(name: str, **more) -> str:
+def config_source(name: str, **more: object) -> str:
     """A config file in Python."""
     return "".join(f"{key} = {value!r}\n" for key, value in (SMALL | CONFIGS[name] | more).items())
