@@ -8,6 +8,9 @@ bash scripts/setup.sh
 # Small tensors and several processes on few cores: spinning threads only take time from each other.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 
+# uv installs no bytecode. Where Python may not write any either, each process that a test starts recompiles torch.
+unset PYTHONDONTWRITEBYTECODE
+
 .venv/bin/python -m ruff check .
 .venv/bin/python -m ruff format --check .
 .venv/bin/python -m mypy
