@@ -251,7 +251,7 @@ def report(
 
     notes: further facts of the run, such as sizes of what was generated.
     """
-    content = {
+    content: dict[str, Any] = {
         "machine": machine(device),
         "versions": versions(*packages),
         "notes": dict(notes or {}),

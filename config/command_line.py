@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -15,7 +15,7 @@ from util.errors import UserError, nearest
 
 DEFAULT_SEED = 42
 MOST_WORKERS = 10
-# Seconds that a rank above 0 waits before it reports an error of its own.
+# Seconds that ranks above 0 wait before they report an error.
 PATIENCE = 10.0
 _UNUSED = "accepted so that official commands run; has no effect here"
 
@@ -23,7 +23,7 @@ _UNUSED = "accepted so that official commands run; has no effect here"
 class _Parser(argparse.ArgumentParser):
     """Reports wrong usage as a UserError, one line with the nearest right flag."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         flags = [flag for action in self._actions for flag in action.option_strings]
         unknown = [word for word in message.split() if word.startswith("-") and word not in flags]
         hint = nearest(unknown[0], flags) if unknown else ""
@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All flags. A test freezes the list: new settings belong into the config."""
+    """All flags. A test freezes the list: new settings belong in the config."""
     parser = _Parser(
         prog="main.py",
         description="Train or evaluate a detector.",
@@ -47,22 +47,22 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses and checks what can be checked without reading a file. Raises UserError."""
+    """Parses the flags and checks what needs no file. Raises UserError."""
     args = build_parser().parse_args(argv)
     if not (args.config_file or args.resume):
         raise UserError("no config: name one with -c, or a checkpoint with --resume")
     if args.eval and args.test:
         raise UserError(
-            "--eval and --test exclude each other: --test writes predictions without scoring them"
+            "--eval and --test are mutually exclusive: --test writes predictions without scoring them"
         )
     if args.resume and args.pretrain_model_path:
         raise UserError("--resume continues a run, --pretrain_model_path starts a new one: give one of them")
     if (args.finetune_ignore or args.finetune_ignore_all) and not args.pretrain_model_path:
-        raise UserError("--finetune_ignore belongs to --pretrain_model_path, which is missing")
+        raise UserError("--finetune_ignore needs --pretrain_model_path")
     if (args.eval or args.test) and not args.resume:
         raise UserError("--eval and --test need a checkpoint: name it with --resume")
     if (args.test or args.save_results) and not args.output_dir:
-        raise UserError("predictions are written to --output_dir, which is missing")
+        raise UserError("--test and --save_results write predictions: name a folder with --output_dir")
     if args.num_workers is not None and args.num_workers < 0:
         raise UserError(f"--num_workers {args.num_workers}: must be 0 or more")
     if args.start_epoch is not None and args.start_epoch < 0:
@@ -75,8 +75,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def run_section(args: argparse.Namespace, saved: Mapping[str, Any]) -> dict[str, Any]:
     """The flags that a checkpoint keeps, so that its evaluation needs none of them.
 
-    saved: that section of the checkpoint that is read; a flag that is given wins over it.
-    Raises UserError where neither names the data.
+    saved: the same section of the checkpoint that is read; a flag overrides it.
+    Raises UserError when neither names the data.
     """
     if not (args.data_path or saved.get("data_path")):
         raise UserError("no data: name its folder with --data_path")
@@ -99,7 +99,7 @@ def process_section(args: argparse.Namespace, device: torch.device) -> dict[str,
 
 
 def _worker_count(args: argparse.Namespace) -> int:
-    """As asked for, else the official 10, or fewer where cores are few."""
+    """--num_workers, else the official 10, or fewer on few cores."""
     if args.num_workers is not None:
         return args.num_workers
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world_size()))
@@ -107,32 +107,32 @@ def _worker_count(args: argparse.Namespace) -> int:
 
 
 def report(error: BaseException) -> int:
-    """Prints one line on standard error and returns the exit status."""
+    """Prints one line to standard error and returns the exit status."""
     if isinstance(error, KeyboardInterrupt):
         print("stopped by the user", file=sys.stderr)
         return 130
     if not distributed.is_main():
-        # What rank 0 has met too is said once: the launcher ends this process meanwhile.
+        # Give rank 0 time to report the same error first; the launcher then kills this process.
         time.sleep(PATIENCE)
     print(f"error: {error}", file=sys.stderr, flush=True)
     return 2
 
 
-def _add_what(group) -> None:
+def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--eval", action="store_true", help="evaluate and print the LVIS metrics")
     group.add_argument(
         "--test", action="store_true", help="write predictions as JSON; the images need no annotations"
     )
     group.add_argument("--debug", action="store_true", help="stop each epoch and evaluation after 15 batches")
-    group.add_argument("--output_dir", default="", help="folder of the run; a new one for a new run")
-    group.add_argument("--note", default="", help="a remark kept in the checkpoints")
-    group.add_argument("--seed", type=int, help="of all random numbers (default: 42, or the checkpoint's)")
+    group.add_argument("--output_dir", default="", help="folder of the run; must be new for a new run")
+    group.add_argument("--note", default="", help="a note stored in the checkpoints")
+    group.add_argument("--seed", type=int, help="random seed (default: 42, or the checkpoint's)")
     group.add_argument(
         "--save_results", action="store_true", help="with --eval: keep the predictions as JSON too"
     )
 
 
-def _add_data(group) -> None:
+def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-c", "--config_file", default="", help="config file (Python)")
     group.add_argument(
         "--options", nargs="+", default=[], metavar="KEY=VALUE", help="override settings of the config"
@@ -147,7 +147,7 @@ def _add_data(group) -> None:
     group.add_argument("--num_workers", type=int, help="loader processes per rank (default: up to 10)")
 
 
-def _add_weights(group) -> None:
+def _add_weights(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--resume", default="", help="checkpoint to continue, evaluate or test")
     group.add_argument(
         "--start_epoch", type=int, help="epochs to count as done (default: 0, or the checkpoint's)"
@@ -156,22 +156,26 @@ def _add_weights(group) -> None:
         "--pretrain_model_path", default="", help="checkpoint to start from: what fits is loaded"
     )
     group.add_argument(
-        "--finetune_ignore", nargs="+", default=[], metavar="WORD", help="leave out tensors named with a word"
+        "--finetune_ignore",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="skip tensors named with a WORD",
     )
     group.add_argument(
         "--finetune_ignore_all",
         action="store_true",
-        help="leave out whatever does not fit (always so; official spelling)",
+        help="skip tensors that do not fit (always on; official spelling)",
     )
 
 
-def _add_machine(group) -> None:
+def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    group.add_argument("--amp", action="store_true", help="mixed precision, of the config's amp_dtype")
+    group.add_argument("--amp", action="store_true", help="mixed precision in the config's amp_dtype")
     group.add_argument("--local_rank", "--local-rank", type=int, help="set by old launchers; LOCAL_RANK wins")
 
 
-def _add_official(group) -> None:
+def _add_official(group: argparse._ArgumentGroup) -> None:
     for flag in ("--world_size", "--rank"):
         group.add_argument(flag, type=int, help=f"{_UNUSED}: torchrun's environment decides")
     group.add_argument("--dist_url", default="env://", help=f"{_UNUSED}: torchrun's environment decides")

@@ -88,8 +88,8 @@ def _check_data(c: Keys) -> None:
     )
     low, high = c.data_aug_scales2_crop
     _forbid(low > high, f"data_aug_scales2_crop={[low, high]} must be [smallest, largest]: swap the two")
-    low, high = c.mosaic_centre
-    _forbid(low > high, f"mosaic_centre={[low, high]} must be [lowest, highest]: swap the two")
+    lowest, highest = c.mosaic_centre
+    _forbid(lowest > highest, f"mosaic_centre={[lowest, highest]} must be [lowest, highest]: swap the two")
 
 
 def _check_schedule(c: Keys) -> None:

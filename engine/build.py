@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
+from config import Config
 from engine.device import autocast_dtype
 from engine.optimizer import GroupRules, build_adamw, parameter_groups
 from engine.schedule import (
@@ -25,7 +26,7 @@ from util.errors import UserError
 DEBUG_ITERATIONS = 15
 
 
-def build_settings(config, device: torch.device, debug: bool = False) -> TrainSettings:
+def build_settings(config: Config, device: torch.device, debug: bool = False) -> TrainSettings:
     """What the loops need to know."""
     return TrainSettings(
         epochs=config.epochs,
@@ -41,7 +42,7 @@ def build_settings(config, device: torch.device, debug: bool = False) -> TrainSe
     )
 
 
-def build_state(config, model: nn.Module, iterations: int, device: torch.device) -> TrainingState:
+def build_state(config: Config, model: nn.Module, iterations: int, device: torch.device) -> TrainingState:
     """Optimizer, schedule, scaler and average around `model`, which is on its device.
 
     iterations: batches of an epoch. Raises UserError where there is none.
@@ -83,7 +84,7 @@ def build_ema(model: nn.Module, decay: float, warmup: bool = False) -> ModelEmaV
     return average
 
 
-def build_factor(config, steps_per_epoch: int) -> Factor:
+def build_factor(config: Config, steps_per_epoch: int) -> Factor:
     """The schedule that the config chooses; stepwise without a choice, as in the official code."""
     total = config.epochs * steps_per_epoch
     if config.onecyclelr:
@@ -109,7 +110,7 @@ def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
 
-def _backbone_names(config) -> tuple[str, ...]:
+def _backbone_names(config: Config) -> tuple[str, ...]:
     """The pretrained part of the backbone: the release's 'backbone.0', without the new pyramid of a ViT."""
     if config.param_dict_type != "ddetr_in_mmdet":
         return ("backbone.body",)

@@ -28,7 +28,7 @@ def live_tables() -> str:
 
 def left_out_table() -> str:
     """Keys accepted at their official value only."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (f"`{name}`", f"`{list(value) if isinstance(value, tuple) else value!r}`", reason)
         for name, (value, reason) in UNSUPPORTED_KEYS.items()
     ]
@@ -48,7 +48,7 @@ def rewritten(document: str) -> str:
         if not pattern.search(document):
             raise UserError(f"{DOCUMENT}: the marker '{begin}' or '{end}' is missing")
         block = f"{begin}\n\n{text}\n\n{end}"
-        document = pattern.sub(lambda _, block=block: block, document)
+        document = block.join(pattern.split(document, maxsplit=1))
     return document
 
 
@@ -57,7 +57,7 @@ def _table(section: type) -> str:
 
 
 def _row(declared: Field) -> tuple[str, ...]:
-    default = declared.default_factory() if declared.default is MISSING else declared.default
+    default = declared.default if declared.default_factory is MISSING else declared.default_factory()
     shown = list(default) if isinstance(default, tuple) else default
     mark = "" if declared.metadata["official"] else " *"
     kind = describe(key_types()[declared.name])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from open_clip.model import CLIP
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -41,7 +42,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def report_boxes(model, lvis: Path, texts: torch.Tensor) -> None:
+def report_boxes(model: CLIP, lvis: Path, texts: torch.Tensor) -> None:
     """Top-1 of the regions as the teacher pools them from whole scenes, at several enlargements."""
     annotations = lvis / "annotations" / "lvis_v1_val.json"
     for scale in BOX_SCALES:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from config import Config
 from models.dino.backbone import Backbone, make_backbone
 from models.dino.criterion import Criterion, PredictionSetLoss
 from models.dino.decoder import Decoder
@@ -22,7 +23,7 @@ from models.dino.query_selection import QuerySelection
 
 
 def build_dino(
-    config,
+    config: Config,
     num_classes: int,
     encoder_classifier: nn.Module | None = None,
     backbone: Backbone | None = None,
@@ -43,7 +44,7 @@ def build_dino(
     )
 
 
-def timm_backbone(config, load: bool = True) -> Backbone:
+def timm_backbone(config: Config, load: bool = True) -> Backbone:
     """The timm model that the config names. load: False where a checkpoint brings its weights."""
     return make_backbone(
         config.backbone,
@@ -57,7 +58,7 @@ def timm_backbone(config, load: bool = True) -> Backbone:
 
 
 def build_detector(
-    config,
+    config: Config,
     num_classes: int,
     head: DecoderHead,
     encoder_classifier: nn.Module,
@@ -99,7 +100,7 @@ def build_detector(
 
 
 def build_criterion(
-    config, image_counts: Sequence[int], extra_losses: Sequence[PredictionSetLoss] = ()
+    config: Config, image_counts: Sequence[int], extra_losses: Sequence[PredictionSetLoss] = ()
 ) -> Criterion:
     """image_counts: training images of every class column, 0 for a column without a class."""
     federated = None

@@ -9,6 +9,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
+from config import Config
 from models.dino.backbone import Backbone
 from models.dino.build import build_criterion, build_detector, build_dino, timm_backbone
 from models.dino.criterion import Criterion
@@ -58,7 +59,7 @@ class Clip:
 
 
 def build_model(
-    config,
+    config: Config,
     class_names: Sequence[str],
     image_counts: Sequence[int],
     device: torch.device | str = "cpu",
@@ -109,7 +110,7 @@ def build_model(
 
 
 def build_official(
-    config,
+    config: Config,
     checkpoint: official.OfficialCheckpoint,
     class_names: Sequence[str],
     image_counts: Sequence[int],
@@ -137,7 +138,7 @@ def build_official(
     return build_model(config, class_names, image_counts, unused=unused, state=state, clip=clip, **arguments)
 
 
-def build_richsem(config, text: TextEmbeddings, backbone: Backbone | None = None) -> Detector:
+def build_richsem(config: Config, text: TextEmbeddings, backbone: Backbone | None = None) -> Detector:
     """The detector with the language classifier, and the semantic branch where the config has it.
 
     backbone: in place of the config's timm model with its weights.
@@ -162,7 +163,7 @@ def build_richsem(config, text: TextEmbeddings, backbone: Backbone | None = None
     return build_detector(config, len(text.raw), head, encoder_classifier, label_embedding, backbone)
 
 
-def _backbone(config, clip: Clip | None, state: Mapping[str, Tensor] | None, load: bool) -> Backbone:
+def _backbone(config: Config, clip: Clip | None, state: Mapping[str, Tensor] | None, load: bool) -> Backbone:
     if config.backbone != clip_backbone.NAME:
         return timm_backbone(config, load)
     if state is not None:
@@ -170,7 +171,7 @@ def _backbone(config, clip: Clip | None, state: Mapping[str, Tensor] | None, loa
     return clip_backbone.clip_backbone(clip.model.visual, config.return_interm_indices)
 
 
-def configured_clip(config) -> Clip:
+def configured_clip(config: Config) -> Clip:
     """The CLIP that `clip_model` and `clip_pretrained` name."""
     model = load_clip(config.clip_model, config.clip_pretrained)
     return Clip(model, open_clip.get_tokenizer(resolve_name(config.clip_model, config.clip_pretrained)))
@@ -203,7 +204,7 @@ def load_state(model: Detector, state: Mapping[str, Tensor]) -> None:
     load_model_state(model, state, "checkpoint")
 
 
-def _language_classifier(config, text: TextEmbeddings) -> LanguageClassifier:
+def _language_classifier(config: Config, text: TextEmbeddings) -> LanguageClassifier:
     return LanguageClassifier(_projection(config.hidden_dim, text.raw.shape[1], mlp=False), text)
 
 
@@ -214,7 +215,7 @@ def _start_at_prior(model: Detector) -> None:
             init_focal_prior_(part.classifier, norm)
 
 
-def _distillation(config, text: TextEmbeddings) -> DistillationLoss:
+def _distillation(config: Config, text: TextEmbeddings) -> DistillationLoss:
     return DistillationLoss(
         text,
         kind=config.distill_type,

@@ -22,6 +22,9 @@ class TextEmbeddings(nn.Module):
     log_scale: () log of CLIP's logit scale.
     """
 
+    raw: Tensor
+    log_scale: Tensor
+
     def __init__(self, raw: Float[Tensor, "C E"], log_scale: Float[Tensor, ""] | float):
         super().__init__()
         self.register_buffer("raw", raw.detach().clone().float())

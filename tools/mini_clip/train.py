@@ -11,9 +11,10 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
+from torch import nn
 
 from engine.device import autocast, autocast_dtype
-from models.richsem.text_embeddings import PROMPTS
+from models.richsem.text_embeddings import PROMPTS, Template
 
 from .canvas import CanvasBatch, balanced_order, draw_batch
 from .images import ImageLevelTree
@@ -46,7 +47,8 @@ class TrainSettings:
 
 def optimizers(model: CLIP, settings: TrainSettings) -> list[torch.optim.Optimizer]:
     """Muon for matrices and convolutions; AdamW, without decay, for the vocabulary and all vectors."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim >= 2 and "embedding" not in name
         (matrices if is_matrix else others).append(parameter)
@@ -57,7 +59,7 @@ def optimizers(model: CLIP, settings: TrainSettings) -> list[torch.optim.Optimiz
 
 
 def encode_names(
-    model: CLIP, names: list[str], templates: list[Callable[[str], str]], tokenizer
+    model: CLIP, names: list[str], templates: list[Template], tokenizer: Callable
 ) -> torch.Tensor:
     """One caption for each name -> (T, E) unit vectors."""
     tokens = tokenizer([template(name) for template, name in zip(templates, names, strict=True)])
@@ -65,7 +67,11 @@ def encode_names(
 
 
 def train(
-    tree: ImageLevelTree, size: MiniClipSize, settings: TrainSettings, device: torch.device, report=print
+    tree: ImageLevelTree,
+    size: MiniClipSize,
+    settings: TrainSettings,
+    device: torch.device,
+    report: Callable = print,
 ) -> CLIP:
     """Trains a new model on `tree.train` and returns it in evaluation mode."""
     torch.manual_seed(settings.seed)
@@ -109,7 +115,7 @@ def _loss(
     model: CLIP,
     names: tuple[str, ...],
     batch: CanvasBatch,
-    tokenizer,
+    tokenizer: Callable,
     settings: TrainSettings,
     rng: np.random.Generator,
 ) -> torch.Tensor:
@@ -125,13 +131,13 @@ def _loss(
         image = encode_regions(model.visual, normalise(torch.from_numpy(batch.pixels).to(device)), regions)
     image = F.normalize(image.float(), dim=-1)
     text = encode_names(model, [names[i] for i in rows], templates, tokenizer)
-    labels = torch.from_numpy(labels.astype(np.int64)).to(device)
+    text_index = torch.from_numpy(labels.astype(np.int64)).to(device)
     scale = model.logit_scale.exp()
-    loss = contrastive_loss(image, text, labels, scale) + settings.spread * spread_loss(text)
+    loss = contrastive_loss(image, text, text_index, scale) + settings.spread * spread_loss(text)
     if settings.words:
         in_name = [set(names[i].split("_")) for i in rows]
-        words = sorted(set().union(*(in_name[i] for i in labels.unique().tolist())))
-        belongs = torch.tensor([[w in n for w in words] for n in in_name]).to(device)[labels]
+        words = sorted(set().union(*(in_name[i] for i in text_index.unique().tolist())))
+        belongs = torch.tensor([[w in n for w in words] for n in in_name]).to(device)[text_index]
         templates = [PROMPTS[i] for i in rng.integers(len(PROMPTS), size=len(words))]
         encoded = encode_names(model, words, templates, tokenizer).float()
         loss = loss + settings.words * word_loss(image, encoded, belongs, scale)

@@ -26,8 +26,9 @@ def _cloudy(rng: Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _wood(rng: Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    warp = smooth_noise(rng, *x.shape, 5) * np.float32(rng.uniform(3, 9))
-    coarse, fine = np.float32(2 * np.pi) / np.float32([rng.uniform(5, 16), rng.uniform(2.5, 4)])
+    height, width = x.shape
+    warp = smooth_noise(rng, height, width, 5) * np.float32(rng.uniform(3, 9))
+    coarse, fine = np.float32(2 * np.pi) / np.array([rng.uniform(5, 16), rng.uniform(2.5, 4)], np.float32)
     return 0.55 * np.sin((y + warp) * coarse + 0.02 * x) + 0.35 * np.sin((y + 0.5 * warp) * fine)
 
 
@@ -44,7 +45,7 @@ def _tiles(rng: Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _fabric(rng: Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     period = rng.uniform(3, 12)
     angle = rng.uniform(0, np.pi)
-    across, along = np.float32([np.cos(angle), np.sin(angle)]) * np.float32(2 * np.pi / period)
+    across, along = np.array([np.cos(angle), np.sin(angle)], np.float32) * np.float32(2 * np.pi / period)
     return 0.5 * np.sin(x * across + y * along) + 0.5 * np.sin(y * across - x * along)
 
 

@@ -141,7 +141,8 @@ def draw_scene(scene: Scene) -> tuple[dict, list[dict]]:
 
 def draw_split(scenes: Sequence[Scene], parallel_map: Callable = map) -> tuple[list[dict], list[dict]]:
     """Draws the images of one split -> LVIS's `images` and `annotations`, ids from 1."""
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for image, things in parallel_map(draw_scene, scenes):
         images.append(image)
         first = len(annotations) + 1

@@ -21,7 +21,9 @@ def _directed_edges(mask: np.ndarray) -> dict[tuple[int, int], list[tuple[int, i
     return edges
 
 
-def _next(edges, before: tuple[int, int], at: tuple[int, int]) -> tuple[int, int]:
+def _next(
+    edges: dict[tuple[int, int], list[tuple[int, int]]], before: tuple[int, int], at: tuple[int, int]
+) -> tuple[int, int]:
     """Takes the edge that leaves `at`. Where two meet corner to corner, the right turn: pixels that
     touch at a corner alone stay in separate polygons."""
     ends = edges[at]

@@ -26,25 +26,25 @@ def _bands(t: np.ndarray, period: float, width: float) -> np.ndarray:
     return _soft((width / 2 - inside) * period)
 
 
-def plain(u, v, size, rng):
+def plain(u: np.ndarray, v: np.ndarray, size: float, rng: Generator) -> np.ndarray:
     return np.zeros_like(u)
 
 
-def striped(u, v, size, rng):
+def striped(u: np.ndarray, v: np.ndarray, size: float, rng: Generator) -> np.ndarray:
     angle = rng.uniform(0, np.pi)
     return _bands(
         u * np.cos(angle) + v * np.sin(angle) + rng.uniform(0, size), _period(size, rng, 0.26), 0.45
     )
 
 
-def checkered(u, v, size, rng):
+def checkered(u: np.ndarray, v: np.ndarray, size: float, rng: Generator) -> np.ndarray:
     period = _period(size, rng, 0.42, 7.0)
     a = _bands(u + rng.uniform(0, period), period, 0.5)
     b = _bands(v + rng.uniform(0, period), period, 0.5)
     return a + b - 2 * a * b
 
 
-def dotted(u, v, size, rng):
+def dotted(u: np.ndarray, v: np.ndarray, size: float, rng: Generator) -> np.ndarray:
     period = _period(size, rng, 0.3, 6.0)
     u, v = u / period + rng.uniform(), v / period + rng.uniform()
     row = np.floor(v)
@@ -53,20 +53,20 @@ def dotted(u, v, size, rng):
     return _soft((0.3 - np.hypot(du, v - row - 0.5)) * period)
 
 
-def wavy(u, v, size, rng):
+def wavy(u: np.ndarray, v: np.ndarray, size: float, rng: Generator) -> np.ndarray:
     period = _period(size, rng, 0.3, 6.0)
     return _bands(
         v + 0.4 * period * np.sin(u * (2 * np.pi / (1.5 * period))) + rng.uniform(0, period), period, 0.45
     )
 
 
-def zigzag(u, v, size, rng):
+def zigzag(u: np.ndarray, v: np.ndarray, size: float, rng: Generator) -> np.ndarray:
     period = _period(size, rng, 0.32, 6.0)
     teeth = np.abs((u / period + rng.uniform()) % 1.0 - 0.5) * 1.6 * period
     return _bands(v + teeth, period, 0.42)
 
 
-def speckled(u, v, size, rng):
+def speckled(u: np.ndarray, v: np.ndarray, size: float, rng: Generator) -> np.ndarray:
     count = 26
     at = rng.uniform(-0.55, 0.55, (count, 2)) * size
     radius = rng.uniform(0.6, 1.3, count) * max(0.9, 0.03 * size)
@@ -74,7 +74,7 @@ def speckled(u, v, size, rng):
     return _soft(-far.min(axis=-1))
 
 
-def spiral(u, v, size, rng):
+def spiral(u: np.ndarray, v: np.ndarray, size: float, rng: Generator) -> np.ndarray:
     period = _period(size, rng, 0.28, 6.0)
     turns = np.arctan2(v, u) / (2 * np.pi) * rng.choice((-1.0, 1.0))
     return _bands(np.hypot(u, v) + turns * period + rng.uniform(0, period), period, 0.42)

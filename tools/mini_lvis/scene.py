@@ -33,6 +33,10 @@ class Wanted:
     middle: tuple[float, float] | None = None
 
 
+# Slices of the canvas and of the patch.
+Window = tuple[tuple[slice, slice], tuple[slice, slice]]
+
+
 class Canvas:
     """An image that things are pasted on. `owner` holds each pixel's thing: 0 for none."""
 
@@ -41,7 +45,7 @@ class Canvas:
         self.image = draw_background(rng, height, width)
         self.owner = np.zeros((height, width), dtype=np.int16)
 
-    def window(self, patch: Patch, middle: tuple[float, float]):
+    def window(self, patch: Patch, middle: tuple[float, float]) -> Window | None:
         """Slices (of the canvas, of the patch) where the two overlap; None where they do not."""
         height, width = self.owner.shape
         x, y = round(middle[0] - patch.middle[0]), round(middle[1] - patch.middle[1])
@@ -51,7 +55,7 @@ class Canvas:
             return None
         return np.s_[y0:y1, x0:x1], np.s_[y0 - y : y1 - y, x0 - x : x1 - x]
 
-    def paste(self, patch: Patch, window, number: int) -> None:
+    def paste(self, patch: Patch, window: Window, number: int) -> None:
         on_canvas, on_patch = window
         alpha = patch.alpha[on_patch]
         below = self.image[on_canvas]
@@ -69,7 +73,7 @@ class Canvas:
         return self.rng.uniform(0.02, 0.98) * width, self.rng.uniform(0.02, 0.98) * height
 
 
-def _hides_too_much(canvas: Canvas, patch: Patch, window, full: Sequence[int]) -> bool:
+def _hides_too_much(canvas: Canvas, patch: Patch, window: Window, full: Sequence[int]) -> bool:
     """Whether pasting here would hide an earlier thing, or cut this one off, beyond what is annotated."""
     covers = patch.alpha[window[1]] > 0.5
     if covers.sum() < (MIN_VISIBLE + 0.25) * (patch.alpha > 0.5).sum():

@@ -33,7 +33,9 @@ class Patch:
     middle: tuple[float, float]
 
 
-def _place_on_shape(shape: tuple[int, int], middle: np.ndarray, matrix: np.ndarray, size: float):
+def _place_on_shape(
+    shape: tuple[int, int], middle: np.ndarray, matrix: np.ndarray, size: float
+) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel centre its (u, v) on the unturned shape, in pixels."""
     y = np.arange(0.5, shape[0], dtype=np.float32)[:, None] - np.float32(middle[1])
     x = np.arange(0.5, shape[1], dtype=np.float32) - np.float32(middle[0])
