@@ -1,8 +1,6 @@
-"""House rules that a program can check: sizes, errors, devices, promises, config keys without a reader."""
+"""House rules beyond ruff's: length of files and functions, devices, half-done features, config keys."""
 
 import ast
-import io
-import tokenize
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,6 @@ from tests.source_files import ROOT, python_files, tree
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
-MAX_PARAMETERS = 14
-LEFT_FOR_LATER = ("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK")
 # Derived from the class list; a given value is compared with num_classes when the config is made.
 ONLY_CHECKED = {"dn_labelbook_size"}
 # Names under which a Config is at hand where it is read.
@@ -25,45 +21,15 @@ def functions(source: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def long_functions(source: ast.AST) -> list[str]:
-    """Functions of more lines or parameters than allowed. The docstring counts as lines."""
-    found = []
-    for function in functions(source):
-        lines = function.end_lineno - function.lineno + 1
-        arguments = function.args
-        names = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        count = sum(a.arg not in ("self", "cls") for a in names)
-        if lines > MAX_FUNCTION_LINES:
-            found.append(f"{function.lineno} {function.name}: {lines} lines")
-        if count > MAX_PARAMETERS:
-            found.append(f"{function.lineno} {function.name}: {count} parameters")
-    return found
-
-
-def swallowed_errors(source: ast.AST) -> list[str]:
-    """Bare excepts, and handlers of everything that do nothing."""
-    found = []
-    for handler in (n for n in ast.walk(source) if isinstance(n, ast.ExceptHandler)):
-        everything = handler.type is None or getattr(handler.type, "id", None) in (
-            "Exception",
-            "BaseException",
-        )
-        silent = all(isinstance(n, (ast.Pass, ast.Continue)) for n in handler.body)
-        if handler.type is None or (everything and silent):
-            found.append(f"{handler.lineno} except")
-    return found
+    """Functions of more lines than allowed. The docstring counts."""
+    lengths = [(f, f.end_lineno - f.lineno + 1) for f in functions(source)]
+    return [f"{f.lineno} {f.name}: {lines} lines" for f, lines in lengths if lines > MAX_FUNCTION_LINES]
 
 
 def device_literals(source: ast.AST) -> list[str]:
     """Calls of `.cuda(...)`."""
     calls = [n for n in ast.walk(source) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
     return [f"{n.lineno} .cuda()" for n in calls if n.func.attr == "cuda"]
-
-
-def left_for_later(text: str) -> list[str]:
-    """Comments that promise work."""
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    comments = [t for t in tokens if t.type == tokenize.COMMENT]
-    return [f"{t.start[0]} {t.string}" for t in comments if any(word in t.string for word in LEFT_FOR_LATER)]
 
 
 def not_implemented(source: ast.AST) -> list[str]:
@@ -105,19 +71,9 @@ def test_functions_are_short():
     assert not broken(long_functions)
 
 
-def test_errors_are_not_swallowed():
-    assert not broken(swallowed_errors)
-
-
 def test_no_device_is_written_down():
     files = [path for path in python_files() if path.parts[0] not in ("tests", "benchmarks")]
     assert not broken(device_literals, files)
-
-
-def test_nothing_is_left_for_later():
-    texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in python_files()}
-    found = [f"{path}:{finding}" for path, text in texts.items() for finding in left_for_later(text)]
-    assert not found, "\n".join(found)
 
 
 def test_nothing_is_half_there():
@@ -125,9 +81,6 @@ def test_nothing_is_half_there():
     assert not broken(not_implemented, files)
 
 
-@pytest.mark.skipif(
-    not (ROOT / "main.py").exists(), reason="main.py, which reads the last keys, is not there yet"
-)
 def test_every_config_key_is_read():
     readers = [path for path in python_files() if path.name == "build.py" or path == Path("main.py")]
     read = set().union(*(keys_read(tree(path)) for path in readers))
@@ -135,9 +88,6 @@ def test_every_config_key_is_read():
     assert not unread, f"keys that no build.py and not main.py reads: {', '.join(unread)}"
 
 
-@pytest.mark.skipif(
-    not (ROOT / "main.py").exists(), reason="main.py, which reads the last keys, is not there yet"
-)
 def test_every_key_that_is_read_exists():
     methods = {"to_dict", "from_dict"}
     readers = [path for path in python_files() if path.name == "build.py" and path.parts[0] != "tests"]
@@ -152,11 +102,6 @@ def test_every_key_that_is_read_exists():
     [
         (long_functions, "def f():\n" + "    x = 1\n" * 79, 0),
         (long_functions, "def f():\n" + "    x = 1\n" * 80, 1),
-        (long_functions, f"def f({', '.join('abcdefghijklmn')}): pass", 0),
-        (long_functions, f"def f(self, {', '.join('abcdefghijklmno')}): pass", 1),
-        (swallowed_errors, "try:\n    f()\nexcept:\n    g()", 1),
-        (swallowed_errors, "try:\n    f()\nexcept Exception:\n    pass", 1),
-        (swallowed_errors, "try:\n    f()\nexcept ValueError:\n    pass", 0),
         (device_literals, "x.cuda()\ny = z.cuda(non_blocking=True)", 2),
         (device_literals, "torch.cuda.is_available()\nx.to('cpu')", 0),
         (not_implemented, "raise NotImplementedError", 1),
@@ -165,12 +110,6 @@ def test_every_key_that_is_read_exists():
 )
 def test_the_checks_find_what_they_look_for(check, source, count):
     assert len(check(ast.parse(source))) == count
-
-
-def test_the_comment_check_reads_comments_only():
-    marker = LEFT_FOR_LATER[0]
-    assert len(left_for_later(f"x = 1  # {marker}: later\n")) == 1
-    assert left_for_later(f"x = '{marker}'\n") == []
 
 
 def test_the_key_check_knows_the_ways_of_reading():
