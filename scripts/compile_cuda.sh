@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compiles all that is CUDA for sm_80 and sm_90 (no GPU needed): the op's kernels, whose registers, spills and 16-byte
-# loads are checked, and the kernel of the benchmark. Skips with a line where there is no nvcc.
+# Compiles all CUDA code for sm_80 and sm_90 (no GPU needed): the op's kernels, with checks of registers, spills and 16-byte
+# loads, and the benchmark's kernel. Without nvcc it prints one line and skips.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

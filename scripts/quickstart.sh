@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From a fresh clone to a trained, evaluated long-tailed detector: data, teacher, training, evaluation, images.
+# From a fresh clone to a trained and evaluated long-tailed detector: data, teacher, training, evaluation, images.
 #
-#   bash scripts/quickstart.sh [FOLDER]                     default: runs/quickstart; what is done is not done again
-#   TRAIN_TEACHER=1 bash scripts/quickstart.sh [FOLDER]     also trains the teacher, else a kept one is used
+#   bash scripts/quickstart.sh [FOLDER]                     default: runs/quickstart; finished steps are skipped
+#   TRAIN_TEACHER=1 bash scripts/quickstart.sh [FOLDER]     also trains the teacher; otherwise uses the shipped one
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 started=$SECONDS
@@ -14,30 +14,30 @@ step() { printf '\n== %s (%d s)\n' "$1" "$((SECONDS - started))"; }
 step "environment"
 bash scripts/setup.sh
 python=.venv/bin/python
-# Waiting threads sleep: on few cores spinning ones only take time from each other.
+# Make waiting threads sleep: with few cores, spinning threads only slow each other down.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 
-step "data: drawn images in LVIS's and ImageNet-LVIS's formats"
+step "data: synthetic images in the formats of LVIS and ImageNet-LVIS"
 if [ ! -f "$data/imagenet-lvis/imagenet_lvis_image_info.json" ]; then
     $python tools/make_mini_lvis.py --output "$data"
 fi
 
-step "teacher: a small CLIP, from the image-level images alone"
+step "teacher: a small CLIP, trained on the image-level images alone"
 if [ "${TRAIN_TEACHER:-0}" = 1 ]; then
     if [ ! -f "$teacher/mini_clip.safetensors" ]; then
         $python tools/train_mini_clip.py --images "$data/imagenet-lvis" --output "$teacher" --steps 1600
     fi
 else
-    # Made by the command above from these very images, and kept to save its nine minutes.
+    # The command above trained it on these same images; shipping it saves nine minutes.
     teacher=config/quickstart
-    echo "$teacher/mini_clip.safetensors; TRAIN_TEACHER=1 trains it anew"
+    echo "$teacher/mini_clip.safetensors; TRAIN_TEACHER=1 retrains it"
 fi
 
 step "training RichSem"
 if [ -f "$run/checkpoint.pth" ]; then
-    echo "$run/checkpoint.pth is there already; remove $run to train again"
+    echo "$run/checkpoint.pth already exists; remove $run to train again"
 else
-    # One process a GPU; on a CPU two, as a small model's operations are too small to share among threads.
+    # One process per GPU. On a CPU two: a small model's operations are too small to split among threads.
     processes=$($python -c 'import os, torch; print(torch.cuda.device_count() or min(2, os.cpu_count() or 1))')
     bash scripts/richsem_dist.sh "$processes" -c config/quickstart/richsem_mini.py --data_path "$data" \
         --output_dir "$run" --num_workers 0 --options batch_size=$((8 / processes)) \
@@ -54,4 +54,4 @@ $python tools/contact_sheet.py --annotations "$data/lvis_v1/annotations/lvis_v1_
 
 step "done"
 tail -n 14 "$out/metrics.txt"
-echo "images: $out/contact_sheet.png (truth and detections), $out/curves.png (loss and AP)"
+echo "images: $out/contact_sheet.png (ground truth and detections), $out/curves.png (loss and AP)"

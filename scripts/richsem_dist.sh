@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Train or evaluate on N GPUs, or with N processes on the CPU where there is no GPU:
+# Trains or evaluates on N GPUs, or in N CPU processes if there is no GPU:
 #   bash scripts/richsem_dist.sh N [arguments of main.py]
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 python=python
 if [ -x "$root/.venv/bin/python" ]; then python="$root/.venv/bin/python"; fi
-# Waiting threads sleep: with more threads than free cores, spinning ones stop each other.
+# Make waiting threads sleep: with more threads than free cores, spinning threads block each other.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 exec "$python" -m tools.launch "${1:-}" "$root/main.py" "${@:2}"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv in the project's folder and installs what RichSem runs on; instant when that is done already.
+# Creates .venv in the project's folder and installs the requirements; returns at once if they are installed.
 #
 #   bash scripts/setup.sh                    then use .venv/bin/python
 #   PYTHON=/path/to/python bash scripts/setup.sh
 #
-# Exact versions of constraints.txt where this machine can have them, else the ranges of requirements.txt.
+# Installs the exact versions of constraints.txt if they are available, else within the ranges of requirements.txt.
 # Changes nothing outside .venv. May be sourced: it neither changes directory nor leaves variables behind.
 
 richsem_setup() (
@@ -26,24 +26,24 @@ richsem_setup() (
             fi
             tried="$tried; $candidate is $version"
         done
-        fail "Python 3.10 or newer is needed${tried:-; there is none at '$*'}: name one with PYTHON=/path/to/python3"
+        fail "Python 3.10 or newer is needed${tried:-; not found: $*}. Set one with PYTHON=/path/to/python3"
     }
 
     make_environment() {
         local base
         base=$(find_python) || exit 1
-        say "making .venv with $("$base" --version 2>&1)"
+        say "creating .venv with $("$base" --version 2>&1)"
         "$base" -m venv --clear .venv >&2 ||
             fail "'$base -m venv' failed: install Python's venv module (Debian and Ubuntu: the package python3-venv)"
     }
 
-    # Installs with uv, which is many times faster; with pip where uv cannot be had or cannot reach the index.
+    # Installs with uv, which is many times faster, or with pip if uv is missing or cannot reach the index.
     install() {
         if [ -x .venv/bin/uv ] && .venv/bin/uv pip install --python .venv/bin/python "$@" >&2; then return; fi
         .venv/bin/python -m pip install --disable-pip-version-check "$@" >&2
     }
 
-    # What was installed, in a number: another one means that an install is due.
+    # A checksum of the requirements: if it changes, install again.
     fingerprint() { cat requirements.txt constraints.txt | cksum; }
 
     stamp=.venv/richsem-setup.stamp
@@ -53,12 +53,12 @@ richsem_setup() (
 
     .venv/bin/python -m pip --version > /dev/null 2>&1 || .venv/bin/python -m ensurepip >&2
     if [ ! -x .venv/bin/uv ]; then
-        .venv/bin/python -m pip install --disable-pip-version-check --quiet uv >&2 || say "no uv here, using pip"
+        .venv/bin/python -m pip install --disable-pip-version-check --quiet uv >&2 || say "uv is not available, using pip"
     fi
-    say "installing requirements.txt at the versions of constraints.txt"
+    say "installing requirements.txt with the versions of constraints.txt"
     if ! install -r requirements.txt -c constraints.txt; then
-        say "these versions cannot be had here; taking what requirements.txt allows"
-        install -r requirements.txt || fail "requirements.txt could not be installed (see above)"
+        say "these versions are not available; installing what requirements.txt allows"
+        install -r requirements.txt || fail "cannot install requirements.txt (see above)"
     fi
     fingerprint > "$stamp"
     say "done: .venv/bin/python"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Sets up, checks style, types and imports, runs the tests: bash scripts/test.sh [pytest arguments]. Without arguments, all tests.
+# Sets up, checks style, types and imports, and runs the tests (all of them, unless pytest arguments choose some):
+#   bash scripts/test.sh [pytest arguments]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bash scripts/setup.sh
 
-# Small tensors and several processes on few cores: spinning threads only take time from each other.
+# Tests use small tensors and several processes: on few cores, spinning threads only slow each other down.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 
 # uv installs no bytecode. Where Python may not write any either, each process that a test starts recompiles torch.
