@@ -1,4 +1,4 @@
-"""The ground every other package stands on: boxes, structures, errors, distributed, logging.
+"""What all packages share: boxes, structures, the checkpoint format, files, errors, distributed, logging.
 
-Imports nothing of ours.
+Imports no other package of this project.
 """

@@ -1,1 +1,1 @@
-"""Annotation files of every form -> columns."""
+"""Annotations in every format (LVIS, COCO, YOLO, a folder per class) -> columns."""

@@ -1,1 +1,1 @@
-"""Augmentation."""
+"""Augmentation: the multi-scale policy, photometric transforms, the mosaic."""

@@ -1,4 +1,4 @@
-"""The box losses of one prediction set. Both return sums; the criterion divides by `num_boxes`."""
+"""The box losses of one prediction set. Both return sums; criterion.py divides by `num_boxes` and weighs them."""
 
 from jaxtyping import Float
 from torch import Tensor
