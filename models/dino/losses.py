@@ -1,4 +1,4 @@
-"""The box losses of one prediction set. Both return sums; criterion.py divides by `num_boxes` and weighs them."""
+"""The box losses of a prediction set, as sums; criterion.py divides by `num_boxes` and applies weights."""
 
 from jaxtyping import Float
 from torch import Tensor
