@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,12 +49,12 @@ def timm_backbone(config: Config, load: bool = True) -> Backbone:
     """The timm model that the config names. load: False where a checkpoint brings its weights."""
     return make_backbone(
         config.backbone,
-        config.return_interm_indices,
-        config.backbone_weights,
-        config.resnet_pretrain_path,
-        config.backbone_freeze_keywords or (),
-        config.backbone_args,
-        load,
+        levels=config.return_interm_indices,
+        weights=config.backbone_weights,
+        pretrain_path=config.resnet_pretrain_path,
+        freeze_keywords=config.backbone_freeze_keywords or (),
+        arguments=config.backbone_args,
+        load=load,
     )
 
 
@@ -70,18 +71,21 @@ def build_detector(
     if config.channels_last:
         # Convolutions answer in the layout of their weights, so the images follow.
         backbone.to(memory_format=torch.channels_last)
-    layer = {
-        "dim": dim, "levels": levels, "heads": config.nheads, "ffn_dim": config.dim_feedforward,
+    layer: dict[str, Any] = {
+        "dim": dim,
+        "levels": levels,
+        "heads": config.nheads,
+        "ffn_dim": config.dim_feedforward,
         "dropout": config.dropout,
-    }  # fmt: skip
+    }
     denoising = None
     if config.use_dn:
         denoising = Denoising(
-            config.dn_number,
-            config.dn_label_noise_ratio,
-            config.dn_box_noise_scale,
-            num_classes,
-            label_embedding,
+            number=config.dn_number,
+            label_noise=config.dn_label_noise_ratio,
+            box_noise=config.dn_box_noise_scale,
+            num_classes=num_classes,
+            label_embedding=label_embedding,
         )
     return Detector(
         backbone=backbone,
@@ -106,18 +110,15 @@ def build_criterion(
     federated = None
     if config.use_fed_loss:
         federated = FederatedClasses(
-            federated_weights(image_counts), config.fed_num_sample_cats, config.fed_gather
+            federated_weights(image_counts), number=config.fed_num_sample_cats, gather=config.fed_gather
         )
-    ignored = [
-        part
-        for part, on in (
-            ("bbox", config.mask_bbox), ("giou", config.mask_giou), ("loss_ce", config.mask_labels)
-        )
-        if on
-    ]  # fmt: skip
+    masks = {"bbox": config.mask_bbox, "giou": config.mask_giou, "loss_ce": config.mask_labels}
     return Criterion(
         matcher=HungarianMatcher(
-            config.set_cost_class, config.set_cost_bbox, config.set_cost_giou, config.focal_alpha
+            class_weight=config.set_cost_class,
+            box_weight=config.set_cost_bbox,
+            giou_weight=config.set_cost_giou,
+            alpha=config.focal_alpha,
         ),
         weights={
             "loss_ce": config.cls_loss_coef,
@@ -128,6 +129,6 @@ def build_criterion(
         alpha=config.focal_alpha,
         federated=federated,
         encoder_one_class=config.enc_cls_agn,
-        ignored_on_image_level=ignored,
+        ignored_on_image_level=[part for part, on in masks.items() if on],
         extra_losses=extra_losses,
     )

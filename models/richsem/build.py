@@ -151,7 +151,7 @@ def build_richsem(config: Config, text: TextEmbeddings, backbone: Backbone | Non
         own = _projection(dim, width, config.use_mlp_proj and config.use_cls_mlp_proj)
     classifier = LanguageClassifier(own, text)
     if config.use_visual_distill:
-        head = SemanticHead(dim, classifier, semantic, config.distill_aux_layers)
+        head = SemanticHead(dim, classifier, projection=semantic, every_layer=config.distill_aux_layers)
     else:
         head = DecoderHead(dim, classifier)
     if config.enc_cls_agn:
@@ -160,7 +160,14 @@ def build_richsem(config: Config, text: TextEmbeddings, backbone: Backbone | Non
         encoder_classifier = _language_classifier(config, text)
     label_embedding = TextLabelEmbedding(dim, text)
     backbone = backbone or timm_backbone(config)
-    return build_detector(config, len(text.raw), head, encoder_classifier, label_embedding, backbone)
+    return build_detector(
+        config,
+        num_classes=len(text.raw),
+        head=head,
+        encoder_classifier=encoder_classifier,
+        label_embedding=label_embedding,
+        backbone=backbone,
+    )
 
 
 def _backbone(config: Config, clip: Clip | None, state: Mapping[str, Tensor] | None, load: bool) -> Backbone:
