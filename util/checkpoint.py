@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from util.errors import UserError, nearest
+from util.errors import UserError, first_line, nearest
 from util.files import atomic_path
 
 FORMAT = "richsem-1"
@@ -106,7 +106,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         with atomic_path(path) as temporary:
             torch.save({"format": FORMAT, **entries}, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise UserError(f"{path}: cannot be written ({_first_line(error)})") from error
+        raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
 
 
 def read_content(path: str | Path) -> Any:
@@ -124,9 +124,9 @@ def read_content(path: str | Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path}: damaged, or not plain data ({_first_line(error)})") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged checkpoint ({_first_line(error)})") from error
+        raise UserError(f"{path}: damaged, or not plain data ({first_line(error)})") from error
+    except Exception as error:  # zip, pickle, struct, index and key errors, by kind of damage
+        raise UserError(f"{path}: damaged checkpoint ({first_line(error)})") from error
 
 
 def is_ours(content: Any) -> bool:
@@ -176,7 +176,3 @@ def load_model_state(model: nn.Module, state: State, source: str | Path) -> None
             f"{source}: {unknown[0]!r} is not a parameter of this model.{nearest(unknown[0], own)}"
         )
     model.load_state_dict(state)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -134,6 +134,16 @@ def test_pickled_code_does_not_run(tmp_path):
     assert not trap.exists()
 
 
+def test_a_torn_file_of_torchs_old_format_is_one_error_line(tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save({"model": {"a": torch.zeros(3)}}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 3):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"^.*old\.pth: damaged.*$"):
+            read_checkpoint(path)
+
+
 def test_other_formats_are_refused(tmp_path):
     path = tmp_path / "other.pth"
     for content in ({"model": {}, "args": argparse.Namespace(lr=1)}, {"model": {}}):
