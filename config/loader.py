@@ -118,9 +118,6 @@ def merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, An
     return result.to_dict()
 
 
-_log = logging.getLogger(__name__)
-
-
 def from_official_args(args: Mapping[str, Any]) -> Config:
     """A Config from `vars()` of the argparse Namespace that an official checkpoint keeps under `args`.
 

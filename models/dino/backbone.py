@@ -21,9 +21,9 @@ from util.errors import UserError, nearest
 
 logger = logging.getLogger(__name__)
 
-# The release starts from torchvision's first ImageNet-1k weights; timm's default tag is another recipe.
 # Parts of a classifier that no feature extractor has; a ViT's last norm is one of them.
 _CLASSIFIER = ("fc.", "head.", "classifier.", "norm.", "fc_norm.")
+# The release starts from torchvision's first ImageNet-1k weights; timm's default tag is another recipe.
 DEFAULT_TAGS = {"resnet50": "resnet50.tv_in1k", "resnet101": "resnet101.tv_in1k"}
 
 
