@@ -1,4 +1,4 @@
-"""The live keys, one file per role, and all of them together."""
+"""All live config keys, one file per topic."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from config.keys.losses import LossKeys, SemanticKeys
 from config.keys.model import ModelKeys
 from config.keys.training import TrainingKeys
 
-# Shown in this order by `dump` and in the documentation.
+# `dump` and docs/configuration.md use this order.
 SECTIONS: dict[str, type] = {
     "Data": DataKeys,
     "Model": ModelKeys,
@@ -19,4 +19,4 @@ SECTIONS: dict[str, type] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Keys(TrainingKeys, SemanticKeys, LossKeys, ModelKeys, DataKeys):
-    """Every live key, flat, with the value of the official `richsem_4scale` as its default."""
+    """Every live key in one flat class; defaults are the values of the official `richsem_4scale`."""

@@ -9,39 +9,39 @@ from config.values import config_field
 
 @dataclass(frozen=True, kw_only=True)
 class DataKeys:
-    """What is read, how it is augmented, and in which order it comes."""
+    """Which images are read, how they are augmented, and in which order."""
 
     num_classes: int = config_field(
         0,
-        "0 = derived from the data; the official value is the largest category id + 1",
+        "0 = derived from the data; the official value (largest category id + 1) is accepted",
         minimum=0,
     )
     dn_labelbook_size: int = config_field(
-        0, "0 = derived; the official value must not be below `num_classes`", minimum=0
+        0, "0 = derived; the official value must be at least `num_classes`", minimum=0
     )
     batch_size: int = config_field(2, "Box-annotated images per process and step", minimum=1)
     sub_batch_size: int = config_field(
         0,
-        "Image-level images (mosaics count once) per process and step; 0 = `batch_size`",
+        "Image-level images per process and step (a mosaic counts as one); 0 = `batch_size`",
         minimum=0,
         official=False,
     )
 
     data_aug_scales: tuple[int, ...] = config_field(
         (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800),
-        "Short sides in pixels: one is drawn per training image, evaluation takes the largest",
+        "Short sides in pixels: training samples one per image, evaluation uses the largest",
         minimum=1,
     )
-    data_aug_max_size: int = config_field(1333, "Longest side in pixels after resizing", minimum=1)
+    data_aug_max_size: int = config_field(1333, "Maximum long side in pixels after resizing", minimum=1)
     data_aug_scales2_resize: tuple[int, ...] = config_field(
-        (400, 500, 600), "Short sides of the resize that precedes a random crop", minimum=1
+        (400, 500, 600), "Short sides in pixels of the resize before a random crop", minimum=1
     )
     data_aug_scales2_crop: tuple[int, int] = config_field(
-        (384, 600), "Smallest and largest side of that random crop, in pixels", minimum=1
+        (384, 600), "Smallest and largest side of that crop in pixels", minimum=1
     )
     decode_draft: bool = config_field(
         True,
-        "JPEGs that the first resize at least halves are decoded at 1/2, 1/4 or 1/8 of their size",
+        "Decode JPEGs at 1/2, 1/4 or 1/8 of their size if the first resize at least halves them",
         official=False,
     )
     color_jitter: float = config_field(
@@ -53,17 +53,17 @@ class DataKeys:
     )
     photometric: tuple[str, ...] = config_field(
         (),
-        "Photometric transforms of torchvision v2 in training, after all others, as calls: "
+        "Photometric transforms of torchvision v2, written as calls, applied last in training: "
         "`['GaussianBlur(5)', 'RandomApply([ColorJitter(hue=0.1)], p=0.3)']`",
         official=False,
     )
     pad_size_divisor: int = config_field(
-        1, "Batches are padded to a height and width that this divides", minimum=1, official=False
+        1, "Batches are padded to a multiple of this in height and width", minimum=1, official=False
     )
 
     group_by_aspect: bool = config_field(
         False,
-        "Box-annotated batches are put together from images of similar aspect: less padding",
+        "Build box-annotated batches from images of similar aspect ratio: less padding",
         official=False,
     )
 
@@ -71,27 +71,29 @@ class DataKeys:
         True, "Repeat-factor sampling of the box-annotated images (Gupta et al., 2019)"
     )
     rfs_repeat_sh: float = config_field(
-        0.001, "Repeat-factor threshold: share of images below which a class is repeated", minimum=0
+        0.001, "Repeat-factor threshold: classes in a smaller fraction of the images are repeated", minimum=0
     )
-    use_cas: bool = config_field(False, "Class-aware sampling instead: first a class, then one of its images")
+    use_cas: bool = config_field(False, "Class-aware sampling instead: pick a class, then one of its images")
 
-    use_imagenet: bool = config_field(True, "Train on the image-level stream (ImageNet-LVIS) too")
+    use_imagenet: bool = config_field(True, "Also train on the image-level stream (ImageNet-LVIS)")
     imagenet_path: str = config_field(
         "",
-        "Folder of `imagenet_lvis_image_info.json` and `images/`, or of a folder or tar per class; empty (or "
-        "the official placeholder) = `imagenet-lvis` below `--data_path`",
+        "Folder with `imagenet_lvis_image_info.json` and `images/`, or with a folder or tar per class; empty "
+        "(or the official placeholder) = `imagenet-lvis` inside `--data_path`",
     )
-    imagenet_use_mosaic: bool = config_field(True, "Show image-level images as 2x2 mosaics")
+    imagenet_use_mosaic: bool = config_field(True, "Combine image-level images into 2x2 mosaics")
     mosaic_size: int = config_field(
         1280, "Side of the square mosaic canvas in pixels", minimum=2, official=False
     )
     mosaic_centre: tuple[float, float] = config_field(
         (0.5, 1.5),
-        "Range of the mosaic's centre, in units of half a canvas (1 = the middle)",
+        "Range of the mosaic centre in half canvas sides (1 = the middle)",
         minimum=0,
         maximum=2,
         official=False,
     )
-    mosaic_fill: int = config_field(114, "Grey level of the canvas", minimum=0, maximum=255, official=False)
-    main_weight: int = config_field(1, "Box-annotated batches per turn of the alternation", minimum=1)
-    sub_weight: int = config_field(1, "Image-level batches per turn of the alternation", minimum=1)
+    mosaic_fill: int = config_field(
+        114, "Grey level of the empty canvas", minimum=0, maximum=255, official=False
+    )
+    main_weight: int = config_field(1, "Box-annotated batches per cycle of the two streams", minimum=1)
+    sub_weight: int = config_field(1, "Image-level batches per cycle of the two streams", minimum=1)

@@ -9,43 +9,49 @@ from config.values import config_field
 
 @dataclass(frozen=True, kw_only=True)
 class LossKeys:
-    """What is matched, what is weighed, and which classes a loss sees."""
+    """Matching costs, loss weights, and which classes a loss uses."""
 
-    set_cost_class: float = config_field(2.0, "Matching cost: focal class term", minimum=0)
-    set_cost_bbox: float = config_field(5.0, "Matching cost: L1 of boxes (cxcywh, 0..1)", minimum=0)
-    set_cost_giou: float = config_field(2.0, "Matching cost: generalised IoU", minimum=0)
-    cls_loss_coef: float = config_field(1.0, "Weight of the focal class loss", minimum=0)
+    set_cost_class: float = config_field(2.0, "Matching cost: weight of the focal class term", minimum=0)
+    set_cost_bbox: float = config_field(
+        5.0, "Matching cost: weight of the L1 of boxes (cxcywh, 0..1)", minimum=0
+    )
+    set_cost_giou: float = config_field(2.0, "Matching cost: weight of the generalised IoU", minimum=0)
+    cls_loss_coef: float = config_field(1.0, "Weight of the focal classification loss", minimum=0)
     bbox_loss_coef: float = config_field(5.0, "Weight of the L1 box loss", minimum=0)
     giou_loss_coef: float = config_field(2.0, "Weight of the generalised-IoU loss", minimum=0)
-    interm_loss_coef: float = config_field(1.0, "Factor on all losses of the encoder's proposals", minimum=0)
+    interm_loss_coef: float = config_field(1.0, "Factor on all losses of the encoder proposals", minimum=0)
     focal_alpha: float = config_field(0.25, "Alpha of the focal loss", minimum=0, maximum=1)
     use_fed_loss: bool = config_field(
-        True, "Federated loss: each class loss sees only a sample of the classes"
+        True, "Federated loss: the classification loss uses a sample of the classes"
     )
-    fed_num_sample_cats: int = config_field(50, "Classes in that sample, those present included", minimum=1)
+    fed_num_sample_cats: int = config_field(50, "Classes in that sample, including those present", minimum=1)
     fed_gather: bool = config_field(
-        False, "Gather the present classes over all processes before sampling", official=False
+        False, "Gather the classes present on all processes before sampling", official=False
     )
-    mask_bbox: bool = config_field(False, "No L1 loss on image-level batches (encoder excepted)")
-    mask_giou: bool = config_field(False, "No generalised-IoU loss on image-level batches (encoder excepted)")
-    mask_labels: bool = config_field(False, "No class loss on image-level batches (encoder excepted)")
+    mask_bbox: bool = config_field(False, "No L1 loss on image-level batches (except in the encoder)")
+    mask_giou: bool = config_field(False, "No GIoU loss on image-level batches (except in the encoder)")
+    mask_labels: bool = config_field(
+        False, "No classification loss on image-level batches (except in the encoder)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticKeys:
-    """RichSem (Meng et al., 2023): the language classifier and the semantic branch with its CLIP teacher."""
+    """RichSem (Meng et al., 2023): the text classifier, and the semantic branch with its CLIP teacher."""
 
-    use_language: bool = config_field(True, "Classifier weights are CLIP text embeddings of the class names")
-    clip_model: str = config_field("RN50", "open_clip model of the text embeddings and the teacher")
+    use_language: bool = config_field(
+        True, "Use CLIP text embeddings of the class names as classifier weights"
+    )
+    clip_model: str = config_field("RN50", "open_clip model for text embeddings and teacher")
     clip_pretrained: str = config_field(
         "openai", "Its weights: an open_clip tag or a local file", official=False
     )
     text_cache_dir: str = config_field(
         "",
-        "Folder where text embeddings are cached; empty = the cache folder (`~/.cache/richsem`)",
+        "Folder that caches text embeddings; empty = the cache folder (`~/.cache/richsem`)",
         official=False,
     )
-    use_visual_distill: bool = config_field(True, "Train the semantic branch against the teacher")
+    use_visual_distill: bool = config_field(True, "Train the semantic branch on the teacher's embeddings")
     distill_loss_coef: float = config_field(0.5, "Weight of the distillation loss", minimum=0)
     distill_type: str = config_field(
         "clip_logits",
@@ -54,16 +60,18 @@ class SemanticKeys:
     )
     clip_distill_objective: str = config_field(
         "gt",
-        "Boxes that the teacher looks at: ground truth, matched queries' or all queries' reference boxes",
+        "Boxes that the teacher embeds: ground truth, or the reference boxes of matched or of all queries",
         choices=("gt", "pred", "pred_all"),
     )
     use_dynamic_distill_weight: bool = config_field(
-        False, "Weigh each distilled row by the entropy of its target"
+        False, "Weight each distilled box by the entropy of its target"
     )
-    use_fed_on_kd: bool = config_field(False, "Distil over the federated sample of classes only")
-    distill_aux_layers: bool = config_field(False, "Distil at every decoder layer, not only the last")
+    use_fed_on_kd: bool = config_field(False, "Distil only over the federated sample of classes")
+    distill_aux_layers: bool = config_field(False, "Distil at every decoder layer, not only at the last")
     share_vl_proj: bool = config_field(
-        False, "One MLP projects queries for the classifier and the semantic branch"
+        False, "Share one MLP projection of the queries between classifier and semantic branch"
     )
-    use_mlp_proj: bool = config_field(False, "The semantic branch projects queries with an MLP, not linearly")
-    use_cls_mlp_proj: bool = config_field(True, "With `use_mlp_proj`: the classifier uses such an MLP too")
+    use_mlp_proj: bool = config_field(
+        False, "Project queries with an MLP, not a linear layer, in the semantic branch"
+    )
+    use_cls_mlp_proj: bool = config_field(True, "With `use_mlp_proj`: use such an MLP in the classifier too")

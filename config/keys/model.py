@@ -9,35 +9,35 @@ from config.values import config_field
 
 @dataclass(frozen=True, kw_only=True)
 class ModelKeys:
-    """The detector (DINO, Zhang et al., 2022). Widths are channels, layers are counted from 0."""
+    """The detector (DINO, Zhang et al., 2022). Widths are in channels."""
 
     backbone: str = config_field(
         "resnet50",
-        "Name of any timm model that has `features_only`, or `clip`: the image trunk of `clip_model`, an "
-        "attention-pooled ResNet, with its weights",
+        "Any timm model with `features_only`, by name; or `clip`: the image trunk of `clip_model`, which "
+        "must be an attention-pooled ResNet, with its weights",
     )
     backbone_weights: str = config_field(
         "default",
         "`default` = timm's default weights (resnet50: `resnet50.tv_in1k`), `none` = from scratch with "
-        "trainable batch norm, else a timm tag or a local file",
+        "trainable batch norm, or a timm tag or local file",
         official=False,
     )
     # `key` makes a factory of a dict, so instances do not share it.
-    backbone_args: dict = config_field({}, "Keyword arguments handed to `timm.create_model`", official=False)  # noqa: RUF009
+    backbone_args: dict = config_field({}, "Keyword arguments of `timm.create_model`", official=False)  # noqa: RUF009
     backbone_freeze_keywords: tuple[str, ...] = config_field(
-        (), "Backbone parameters whose names contain one of these are frozen too"
+        (), "Also freeze backbone parameters whose names contain one of these"
     )
     resnet_pretrain_path: str = config_field(
-        "", "Local file of ImageNet-21k ResNet weights; given, the whole backbone trains; empty = none"
+        "", "Local file with ImageNet-21k ResNet weights; if set, the whole backbone trains"
     )
     return_interm_indices: tuple[int, ...] = config_field(
         (1, 2, 3),
-        "Backbone stages used, ascending; stage i has stride 4 * 2^i",
+        "Backbone stages to use, ascending; stage i has stride 4 * 2^i",
         minimum=0,
         maximum=3,
     )
     num_feature_levels: int = config_field(
-        4, "Levels of the transformer; those beyond the stages are stride-2 convolutions", minimum=1
+        4, "Feature levels; those beyond the stages come from stride-2 convolutions", minimum=1
     )
     pe_temperatureH: int = config_field(20, "Temperature of the sine position embedding, vertical", minimum=1)  # noqa: N815
     pe_temperatureW: int = config_field(  # noqa: N815
@@ -46,34 +46,32 @@ class ModelKeys:
 
     hidden_dim: int = config_field(256, "Width of queries and tokens, a multiple of 32", minimum=32)
     nheads: int = config_field(8, "Attention heads; must divide `hidden_dim`", minimum=1)
-    dim_feedforward: int = config_field(2048, "Width inside the feed-forward blocks", minimum=1)
+    dim_feedforward: int = config_field(2048, "Hidden width of the feed-forward blocks", minimum=1)
     dropout: float = config_field(0.0, "Dropout in the transformer", minimum=0, maximum=1)
     enc_layers: int = config_field(6, "Encoder layers", minimum=1)
     dec_layers: int = config_field(6, "Decoder layers", minimum=1)
     enc_n_points: int = config_field(4, "Sampling points per level and head in the encoder", minimum=1)
     dec_n_points: int = config_field(4, "Sampling points per level and head in the decoder", minimum=1)
-    num_queries: int = config_field(900, "Queries chosen from the encoder's proposals", minimum=1)
+    num_queries: int = config_field(900, "Queries selected from the encoder proposals", minimum=1)
     num_select: int = config_field(300, "Detections kept per image", minimum=1)
     fixed_ap: bool = config_field(
-        False, "Also report Fixed AP: 10,000 detections a class over all images", official=False
+        False, "Also report Fixed AP: 10,000 detections per class over all images", official=False
     )
     fixed_ap_num_select: int = config_field(
-        1000, "Detections kept per image where `fixed_ap` is on", minimum=300, official=False
+        1000, "Detections kept per image with `fixed_ap`", minimum=300, official=False
     )
 
-    enc_cls_agn: bool = config_field(
-        False, "Linear class head on the encoder's proposals, trained class-agnostically"
-    )
+    enc_cls_agn: bool = config_field(False, "Class-agnostic linear class head for the encoder proposals")
 
     use_dn: bool = config_field(True, "Contrastive denoising queries in training")
     dn_number: int = config_field(
         100,
-        "Denoising groups are max(1, dn_number // largest box count of the batch)",
+        "Number of denoising groups = max(1, dn_number // largest box count of an image in the batch)",
         minimum=1,
     )
     dn_box_noise_scale: float = config_field(
-        1.0, "Box noise of the denoising queries, in half box sizes", minimum=0
+        1.0, "Box noise of the denoising queries, in units of half the box size", minimum=0
     )
     dn_label_noise_ratio: float = config_field(
-        0.5, "Label noise: half this share of the denoising labels is redrawn", minimum=0, maximum=1
+        0.5, "Label noise: half this fraction of the denoising labels is resampled", minimum=0, maximum=1
     )

@@ -1,4 +1,4 @@
-"""Keys of the training loop: optimiser, schedule, precision, averages, intervals."""
+"""Keys of the training loop: optimizer, schedule, precision, EMA, intervals."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from config.values import config_field
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingKeys:
-    """AdamW, its parameter groups and schedules, and how often things happen."""
+    """AdamW, parameter groups, learning-rate schedules, precision, EMA, and intervals."""
 
-    epochs: int = config_field(24, "Passes over the box-annotated sampler", minimum=1)
+    epochs: int = config_field(24, "Epochs, counted on the box-annotated stream", minimum=1)
     lr: float = config_field(1e-4, "Learning rate", minimum=0)
     lr_backbone: float = config_field(1e-5, "Learning rate of the backbone", minimum=0)
     weight_decay: float = config_field(1e-4, "Decoupled weight decay", minimum=0)
-    clip_max_norm: float = config_field(0.1, "Gradient norm is clipped to this; 0 = not clipped", minimum=0)
-    adam_beta1: float = config_field(0.9, "First beta of AdamW", minimum=0, maximum=1, official=False)
-    adam_beta2: float = config_field(0.999, "Second beta of AdamW", minimum=0, maximum=1, official=False)
+    clip_max_norm: float = config_field(0.1, "Maximum gradient norm; 0 = no clipping", minimum=0)
+    adam_beta1: float = config_field(0.9, "AdamW's beta 1", minimum=0, maximum=1, official=False)
+    adam_beta2: float = config_field(0.999, "AdamW's beta 2", minimum=0, maximum=1, official=False)
     accumulate_steps: int = config_field(
-        1, "Batches whose gradients are added up per step", minimum=1, official=False
+        1, "Batches per optimizer step (gradient accumulation)", minimum=1, official=False
     )
 
     param_dict_type: str = config_field(
         "default",
-        "Parameter groups: `default` backbone and rest; `ddetr_in_mmdet` also slows `lr_linear_proj_names`; "
-        "`large_wd` takes weight decay off norms and biases",
+        "Parameter groups. `default`: backbone and rest; `ddetr_in_mmdet`: also a lower rate for "
+        "`lr_linear_proj_names`; `large_wd`: no weight decay on norms and biases",
         choices=("default", "ddetr_in_mmdet", "large_wd"),
     )
     lr_backbone_names: tuple[str, ...] = config_field(
         ("backbone.body",),
-        "Parts of parameter names that train at `lr_backbone` (the official `backbone.0` too)",
+        "Parameters whose names contain one of these train at `lr_backbone`; the official `backbone.0` works",
     )
     lr_linear_proj_names: tuple[str, ...] = config_field(
         ("reference_points", "sampling_offsets"),
-        "Parts of parameter names that are slowed (`ddetr_in_mmdet`)",
+        "Parameters whose names contain one of these get `lr_linear_proj_mult` (`ddetr_in_mmdet`)",
     )
-    lr_linear_proj_mult: float = config_field(0.1, "Their factor on `lr`", minimum=0)
+    lr_linear_proj_mult: float = config_field(0.1, "Factor on `lr` for `lr_linear_proj_names`", minimum=0)
     lr_offsets_mult: float = config_field(
         1.0,
         "Factor on the learning rate of `sampling_offsets`, with any `param_dict_type`",
@@ -45,27 +45,27 @@ class TrainingKeys:
     )
 
     lr_drop: int = config_field(
-        20, "Epochs between tenfold drops of the learning rate (the default schedule)", minimum=1
+        20, "Default schedule: divide the learning rate by 10 every this many epochs", minimum=1
     )
-    multi_step_lr: bool = config_field(False, "Drop tenfold at each epoch of `lr_drop_list` instead")
+    multi_step_lr: bool = config_field(False, "Divide it by 10 at each epoch of `lr_drop_list` instead")
     lr_drop_list: tuple[int, ...] = config_field(
         (33, 45), "Epochs of the multi-step schedule, ascending", minimum=0
     )
     onecyclelr: bool = config_field(
-        False, "One-cycle schedule instead, stepped per iteration (rises for 20 %)"
+        False, "One-cycle schedule instead, updated every step (rises for the first 20 %)"
     )
-    cosine_lr: bool = config_field(False, "Cosine schedule instead, stepped per iteration", official=False)
+    cosine_lr: bool = config_field(False, "Cosine schedule instead, updated every step", official=False)
     cosine_final: float = config_field(
-        0.05, "Share of the learning rate that the cosine ends at", minimum=0, maximum=1, official=False
+        0.05, "Fraction of the learning rate at the end of the cosine", minimum=0, maximum=1, official=False
     )
     warmup_iters: int = config_field(
-        0, "Steps of linear warm-up; not with `onecyclelr`", minimum=0, official=False
+        0, "Steps of linear warm-up; cannot be combined with `onecyclelr`", minimum=0, official=False
     )
 
-    amp: bool = config_field(False, "Automatic mixed precision (the flag `--amp` sets it)", official=False)
+    amp: bool = config_field(False, "Automatic mixed precision; also the flag `--amp`", official=False)
     amp_dtype: str = config_field(
         "bfloat16",
-        "Its 16-bit type; a CPU that only emulates bfloat16 computes in float32",
+        "Autocast dtype of `amp`; a CPU that only emulates bfloat16 computes in float32",
         choices=("bfloat16", "float16"),
         official=False,
     )
@@ -73,10 +73,14 @@ class TrainingKeys:
         False, "Channels-last memory format in backbone and teacher", official=False
     )
 
-    use_ema: bool = config_field(False, "Keep a moving average of the weights and evaluate it")
-    ema_decay: float = config_field(0.9997, "Its decay per step", minimum=0, maximum=1)
-    ema_epoch: int = config_field(0, "First epoch of the average", minimum=0)
-    ema_warmup: bool = config_field(False, "Ramp the decay as min(decay, (1 + t) / (10 + t))", official=False)
+    use_ema: bool = config_field(
+        False, "Keep an exponential moving average (EMA) of the weights, and evaluate that"
+    )
+    ema_decay: float = config_field(0.9997, "Decay of the EMA per step", minimum=0, maximum=1)
+    ema_epoch: int = config_field(0, "First epoch of the EMA", minimum=0)
+    ema_warmup: bool = config_field(
+        False, "Use min(decay, (1 + t) / (10 + t)) as the decay at step t of the EMA", official=False
+    )
 
     eval_interval: int = config_field(
         1, "Epochs between evaluations; the last epoch is always evaluated", minimum=1
