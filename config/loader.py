@@ -70,7 +70,7 @@ def _execute(path: Path) -> dict[str, Any]:
         exec(compile(path.read_bytes(), str(path), "exec"), namespace)
     except SyntaxError as error:
         raise UserError(f"config file '{path}', line {error.lineno}: {error.msg}") from None
-    # Whatever a config file does wrong is its author's to mend, so every kind of error is caught.
+    # Whatever goes wrong in a config file is its author's to fix, so every kind of error is caught.
     except Exception as error:
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""

@@ -1,4 +1,4 @@
-"""RichSem with ResNet-50 and 4 scales on photographs of groceries, at sizes that a CPU can bear."""
+"""RichSem with ResNet-50 and 4 scales on photographs of groceries, at sizes that a CPU can handle."""
 
 _base_ = ["../RichSem/richsem_4scale.py"]
 

@@ -1,4 +1,4 @@
-"""RichSem small enough for a CPU: drawn images of 160 pixels, a detector of about 2 million parameters.
+"""RichSem small enough for a CPU: synthetic images of 160 pixels, a detector of about 2 million parameters.
 
 The backbone is the image trunk of the teacher, a small CLIP that has seen the image-level images alone.
 """
