@@ -1,7 +1,7 @@
 """Where the members of a tar lie: found by one walk over its headers, stored beside it.
 
 The index of `images.tar` is `images.tar.index`; where that folder cannot be written it goes to
-the cache folder (`util.files`). It is made anew when the tar's size, its time of change or the header of its
+the cache folder (`util.files`). It is rebuilt when the tar's size, its time of change or the header of its
 last member is not what it was.
 """
 
@@ -75,7 +75,7 @@ class TarIndex(MemberTable):
 
 
 def open_tar(path: str | Path) -> TarIndex:
-    """The index of a tar: the stored one where it fits the tar, else made anew and stored.
+    """The index of a tar: the stored one if it fits the tar, else a new one, which is stored.
 
     A tar that ends early or is damaged within is named in the log; its members up to there are served.
     Raises UserError for a file that is missing, cannot be read, is compressed or no tar, or changes while it
@@ -175,11 +175,11 @@ def _load(place: Path, path: Path, stamp: Stamp) -> TarIndex | None:
     except FileNotFoundError:
         return None
     except Exception as error:  # numpy and zipfile raise whatever damage leads them to
-        get_logger().warning("%s: is damaged (%s) and is made anew", place, error)
+        get_logger().warning("%s: is damaged (%s); rebuilding it", place, error)
         return None
     if not fits:
         reason = "of another version" if version != VERSION else f"older than {path.name}"
-        get_logger().warning("%s: is %s and is made anew", place, reason)
+        get_logger().warning("%s: is %s; rebuilding it", place, reason)
         return None
     names = PackedStrings(columns["names"], columns["name_offsets"])
     return TarIndex(

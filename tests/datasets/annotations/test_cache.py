@@ -115,7 +115,7 @@ def test_a_copy_is_known_by_its_content(path, folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "other content", "no header"])
-def test_a_damaged_entry_is_named_and_made_anew(path, folder, damage, caplog, monkeypatch):
+def test_a_damaged_entry_is_named_and_rebuilt(path, folder, damage, caplog, monkeypatch):
     later(monkeypatch)
     expected = opened(path)
     entry = next(folder.glob("*.safetensors"))
@@ -140,7 +140,7 @@ def test_an_entry_of_another_version_is_left_alone(path, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
-def test_a_damaged_note_is_named_and_made_anew(path, folder, content, caplog, monkeypatch):
+def test_a_damaged_note_is_named_and_rebuilt(path, folder, content, caplog, monkeypatch):
     later(monkeypatch)
     opened(path)
     note = next(folder.glob("*.json"))

@@ -69,7 +69,7 @@ def test_tars_of_gnu_tar_and_a_name_that_comes_twice(tmp_path):
     assert contents(open_tar(tmp_path / "a.tar")) == {"n01/x.JPEG": b"the second"}
 
 
-def test_index_is_stored_and_made_anew_when_it_does_not_fit(tmp_path, caplog):
+def test_index_is_stored_and_rebuilt_when_it_does_not_fit(tmp_path, caplog):
     path = write_tar(tmp_path / "a.tar", FILES)
     open_tar(path)
     stored = tmp_path / "a.tar.index"
@@ -80,27 +80,27 @@ def test_index_is_stored_and_made_anew_when_it_does_not_fit(tmp_path, caplog):
 
     write_tar(path, {"other.jpg": b"1"})
     assert contents(open_tar(path)) == {"other.jpg": b"1"}
-    assert messages(caplog) == [f"{stored}: is older than a.tar and is made anew"]
+    assert messages(caplog) == [f"{stored}: is older than a.tar; rebuilding it"]
 
     damaged = bytearray(stored.read_bytes())
     damaged[damaged.index(b"other.jpg")] ^= 1
     stored.write_bytes(damaged)
     assert open_tar(path).find("other.jpg") == 0
     (line,) = messages(caplog)
-    assert line.startswith(f"{stored}: is damaged (") and line.endswith(") and is made anew")
+    assert line.startswith(f"{stored}: is damaged (") and line.endswith("); rebuilding it")
 
     stored.write_bytes(written[: len(written) // 2])
     assert open_tar(path).find("other.jpg") == 0
     assert "is damaged" in messages(caplog)[0]
 
 
-def test_index_of_another_version_is_made_anew(tmp_path, caplog, monkeypatch):
+def test_index_of_another_version_is_rebuilt(tmp_path, caplog, monkeypatch):
     path = write_tar(tmp_path / "a.tar", FILES)
     monkeypatch.setattr("datasets.images.tar_index.VERSION", 0)
     open_tar(path)
     monkeypatch.undo()
     assert contents(open_tar(path)) == FILES
-    assert messages(caplog) == [f"{path}.index: is of another version and is made anew"]
+    assert messages(caplog) == [f"{path}.index: is of another version; rebuilding it"]
 
 
 def test_index_goes_to_the_cache_where_the_folder_cannot_be_written(tmp_path, home, caplog):
@@ -196,7 +196,7 @@ def test_a_tar_of_the_same_size_and_time_is_told_by_its_last_header(tmp_path, ca
     write_tar(path, {"y.jpg": b"2"})
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert contents(open_tar(path)) == {"y.jpg": b"2"}
-    assert messages(caplog) == [f"{path}.index: is older than a.tar and is made anew"]
+    assert messages(caplog) == [f"{path}.index: is older than a.tar; rebuilding it"]
 
 
 def test_a_member_of_which_less_is_there_is_an_error(tmp_path):
@@ -230,7 +230,7 @@ def test_the_index_of_another_program_is_left(tmp_path, home, caplog):
     assert len(list((home / ".cache" / "richsem").glob("a.tar-*.index"))) == 1
 
 
-def test_whatever_damage_of_an_index_leads_to_it_is_made_anew(tmp_path):
+def test_whatever_damage_of_an_index_leads_to_it_is_rebuilt(tmp_path):
     path = write_tar(tmp_path / "a.tar", FILES)
     open_tar(path)
     stored = tmp_path / "a.tar.index"
