@@ -72,7 +72,7 @@ def _blurred(alpha: np.ndarray) -> np.ndarray:
 
 
 def lookalike(rng: Generator) -> Kind:
-    """A combination that is no class: mostly of the parts frequent classes have."""
+    """A combination that belongs to no class, mostly built from parts of frequent classes."""
     while True:
         if rng.random() < 0.85:
             kind = Kind(rng.choice(COMMON_PATTERNS), rng.choice(COMMON_COLOURS), rng.choice(COMMON_SHAPES))

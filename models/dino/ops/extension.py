@@ -40,7 +40,7 @@ class Status:
 
 
 class OpsError(RuntimeError):
-    """The compiled kernels are required and cannot be had."""
+    """The compiled kernels are required but not available."""
 
 
 def mode() -> str:
