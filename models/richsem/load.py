@@ -41,7 +41,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     content = read_content(path)
     if is_ours(content):
         return Checkpoint.from_content(content, path)
-    found = official.as_official(content, path)
+    try:
+        found = official.as_official(content, path)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     if found is None:
         raise UserError(f"{path}: neither a checkpoint of this project nor of the official release")
     return found
@@ -65,7 +68,7 @@ def load_trained(
     """The checkpoint's model with the weights that training evaluated: the average where one is kept.
 
     categories: id -> name of the LVIS categories, which an official checkpoint lacks; unused for ours.
-    Raises UserError where weights and config do not fit, and for an official checkpoint without categories.
+    Raises UserError where weights and config do not fit, and where the class names are not known.
     """
     if isinstance(checkpoint, OfficialCheckpoint):
         if categories is None:
@@ -80,6 +83,8 @@ def load_trained(
         )
     else:
         names = tuple(checkpoint.class_names)
+        if not names:
+            raise UserError(f"{checkpoint.path}: has no class names, so its detections have no meaning")
         parts = build_model(
             config,
             class_names=names,
