@@ -83,6 +83,7 @@ def train(job: Job) -> None:
     distributed.on_main(lambda: run.open_for_training(args.resume))
     setup_logging(distributed.rank(), run.text_log)
     data = build_datasets(config, job.data)
+    assert data.train_loader is not None
     names = data.classes.names
     if checkpoint is not None:
         check_class_names(checkpoint.class_names, names, args.resume)
@@ -117,6 +118,7 @@ def train(job: Job) -> None:
 
 def run_evaluation(job: Job) -> None:
     """--eval: the metrics of a checkpoint (LVIS's, or COCO's). --test: its predictions only."""
+    assert job.checkpoint is not None  # the command line asks for one
     data = build_datasets(job.config, job.data, train=False)
     categories = data.val_annotations.categories
     trained = load_trained(job.checkpoint, job.config, {c.id: c.name for c in categories}, job.device)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,13 @@ class _Anchor(torch.autograd.Function):
     """The identity of a loss that also sends a zero gradient to every given parameter."""
 
     @staticmethod
-    def forward(ctx, loss: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
         ctx.kinds = [(p.shape, p.dtype) for p in parameters]
         ctx.zeros = {dtype: loss.new_zeros((), dtype=dtype) for dtype in {p.dtype for p in parameters}}
         return loss.clone()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         # Expanded zeros take no memory; where a parameter has a real gradient they are added to it.
         return gradient, *(ctx.zeros[dtype].expand(shape) for shape, dtype in ctx.kinds)
 

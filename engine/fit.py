@@ -89,6 +89,7 @@ def _validate(
     evaluator = validation.make_evaluator()
     metrics = evaluate(state.evaluated_model, validation.loader, validation.postprocess, evaluator, settings)
     ap = distributed.broadcast_object(metrics["AP"] if metrics is not None else None)
+    assert ap is not None  # rank 0 has the metrics
     best = state.best_ap is None or ap > state.best_ap
     if best:
         state.best_ap = ap
@@ -135,5 +136,5 @@ def _log_epoch(
     spent = f"trained {duration(train_seconds)}, evaluated and saved {duration(eval_seconds)}"
     _log.info("epoch %d/%d done: %s", state.epoch, settings.epochs, spent)
     if metrics is not None:
-        _log.info("validation after epoch %d (best AP %.4f)", state.epoch, 100 * state.best_ap)
+        _log.info("validation after epoch %d (best AP %.4f)", state.epoch, 100 * (state.best_ap or 0.0))
         print(metrics_table(metrics), flush=True)

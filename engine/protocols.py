@@ -20,9 +20,9 @@ class Teacher(Protocol):
 
 
 class Postprocess(Protocol):
-    """original_sizes: (height, width) of each image's file, in pixels."""
+    """sizes: (height, width) of each image's file, in pixels."""
 
-    def __call__(self, output: Any, original_sizes: Sequence[tuple[int, int]]) -> list[Detections]: ...
+    def __call__(self, output: Any, sizes: Sequence[tuple[int, int]]) -> list[Detections]: ...
 
 
 class Loader(Protocol):

@@ -82,7 +82,7 @@ def evaluation_folder(output_dir: str) -> Iterator[Path]:
         yield Path(output_dir)
         return
     with tempfile.TemporaryDirectory() if distributed.is_main() else nullcontext() as own:
-        yield Path(distributed.broadcast_object(own))
+        yield Path(str(distributed.broadcast_object(own)))
         distributed.barrier()
 
 

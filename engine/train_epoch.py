@@ -103,7 +103,7 @@ class TrainStep:
         if settings.clip_max_norm > 0:
             norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip_max_norm)
         else:
-            norm = nn.utils.get_total_norm([p.grad for p in self.parameters])
+            norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)

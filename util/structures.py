@@ -6,12 +6,14 @@ written into them after they are made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
+from typing_extensions import Self
 
 from util.pixels import normalise, padded_size
 
@@ -19,14 +21,16 @@ from util.pixels import normalise, padded_size
 class _Movable:
     """Moves every tensor field at once. `pin_memory` is the name that torch's DataLoader looks for."""
 
-    def _map(self, function):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         moved = {f.name: function(v) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
         return replace(self, **moved)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False):
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self):
+    def pin_memory(self) -> Self:
         return self._map(lambda t: t.pin_memory())
 
 

@@ -70,7 +70,7 @@ def build_detector(
     dim, levels = config.hidden_dim, config.num_feature_levels
     if config.channels_last:
         # Convolutions answer in the layout of their weights, so the images follow.
-        backbone.to(memory_format=torch.channels_last)
+        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     layer: dict[str, Any] = {
         "dim": dim,
         "levels": levels,

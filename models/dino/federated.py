@@ -22,6 +22,8 @@ class FederatedClasses(nn.Module):
     generator that all ranks share.
     """
 
+    weights: Tensor
+
     def __init__(self, weights: Sequence[float], number: int, gather: bool = False, seed: int = 0):
         super().__init__()
         if min(weights) < 0:

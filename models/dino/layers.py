@@ -53,6 +53,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 def box_head(dim: int) -> MLP:
     """The three-layer box regressor. Its output starts at zero: boxes start as their reference boxes."""
     head = MLP(dim, dim, 4, depth=3)
-    nn.init.zeros_(head.layers[-1].weight)
-    nn.init.zeros_(head.layers[-1].bias)
+    last = head.layers[-1]
+    assert isinstance(last, nn.Linear)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
     return head

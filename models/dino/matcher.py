@@ -70,8 +70,7 @@ class HungarianMatcher:
         shapes = [tuple(c.shape) for c in costs]
         # Diverged predictions are matched anyhow: the loss is not finite either, and is reported.
         flat = torch.cat([c.flatten() for c in costs]).nan_to_num(NOT_FINITE, NOT_FINITE, -NOT_FINITE)
-        flat = flat.cpu().numpy()
-        tables = np.split(flat, np.cumsum([h * w for h, w in shapes])[:-1])
+        tables = np.split(flat.cpu().numpy(), np.cumsum([h * w for h, w in shapes])[:-1])
         pairs = [linear_sum_assignment(t.reshape(s)) for t, s in zip(tables, shapes, strict=True)]
         device = outputs[0].logits.device
         return [
@@ -103,7 +102,9 @@ class HungarianMatcher:
         )  # fmt: skip
 
 
-def _collect(pairs, counts: Sequence[int], device: torch.device) -> Matches:
+def _collect(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], counts: Sequence[int], device: torch.device
+) -> Matches:
     """[(queries, boxes) of each image, ...] -> one set of matches with batch-wide box numbers."""
     first = np.cumsum([0, *counts])
     rows = [np.stack((np.full(len(query), i), query, box + first[i])) for i, (query, box) in enumerate(pairs)]

@@ -35,5 +35,6 @@ class Neck(nn.Module):
 def _projection(channels: int, dim: int, kernel: int) -> nn.Sequential:
     conv = nn.Conv2d(channels, dim, kernel, stride=2 if kernel == 3 else 1, padding=kernel // 2)
     nn.init.xavier_uniform_(conv.weight)
+    assert conv.bias is not None
     nn.init.zeros_(conv.bias)
     return nn.Sequential(conv, nn.GroupNorm(32, dim))

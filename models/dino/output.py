@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -28,7 +29,8 @@ class LayerOutput:
     def slice_queries(self, start: int, stop: int | None) -> LayerOutput:
         """The same output for queries start..stop."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return LayerOutput(**{name: None if t is None else t[:, start:stop] for name, t in tensors.items()})
+        cut: dict[str, Any] = {name: None if t is None else t[:, start:stop] for name, t in tensors.items()}
+        return LayerOutput(**cut)
 
 
 @dataclass(frozen=True)

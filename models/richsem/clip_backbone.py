@@ -26,6 +26,9 @@ class ClipTrunk(nn.Module):
     Batch norm, stem and first stage are frozen, as the release freezes its pretrained ResNets.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, visual: ModifiedResNet, stages: Sequence[int]):
         super().__init__()
         trunk = copy.deepcopy(visual).requires_grad_(True)

@@ -58,17 +58,18 @@ class DistillationLoss:
 
     def _pairs(self, predictions: PredictionSet, semantic: SemanticTargets) -> tuple[Tensor, Tensor, Tensor]:
         outputs, matches, num_boxes = predictions.outputs, predictions.matches, predictions.num_boxes
-        embedding = outputs.embedding
+        embedding, reference_boxes = outputs.embedding, outputs.reference_boxes
+        assert embedding is not None and reference_boxes is not None
         if self.objective == "pred_all":
             batch, queries, width = embedding.shape
             image = torch.arange(batch, device=embedding.device).repeat_interleave(queries)
-            teacher = semantic.embed_boxes(outputs.reference_boxes.flatten(0, 1), image)
+            teacher = semantic.embed_boxes(reference_boxes.flatten(0, 1), image)
             count = num_boxes.new_full((), float(max(batch * queries, 1)))
             return embedding.reshape(-1, width), teacher, count
         student = embedding[matches.image, matches.query]
         if self.objective == "gt":
             return student, semantic.ground_truth[matches.target], num_boxes
-        boxes = outputs.reference_boxes[matches.image, matches.query]
+        boxes = reference_boxes[matches.image, matches.query]
         return student, semantic.embed_boxes(boxes, matches.image), num_boxes
 
     def _rows(

@@ -126,7 +126,7 @@ def class_columns(model: Mapping[str, Tensor], arguments: Mapping[str, object]) 
     for name in ("class_embed.0.weight", "transformer.decoder.class_embed.0.weight"):
         if name in model:
             return len(model[name])
-    return int(arguments.get("num_classes", 1204))
+    return int(str(arguments.get("num_classes", 1204)))
 
 
 def column_names(categories: Mapping[int, str], columns: int) -> tuple[str, ...]:

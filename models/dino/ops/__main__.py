@@ -1,13 +1,14 @@
 """`python -m models.dino.ops`: what runs the op here, and why. Builds the kernels if need be."""
 
 import sys
+from collections.abc import Callable
 
 import torch
 
 from . import compiler, extension
 
 
-def _tool(find) -> str:
+def _tool(find: Callable[[], object]) -> str:
     try:
         return str(find())
     except compiler.BuildError as error:

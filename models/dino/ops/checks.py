@@ -5,6 +5,7 @@ what the kernels read through pointers, because operators can also be called dir
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ def check_value(value: Tensor, shapes: Sequence[tuple[int, int]]) -> list[tuple[
         raise ValueError(f"ms_deform_attn: value must be (B, S, H, C), not {tuple(value.shape)}")
     if isinstance(shapes, Tensor) or any(isinstance(size, Tensor) for shape in shapes for size in shape):
         raise TypeError("ms_deform_attn: shapes must hold Python ints, not tensors")
-    pairs = [tuple(shape) for shape in shapes]
+    pairs: list[Any] = [tuple(shape) for shape in shapes]
     if not pairs or any(len(pair) != 2 or pair[0] < 0 or pair[1] < 0 for pair in pairs):
         raise ValueError(f"ms_deform_attn: shapes must be a non-empty list of (height, width), not {pairs}")
     tokens = sum(height * width for height, width in pairs)

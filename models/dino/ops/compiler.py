@@ -143,7 +143,7 @@ def architectures() -> list[str]:
 def runs_on(entries: list[str], capability: tuple[int, int]) -> bool:
     """Whether code for these architectures runs on a GPU of this capability."""
     for entry in entries:
-        major, minor = map(int, re.match(r"(\d+)\.(\d)", entry).groups())
+        major, minor = map(int, re.findall(r"^(\d+)\.(\d)", entry)[0])
         exact = entry.removesuffix("+PTX")[-1] in "af"
         if (major, minor) == capability or (not exact and major == capability[0] and minor < capability[1]):
             return True
