@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import msgspec
 
-from datasets.annotations.json_errors import describe_fault
-from datasets.annotations.json_schema import BoxIds, read_categories
+from datasets.annotations.json_errors import Int64, describe_fault
+from datasets.annotations.json_schema import read_categories
 from datasets.annotations.json_stream import Entry, read_entries, write_entries
 from util.errors import UserError, run_command
 from util.files import atomic_write
@@ -48,6 +48,12 @@ def rare_classes(path: Path) -> dict[int, str]:
     return {c["id"]: c["name"] for c in categories if c.get("frequency") == "r"}
 
 
+class BoxClass(msgspec.Struct):
+    """What is needed of an element of `annotations`."""
+
+    category_id: Int64
+
+
 class WithoutRare:
     """The entries of a file without annotations of `rare` category ids; counts them as they pass."""
 
@@ -68,7 +74,7 @@ class WithoutRare:
 
     def _category_id(self, entry: Entry) -> int:
         try:
-            return msgspec.convert(entry.value, BoxIds).category_id
+            return msgspec.convert(entry.value, BoxClass).category_id
         except msgspec.ValidationError as error:
             raise UserError(f"{self.path}: {describe_fault('annotation', entry.value, error)}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -141,19 +140,6 @@ def _flags(rows: Sequence[Any], name: str) -> np.ndarray:
     return np.fromiter(map(bool, map(attrgetter(name), rows)), bool, len(rows))
 
 
-class BoxIds(msgspec.Struct, gc=False):
-    """What counting needs of an element of `annotations`."""
-
-    image_id: Int64
-    category_id: Int64
-
-
-class ImageId(msgspec.Struct, gc=False):
-    """What counting needs of an element of `images`."""
-
-    id: Int64
-
-
 def read_categories(path: Path) -> list[dict[str, Any]]:
     """The `categories` of a file as they are. Raises UserError if there are none, or one breaks the rules."""
     found: list[dict[str, Any]] = []
@@ -186,18 +172,6 @@ def _refuse(path: Path, fault: Fault | None = None) -> Callable[[str, Any, msgsp
         fault(line)
 
     return refuse
-
-
-def read_box_ids(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(I,) image ids, (N,) image ids of boxes, (N,) their category ids, all int64. Raises UserError."""
-    ids, owners, classes = (array("q") for _ in range(3))
-    for key, rows in read_members(path, {"images": ImageId, "annotations": BoxIds}, _refuse(path)):
-        if key == "images":
-            ids.extend(row.id for row in rows or ())
-        elif key == "annotations":
-            owners.extend(row.image_id for row in rows or ())
-            classes.extend(row.category_id for row in rows or ())
-    return np.array(ids, np.int64), np.array(owners, np.int64), np.array(classes, np.int64)
 
 
 def read_columns(

@@ -59,7 +59,9 @@ def test_classes_that_do_not_fit_are_named(train, tmp_path):
     with pytest.raises(UserError, match=r"val\.json: class 'green_box' is not among the 3"):
         main([str(train), "--update", str(val)])
     train.write_text(train.read_text().replace('"category_id": 5', '"category_id": 7'))
-    with pytest.raises(UserError, match="1 annotations are of unknown class 7"):
+    with pytest.raises(
+        UserError, match="annotation 14 is of category id 7, which `categories` does not list"
+    ):
         main([str(train)])
 
 
@@ -84,7 +86,7 @@ def test_boxes_of_unlisted_images_are_not_counted(train, caplog):
     main([str(train)])
     found = counts(train.with_name("lvis_v1_train_cat_info.json"))
     assert found[0] == ("red_square", 8, 8, "r")
-    assert "2 annotations belong to images that it does not list and are not counted" in caplog.text
+    assert "2 annotations belong to images that it does not list and are left out" in caplog.text
 
 
 @pytest.mark.parametrize("cuts", [("100", "10"), ("-1", "10")])
