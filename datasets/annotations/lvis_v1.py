@@ -8,10 +8,11 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+
+import msgspec
 
 _TABLE = Path(__file__).with_name("lvis_v1_classes.tsv")
 # ImageNet's name of a class: n and eight digits, the offset of the noun in WordNet 3.0. Some archives append
@@ -19,8 +20,7 @@ _TABLE = Path(__file__).with_name("lvis_v1_classes.tsv")
 _WNID = re.compile(r"n\d{8}(?![^_\W])")
 
 
-@dataclass(frozen=True)
-class LvisClass:
+class LvisClass(msgspec.Struct, frozen=True):
     """One class, under the keys of LVIS's `categories`.
 
     definition:  LVIS's `def`.  wnid: ImageNet's name of the class, '' for the 206 without one.
@@ -31,7 +31,7 @@ class LvisClass:
     name: str
     synset: str
     synonyms: tuple[str, ...]
-    definition: str
+    definition: str = msgspec.field(name="def")
     frequency: str
     image_count: int
     instance_count: int
@@ -39,16 +39,9 @@ class LvisClass:
 
     def to_json(self) -> dict:
         """As LVIS writes it in `categories`."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "synset": self.synset,
-            "synonyms": list(self.synonyms),
-            "def": self.definition,
-            "frequency": self.frequency,
-            "image_count": self.image_count,
-            "instance_count": self.instance_count,
-        }
+        entry = msgspec.to_builtins(self)
+        del entry["wnid"]
+        return entry
 
 
 @cache
@@ -57,17 +50,7 @@ def lvis_v1_classes() -> tuple[LvisClass, ...]:
     with _TABLE.open(encoding="utf-8", newline="") as file:
         lines = (line for line in file if not line.startswith("#"))
         return tuple(
-            LvisClass(
-                id=int(row["id"]),
-                name=row["name"],
-                synset=row["synset"],
-                synonyms=tuple(row["synonyms"].split(",")),
-                definition=row["def"],
-                frequency=row["frequency"],
-                image_count=int(row["image_count"]),
-                instance_count=int(row["instance_count"]),
-                wnid=row["wnid"],
-            )
+            msgspec.convert(row | {"synonyms": row["synonyms"].split(",")}, LvisClass, strict=False)
             for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         )
 
