@@ -11,11 +11,12 @@ from lvis import LVIS
 from PIL import Image
 from pycocotools import mask as mask_utils
 
+from datasets.annotations.frequency import frequency_of
 from tools.make_mini_lvis import main
 from tools.mini_lvis import boxed, plan
 from tools.mini_lvis.outline import outlines
-from tools.mini_lvis.scene import MIN_VISIBLE, Wanted, compose
-from tools.mini_lvis.vocabulary import CLASSES, Kind, frequency
+from tools.mini_lvis.scene import MIN_VISIBLE, Thing, compose
+from tools.mini_lvis.vocabulary import CLASSES, RARE_SHAPES, Kind
 from util.errors import UserError
 
 SMALL = ["--train", "60", "--val", "20", "--image_level", "2", "--workers", "1"]
@@ -105,15 +106,15 @@ def test_counts_and_frequencies_are_those_of_the_training_images(root):
     instances = Counter(a["category_id"] for a in train["annotations"])
     for c in train["categories"]:
         assert (c["image_count"], c["instance_count"]) == (images[c["id"]], instances[c["id"]])
-        assert c["frequency"] == frequency(images[c["id"]])
-    assert [frequency(n) for n in (1, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]
+        assert c["frequency"] == frequency_of(images[c["id"]])
+    assert [frequency_of(n) for n in (1, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]
 
 
 def test_the_full_plan_has_lvis_groups_and_enough_to_validate_on():
     train, val = dealt_kinds("train"), dealt_kinds("val")
     assert all(len(set(classes)) == len(classes) for classes in train + val)
     images = Counter(c for classes in train for c in classes)
-    assert Counter(frequency(images[c]) for c in CLASSES) == {"r": 10, "c": 15, "f": 15}
+    assert Counter(frequency_of(images[c]) for c in CLASSES) == {"r": 10, "c": 15, "f": 15}
     # What occlusion and leaving things out take away must not move a class over a cut-off.
     assert min(n for n in images.values() if n > 100) >= 115
     assert min(n for n in images.values() if n > 10) >= 14
@@ -122,17 +123,17 @@ def test_the_full_plan_has_lvis_groups_and_enough_to_validate_on():
 
 
 def test_parts_are_spread_over_the_frequency_groups():
-    by_group = {g: [c.kind for c in CLASSES if frequency(c.train_images) == g] for g in "rcf"}
+    by_group = {g: [c.kind for c in CLASSES if frequency_of(c.train_images) == g] for g in "rcf"}
     for part in ("shape", "pattern", "colour"):
         often, common = (Counter(getattr(k, part) for k in by_group[g]) for g in "fc")
         assert set(often) == set(common)
         assert max(often.values()) - min(often.values()) <= 1
         assert max(common.values()) - min(common.values()) <= 1
-    elsewhere = [c.kind for c in CLASSES if not c.unique_parts]
-    unique = [c for c in CLASSES if c.unique_parts]
+    elsewhere = [c.kind for c in CLASSES if c.kind.shape not in RARE_SHAPES]
+    unique = [c for c in CLASSES if c.kind.shape in RARE_SHAPES]
     assert len(unique) == 4
     for c in unique:
-        assert frequency(c.train_images) == "r"
+        assert frequency_of(c.train_images) == "r"
         for part in ("shape", "pattern", "colour"):
             assert getattr(c.kind, part) not in {getattr(k, part) for k in elsewhere}
 
@@ -161,7 +162,7 @@ def test_labels_say_only_what_is_true():
         for class_id in set(labelled) - set(labels.not_exhaustive):
             assert labelled[class_id] == clear[class_id]
         for class_id in set(clear) - set(labelled):
-            assert frequency(next(c.train_images for c in CLASSES if c.id == class_id)) != "r"
+            assert frequency_of(next(c.train_images for c in CLASSES if c.id == class_id)) != "r"
             assert class_id not in labels.negative
             unlabelled += 1
     assert incomplete > 0 and unlabelled > 0
@@ -169,7 +170,7 @@ def test_labels_say_only_what_is_true():
 
 def test_a_hidden_thing_is_cut_to_what_can_be_seen():
     kind = Kind("plain", "red", "square")
-    wanted = [Wanted(kind, 60, (80, 80)), Wanted(kind, 24, (80, 80))]
+    wanted = [Thing(kind, 60, (80, 80)), Thing(kind, 24, (80, 80))]
     _, visible = compose(np.random.default_rng(0), 160, 160, wanted, 0, 0)
     assert not (visible[0].mask & visible[1].mask).any()
     # The small one covers about (24 / 60)^2 of the large one.

@@ -193,8 +193,8 @@ def test_boxes_of_scenes_can_be_measured(trained, tmp_path):
         "images": [{"id": 1, "coco_url": "http://x/val2017/1.png"}],
         "categories": [{"id": i + 1, "name": n, "frequency": "f"} for i, n in enumerate(data.names)],
         "annotations": [
-            {"image_id": 1, "category_id": 1, "bbox": [0, 0, 64, 64]},
-            {"image_id": 1, "category_id": 2, "bbox": [64, 0, 64, 64]},
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 64, 64]},
+            {"id": 2, "image_id": 1, "category_id": 2, "bbox": [64, 0, 64, 64]},
         ],
     }
     (tmp_path / "val.json").write_text(json.dumps(content))

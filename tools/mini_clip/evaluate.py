@@ -1,6 +1,5 @@
 """Accuracies of a trained teacher. Nothing here is used in training."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from open_clip.model import CLIP
 from PIL import Image
 from torch import Tensor
 
+from datasets.annotations.cache import open_annotations
 from models.richsem.text_embeddings import PROMPTS
 
 from .images import Labelled
@@ -54,21 +54,15 @@ def box_accuracy(
     model: CLIP, annotations: Path, root: Path, texts: Tensor, scale: float, most_images: int = 300
 ) -> dict[str, float]:
     """Top-1 over boxes of LVIS-format annotations: of all ('all'), and by class frequency ('r', 'c', 'f')."""
-    content = json.loads(annotations.read_text(encoding="utf-8"))
-    categories = sorted(content["categories"], key=lambda c: c["id"])
-    row = {c["id"]: i for i, c in enumerate(categories)}
-    things: dict[int, list[dict]] = {}
-    for annotation in content["annotations"]:
-        things.setdefault(annotation["image_id"], []).append(annotation)
+    table = open_annotations(annotations)
     right: dict[str, list[bool]] = {}
-    for image in [i for i in content["images"] if i["id"] in things][:most_images]:
-        boxes = np.array([t["bbox"] for t in things[image["id"]]])
+    for image in np.unique(table.image_index)[:most_images].tolist():
+        rows = table.rows(image)
+        boxes = table.boxes_xywh[rows].copy()
         boxes[:, 2:] += boxes[:, :2]
-        with Image.open(root.joinpath(*image["coco_url"].split("/")[-2:])) as opened:
+        with Image.open(root / table.file_names[image]) as opened:
             guesses = (_regions(model, opened, boxes, scale) @ texts.T).argmax(1).tolist()
-        for thing, guess in zip(things[image["id"]], guesses, strict=True):
-            category = categories[row[thing["category_id"]]]
-            hit = guess == row[category["id"]]
-            for group in ("all", category["frequency"]):
-                right.setdefault(group, []).append(hit)
+        for label, guess in zip(table.category_index[rows].tolist(), guesses, strict=True):
+            for group in ("all", table.categories[label].frequency):
+                right.setdefault(group, []).append(guess == label)
     return {group: float(np.mean(hits)) for group, hits in right.items()}

@@ -1,6 +1,5 @@
 """An image-level tree (Detic's format) in memory, and its captions."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datasets.annotations.cache import open_annotations
+from datasets.annotations.json_source import IMAGE_LEVEL_JSON
 from util.errors import UserError
-
-JSON_NAME = "imagenet_lvis_image_info.json"
 
 
 @dataclass(frozen=True)
@@ -36,23 +35,13 @@ class ImageLevelTree:
 def load_tree(root: Path, short_side: int, held_out: float, rng: np.random.Generator) -> ImageLevelTree:
     """Reads the images of `root`, shrunk to `short_side` pixels; `held_out` of each class are set aside.
 
-    Raises UserError for an absent or unreadable JSON, an image that does not decode, or no images.
+    Raises UserError for an absent or invalid JSON, an image that does not decode, or no images.
     """
-    path = root / JSON_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        categories = sorted(content["categories"], key=lambda c: c["id"])
-        images = content["images"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not readable as Detic's image-level JSON ({error}).") from error
-    index = {c["id"]: i for i, c in enumerate(categories)}
+    path = root / IMAGE_LEVEL_JSON
+    table = open_annotations(path)
     by_class: dict[int, list[str]] = {}
-    for image in images:
-        if image["pos_category_ids"][0] not in index:
-            raise UserError(
-                f"{path}: {image['file_name']} is of the unknown class {image['pos_category_ids'][0]}."
-            )
-        by_class.setdefault(index[image["pos_category_ids"][0]], []).append(image["file_name"])
+    for image in np.flatnonzero(table.positives.lengths).tolist():
+        by_class.setdefault(int(table.positives[image][0]), []).append(table.file_names[image])
     if not by_class:
         raise UserError(f"{path}: lists no images.")
     train, other = [], []
@@ -64,7 +53,7 @@ def load_tree(root: Path, short_side: int, held_out: float, rng: np.random.Gener
         train += [(name, label) for name in names[aside:]]
     folder = root / "images"
     return ImageLevelTree(
-        tuple(c["name"] for c in categories),
+        tuple(c.name for c in table.categories),
         _read_all(folder, train, short_side),
         _read_all(folder, other, short_side),
     )

@@ -1,9 +1,9 @@
 """The LVIS half: scenes with boxes, as `lvis_v1_{train,val}.json` and images.
 
-What LVIS's labels leave open is left open here too:
+Labels are as incomplete as LVIS's:
 - Of an image's absent classes only some are known to be absent (`neg_category_ids`).
 - Some images show unlabelled things of a class that also has labelled ones (`not_exhaustive_category_ids`).
-- Some show a frequent or common class that nobody labelled: then the image says nothing of that class.
+- Some show a frequent or common class that nobody labelled: then the image is not used for that class.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,12 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
+from datasets.annotations.frequency import frequency_of
+
 from .outline import outlines
 from .plan import how_many
-from .scene import MIN_VISIBLE, Visible, Wanted, compose
-from .vocabulary import CLASSES, MiniClass, frequency
+from .scene import MIN_VISIBLE, Thing, Visible, compose
+from .vocabulary import CLASSES, MiniClass
 
 _NEGATIVES = (6, 16)
 _UNLABELLED_CLASS = 0.04
@@ -25,30 +27,30 @@ _NOT_EXHAUSTIVE = 0.2
 _LARGE = 0.045
 _JPEG_QUALITY = 90
 _ID = {c.kind: c.id for c in CLASSES}
-_OFTEN_SEEN = frozenset(c.id for c in CLASSES if frequency(c.train_images) != "r")
+_OFTEN_SEEN = frozenset(c.id for c in CLASSES if frequency_of(c.train_images) != "r")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What is said of one image: labelled things and the two lists of class ids."""
+    """The annotations of one image: labelled things and the two lists of class ids."""
 
     labelled: tuple[Visible, ...]
     negative: tuple[int, ...]
     not_exhaustive: tuple[int, ...]
 
 
-def things_to_place(rng: Generator, classes: Sequence[MiniClass], side: int) -> list[Wanted]:
+def things_to_place(rng: Generator, classes: Sequence[MiniClass], side: int) -> list[Thing]:
     """One to three things of each class, of 0.18 to 0.45 of the image's side, a few larger."""
-    wanted = []
+    things = []
     for c in classes:
         for _ in range(how_many(rng)):
             share = rng.uniform(0.5, 0.75) if rng.random() < _LARGE else 0.18 * np.exp(rng.uniform(0, 0.9))
-            wanted.append(Wanted(c.kind, side * share))
-    return wanted
+            things.append(Thing(c.kind, side * share))
+    return things
 
 
 def label(rng: Generator, visible: Sequence[Visible]) -> Labels:
-    """Labels what is seen well enough, and leaves out what an annotator of LVIS would."""
+    """Labels what is visible enough, and omits what an annotator of LVIS would."""
     seen = {_ID[v.kind] for v in visible}
     labelled, not_exhaustive = [], []
     for class_id in sorted(seen):
@@ -95,34 +97,24 @@ class Scene:
 Dealt = Sequence[Sequence[MiniClass]]
 
 
-def train_scenes(root: Path, dealt: Dealt, side: int, seed: tuple[int, ...]) -> list[Scene]:
-    """Image ids from 1, images in train2017."""
-    return [
-        Scene(root, f"train2017/{i + 1:012d}.jpg", i + 1, tuple(classes), side, (*seed, i))
-        for i, classes in enumerate(dealt)
-    ]
-
-
-def val_scenes(root: Path, dealt: Dealt, side: int, seed: tuple[int, ...], first_id: int) -> list[Scene]:
-    """Image ids from `first_id`. As in LVIS, a part of the images lies in train2017: the URL tells."""
-    scenes = []
+def scenes(
+    root: Path, dealt: Dealt, side: int, seed: tuple[int, ...], *, first_id: int, validation: bool
+) -> list[Scene]:
+    """Image ids from `first_id`. As in LVIS, some validation images lie in train2017: the URL tells."""
+    found = []
     for i, classes in enumerate(dealt):
-        folder = "train2017" if i % 5 == 4 else "val2017"
+        folder = "val2017" if validation and i % 5 != 4 else "train2017"
         name = f"{folder}/{first_id + i:012d}.jpg"
-        scenes.append(Scene(root, name, first_id + i, tuple(classes), side, (*seed, i)))
-    return scenes
+        found.append(Scene(root, name, first_id + i, tuple(classes), side, (*seed, i)))
+    return found
 
 
 def draw_scene(scene: Scene) -> tuple[dict, list[dict]]:
-    """Draws and writes one pixels.
-
-    Returns:
-        LVIS's entry of the pixels and those of its things, with ids still to be given.
-    """
+    """Draws and writes one image -> its LVIS entry, and those of its things, which still lack ids."""
     rng = np.random.default_rng(scene.seed)
-    wanted = things_to_place(rng, scene.classes, scene.side)
+    things = things_to_place(rng, scene.classes, scene.side)
     clutter, lookalikes = int(rng.integers(1, 6)), int(rng.random() < 0.4)
-    pixels, visible = compose(rng, scene.side, scene.side, wanted, clutter, lookalikes)
+    pixels, visible = compose(rng, scene.side, scene.side, things, clutter, lookalikes)
     labels = label(rng, visible)
     Image.fromarray(pixels).save(scene.root / scene.file_name, quality=_JPEG_QUALITY)
     image = {

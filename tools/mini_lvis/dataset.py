@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.annotations.frequency import frequency_of
+
 from . import plan
-from .boxed import draw_split, train_scenes, val_scenes
+from .boxed import draw_split, scenes
 from .image_level import draw_image_level, image_level_jobs
-from .vocabulary import CLASSES, frequency
+from .vocabulary import CLASSES
 
 # First numbers of the random streams, so that no two parts share one.
 _DEAL_TRAIN, _DEAL_VAL, _DRAW_TRAIN, _DRAW_VAL, _DRAW_IMAGE_LEVEL = range(5)
@@ -54,7 +56,7 @@ def _categories(annotations: list[dict]) -> list[dict]:
             "synset": f"{c.name}.n.01",
             "synonyms": [c.name, f"{c.kind.colour}_{c.kind.pattern}_{c.kind.shape}"],
             "def": f"a {c.kind.shape} in {c.kind.colour}, {c.kind.pattern}",
-            "frequency": frequency(images[c.id]),
+            "frequency": frequency_of(images[c.id]),
             "image_count": images[c.id],
             "instance_count": instances[c.id],
         }
@@ -82,8 +84,10 @@ def write_dataset(root: Path, settings: Settings, parallel_map: Callable = map) 
     dealt_val = plan.deal(
         np.random.default_rng([seed, _DEAL_VAL]), settings.val, plan.val_counts(settings.val)
     )
-    train = draw_split(train_scenes(lvis, dealt_train, side, (seed, _DRAW_TRAIN)), parallel_map)
-    val = draw_split(val_scenes(lvis, dealt_val, side, (seed, _DRAW_VAL), settings.train + 1), parallel_map)
+    first_val = settings.train + 1
+    train_scenes = scenes(lvis, dealt_train, side, (seed, _DRAW_TRAIN), first_id=1, validation=False)
+    val_scenes = scenes(lvis, dealt_val, side, (seed, _DRAW_VAL), first_id=first_val, validation=True)
+    train, val = (draw_split(part, parallel_map) for part in (train_scenes, val_scenes))
     jobs = image_level_jobs(extra / "images", settings.image_level, (seed, _DRAW_IMAGE_LEVEL))
     extra_images = draw_image_level(jobs, parallel_map)
     # LVIS's validation file carries the training counts too: they say what is rare.

@@ -1,4 +1,4 @@
-"""The ImageNet-LVIS half: images that say one class and not where it is, in Detic's format."""
+"""The ImageNet-LVIS half: images with one class label and no boxes, in Detic's format."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,15 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from .scene import Wanted, compose
-from .vocabulary import CLASSES, MiniClass, frequency
+from datasets.annotations.frequency import frequency_of
+
+from .scene import Thing, compose
+from .vocabulary import CLASSES, MiniClass
 
 _SIDES = (96, 176)
 _JPEG_QUALITY = 90
-# Other things in the image that the label does not name: whole classes that are seen often anyway.
-_COMPANY = [c.kind for c in CLASSES if frequency(c.train_images) != "r"]
+# Unlabelled things beside the labelled one, of classes that are not rare.
+_COMPANY = [c.kind for c in CLASSES if frequency_of(c.train_images) != "r"]
 _COMPANY_SHARE = (0.6, 0.28, 0.12)
 
 
@@ -25,11 +27,11 @@ def draw_one(rng: Generator, named: MiniClass) -> np.ndarray:
     size = side * rng.uniform(0.35, 0.72)
     room = 0.5 * size / np.array((width, height))
     x, y = rng.uniform(np.minimum(room, 0.45), 1 - np.minimum(room, 0.45)) * (width, height)
-    wanted = [Wanted(named.kind, size, (float(x), float(y)))]
+    things = [Thing(named.kind, size, (float(x), float(y)))]
     for _ in range(rng.choice(3, p=_COMPANY_SHARE)):
-        wanted.append(Wanted(_COMPANY[rng.integers(len(_COMPANY))], size * rng.uniform(0.3, 0.6)))
+        things.append(Thing(_COMPANY[rng.integers(len(_COMPANY))], size * rng.uniform(0.3, 0.6)))
     clutter, lookalikes = int(rng.integers(1, 5)), int(rng.random() < 0.3)
-    image, _ = compose(rng, height, width, wanted, clutter, lookalikes)
+    image, _ = compose(rng, height, width, things, clutter, lookalikes)
     return image
 
 

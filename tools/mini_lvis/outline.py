@@ -24,8 +24,8 @@ def _directed_edges(mask: np.ndarray) -> dict[tuple[int, int], list[tuple[int, i
 def _next(
     edges: dict[tuple[int, int], list[tuple[int, int]]], before: tuple[int, int], at: tuple[int, int]
 ) -> tuple[int, int]:
-    """Takes the edge that leaves `at`. Where two meet corner to corner, the right turn: pixels that
-    touch at a corner alone stay in separate polygons."""
+    """Takes the edge that leaves `at`; of two, the right turn, so that pixels that touch only at a corner
+    stay in separate polygons."""
     ends = edges[at]
     if len(ends) == 1:
         return edges.pop(at)[0]
@@ -43,7 +43,7 @@ def _area(points: list[tuple[int, int]]) -> float:
 def outlines(mask: np.ndarray) -> list[list[float]]:
     """(h, w) bool -> [[x0, y0, x1, y1, ...], ...] in pixels: one closed polygon for each connected part.
 
-    Holes are left out: LVIS's polygons cannot say them.
+    Holes are dropped: LVIS's polygons cannot express them.
     """
     edges = _directed_edges(mask)
     polygons = []
@@ -55,7 +55,7 @@ def outlines(mask: np.ndarray) -> list[list[float]]:
         while loop[-1] != start:
             loop.append(_next(edges, loop[-2], loop[-1]))
         points = loop[:-1]
-        # Corners only: points between two edges of one direction say nothing.
+        # Corners only: points between two edges of one direction are redundant.
         corners = [
             b
             for a, b, c in zip(points[-1:] + points[:-1], points, points[1:] + points[:1], strict=True)

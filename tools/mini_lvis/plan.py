@@ -1,11 +1,13 @@
-"""Deals the classes to the images, so that each class gets the number of images meant for it."""
+"""Deals the classes to the images, so that each class gets its planned number of images."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.random import Generator
 
-from .vocabulary import CLASSES, RARE_MAX_IMAGES, MiniClass, frequency
+from datasets.annotations.frequency import RARE, frequency_of
+
+from .vocabulary import CLASSES, MiniClass
 
 # The counts in the vocabulary are meant for this many training images.
 _TRAIN_REFERENCE = 1200
@@ -23,17 +25,17 @@ def train_counts(images: int) -> dict[MiniClass, int]:
     scale = images / _TRAIN_REFERENCE
     counts = {}
     for c in CLASSES:
-        wanted = max(1, round(c.train_images * scale))
-        if c.train_images <= RARE_MAX_IMAGES:
-            wanted = min(wanted, RARE_MAX_IMAGES)
-        counts[c] = min(wanted, images)
+        count = max(1, round(c.train_images * scale))
+        if c.train_images <= RARE:
+            count = min(count, RARE)
+        counts[c] = min(count, images)
     return counts
 
 
 def val_counts(images: int) -> dict[MiniClass, int]:
     """How many of `images` validation images show each class."""
     scale = images / _VAL_REFERENCE
-    return {c: max(1, min(images, round(_VAL_IMAGES[frequency(c.train_images)] * scale))) for c in CLASSES}
+    return {c: max(1, min(images, round(_VAL_IMAGES[frequency_of(c.train_images)] * scale))) for c in CLASSES}
 
 
 def deal(rng: Generator, images: int, counts: Mapping[MiniClass, int]) -> list[list[MiniClass]]:

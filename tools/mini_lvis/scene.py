@@ -10,14 +10,14 @@ from .backgrounds import draw_background, smooth_noise
 from .things import Patch, draw_clutter, draw_kind, lookalike
 from .vocabulary import Kind
 
-# A thing of which less than this share can be seen is not annotated.
+# Things are not annotated if less than this share of them is visible.
 MIN_VISIBLE = 0.3
 _MAX_TRIES = 12
 
 
 @dataclass(frozen=True)
 class Visible:
-    """A thing in an image. mask (height, width) bool: its visible pixels; share: of all it has."""
+    """A thing in an image. mask: (height, width) bool, its visible pixels.  share: of all its pixels."""
 
     kind: Kind
     mask: np.ndarray
@@ -25,8 +25,8 @@ class Visible:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A thing to place: middle as (x, y) pixels or None for anywhere."""
+class Thing:
+    """A thing to place. middle: (x, y) pixels, None for anywhere."""
 
     kind: Kind
     size: float
@@ -74,7 +74,7 @@ class Canvas:
 
 
 def _hides_too_much(canvas: Canvas, patch: Patch, window: Window, full: Sequence[int]) -> bool:
-    """Whether pasting here would hide an earlier thing, or cut this one off, beyond what is annotated."""
+    """Whether pasting here would leave too little visible of an earlier thing, or of this one."""
     covers = patch.alpha[window[1]] > 0.5
     if covers.sum() < (MIN_VISIBLE + 0.25) * (patch.alpha > 0.5).sum():
         return True
@@ -87,12 +87,12 @@ def _hides_too_much(canvas: Canvas, patch: Patch, window: Window, full: Sequence
 
 
 def compose(
-    rng: Generator, height: int, width: int, wanted: Sequence[Wanted], clutter: int, lookalikes: int
+    rng: Generator, height: int, width: int, things: Sequence[Thing], clutter: int, lookalikes: int
 ) -> tuple[np.ndarray, list[Visible]]:
     """Draws a scene.
 
     Returns:
-        (height, width, 3) uint8, and the wanted things of which a pixel can be seen.
+        (height, width, 3) uint8, and those of `things` of which a pixel can be seen.
     """
     canvas = Canvas(rng, height, width)
     scale = min(height, width)
@@ -101,25 +101,25 @@ def compose(
         if window := canvas.window(patch, middle := canvas.anywhere()):
             canvas.shadow(patch, middle, 0.3)
             canvas.paste(patch, window, 0)
-    extra = [Wanted(lookalike(rng), scale * rng.uniform(0.12, 0.32)) for _ in range(lookalikes)]
+    extra = [Thing(lookalike(rng), scale * rng.uniform(0.12, 0.32)) for _ in range(lookalikes)]
     # Number 0 is "no thing", so lists that are indexed by number start with a filler.
-    things = [*wanted, *extra]
+    placed = [*things, *extra]
     # Larger things mostly lie behind smaller ones, as nearer ones would hide the scene.
-    order = np.argsort([-t.size * rng.uniform(0.6, 1.5) for t in things])
-    full = [0] * (len(things) + 1)
+    order = np.argsort([-t.size * rng.uniform(0.6, 1.5) for t in placed])
+    full = [0] * (len(placed) + 1)
     for index in order:
-        _place(canvas, things[index], int(index) + 1, full)
+        _place(canvas, placed[index], int(index) + 1, full)
     _occlude(canvas, full)
     visible = []
-    for number, thing in enumerate(wanted, start=1):
+    for number, thing in enumerate(things, start=1):
         mask = canvas.owner == number
         if mask.any():
             visible.append(Visible(thing.kind, mask, float(mask.sum() / full[number])))
     return _develop(rng, canvas.image), visible
 
 
-def _place(canvas: Canvas, thing: Wanted, number: int, full: list[int]) -> None:
-    """Pastes a thing where it hides little enough; when there is no such place, the last one tried."""
+def _place(canvas: Canvas, thing: Thing, number: int, full: list[int]) -> None:
+    """Pastes a thing where it hides little enough, else at the last place tried."""
     patch = draw_kind(thing.kind, thing.size, canvas.rng)
     full[number] = int((patch.alpha > 0.5).sum())
     for _ in range(_MAX_TRIES):

@@ -27,10 +27,6 @@ RARE_SHAPES = ("crescent", "arrow", "bolt", "drop")
 RARE_PATTERNS = ("wavy", "zigzag", "speckled", "spiral")
 RARE_COLOURS = ("pink", "teal", "brown", "grey")
 
-# LVIS v1's cut-offs on the number of training images: r up to 10, c up to 100, f above.
-RARE_MAX_IMAGES = 10
-COMMON_MAX_IMAGES = 100
-
 # Most frequent first. Balanced by search: within `f` and `c` every part appears as often as it can.
 _FREQUENT = [
     "checkered_green_cross",
@@ -112,18 +108,6 @@ class MiniClass:
     def wnid(self) -> str:
         """A folder name of WordNet's form (n and 8 digits), outside the ids that WordNet uses."""
         return f"n99{self.id:06d}"
-
-    @property
-    def unique_parts(self) -> bool:
-        """True for a class none of whose parts another class has."""
-        return self.kind.shape in RARE_SHAPES
-
-
-def frequency(image_count: int) -> str:
-    """LVIS's letter for a number of training images."""
-    if image_count <= RARE_MAX_IMAGES:
-        return "r"
-    return "c" if image_count <= COMMON_MAX_IMAGES else "f"
 
 
 def _falling(first: float, last: float, count: int) -> list[int]:
