@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -28,12 +27,13 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import load
+from datasets.annotations.json_errors import load_json
 from models.richsem import official_checkpoint as official
 from models.richsem.build import ModelParts, build_official
 from models.richsem.classifier import TextEmbeddings
 from models.richsem.text_embeddings import encode
 from util.checkpoint import read_content
-from util.errors import UserError
+from util.errors import UserError, run_command
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.structures import PaddedImages, Target, Targets
 
@@ -91,17 +91,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--manifest", type=Path, help="CLIP weights of text_embed; default: richsem_r50's")
     options = parser.parse_args(arguments)
     report = Report()
-    try:
-        synth = load_synth(options.synth or Path(options.prefixes[0]).parent / "synth.py")
-        for prefix in options.prefixes:
-            print(f"== {prefix}")
-            if prefix.endswith("text_embed"):
-                compare_text(prefix, options.manifest, synth, report)
-            else:
-                compare_model(prefix, synth, getattr(torch, options.dtype), report)
-    except UserError as error:
-        print(f"parity: {error}", file=sys.stderr)
-        return 2
+    synth = load_synth(options.synth or Path(options.prefixes[0]).parent / "synth.py")
+    for prefix in options.prefixes:
+        print(f"== {prefix}")
+        if prefix.endswith("text_embed"):
+            compare_text(prefix, options.manifest, synth, report)
+        else:
+            compare_model(prefix, synth, getattr(torch, options.dtype), report)
     good, bad = report.summary()
     print(f"{good} passed, {bad} failed")
     return 0 if good and not bad else 1
@@ -117,19 +113,11 @@ def load_synth(path: Path):
     return module
 
 
-def read_json(path: Path):
-    """A JSON file's content; UserError where it is absent or damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-
-
 def compare_model(prefix: str, synth, dtype: torch.dtype, report: Report) -> None:
     """All quantities of one detector case."""
-    case = read_json(Path(f"{prefix}.json"))
+    case = load_json(f"{prefix}.json")
     theirs = load_file(f"{prefix}.safetensors")
-    parts, checkpoint = imported(case, read_json(Path(f"{prefix}.manifest.json")), synth, dtype)
+    parts, checkpoint = imported(case, load_json(f"{prefix}.manifest.json"), synth, dtype)
     images, targets = batch(case, synth, dtype)
     compare_inference(parts, images, theirs, report)
     compare_training(parts, checkpoint, images, targets, case, theirs, report)
@@ -297,10 +285,10 @@ def compare_text(prefix: str, manifest: Path | None, synth, report: Report) -> N
     """Text embeddings of class names by the CLIP inside a synthetic official checkpoint."""
     import open_clip
 
-    case = read_json(Path(f"{prefix}.json"))
+    case = load_json(f"{prefix}.json")
     theirs = load_file(f"{prefix}.safetensors")
     manifest = manifest or Path(prefix).parent / "richsem_r50.manifest.json"
-    clip_names = {k: v for k, v in read_json(manifest).items() if k.startswith("class_embed.clip.")}
+    clip_names = {k: v for k, v in load_json(manifest).items() if k.startswith("class_embed.clip.")}
     clip = official.embedded_clip(synth.synth_state_dict(clip_names))
     categories = {int(i): c["name"] for i, c in case["categories"].items()}
     columns = max(categories) + 1
@@ -314,4 +302,4 @@ def compare_text(prefix: str, manifest: Path | None, synth, report: Report) -> N
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -22,6 +22,7 @@ from PIL import Image
 from config import Config
 from datasets.annotations.json_errors import load_json
 from datasets.augment.policy import EvalPolicy
+from datasets.images.class_sources import IMAGE_SUFFIXES, images_below
 from datasets.images.reader import ImageError, ImageFolder
 from datasets.sample import Sample, to_model_input
 from engine.device import autocast, autocast_dtype
@@ -31,7 +32,6 @@ from util import distributed
 from util.errors import UserError, run_command
 from util.structures import Detections, PaddedImages
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"))
 _MIN_DRAWN_SIDE = 480
 
 
@@ -84,10 +84,10 @@ def find_images(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
         if path.is_file():
             found.append((path.parent, Path(path.name)))
         elif path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            inside = images_below(path)
             if not inside:
-                raise UserError(f"{path}: contains no image ({', '.join(sorted(SUFFIXES))}).")
-            found += [(path, p.relative_to(path)) for p in inside]
+                raise UserError(f"{path}: contains no image ({', '.join(IMAGE_SUFFIXES)}).")
+            found += [(path, Path(name)) for name in inside]
         else:
             raise UserError(f"{path}: no such image or folder.")
     return found
@@ -97,12 +97,9 @@ def labelled(
     detections: Detections, names: tuple[str, ...], min_score: float, max_dets: int
 ) -> list[LabelledBox]:
     """The best `max_dets` detections with a score of at least `min_score`."""
-    rows = zip(
-        detections.boxes_xyxy.tolist(), detections.labels.tolist(), detections.scores.tolist(), strict=True
-    )
-    return [LabelledBox(tuple(box), names[label], score) for box, label, score in rows if score >= min_score][
-        :max_dets
-    ]
+    columns = (detections.boxes_xyxy, detections.labels, detections.scores)
+    rows = zip(*(column[:max_dets].tolist() for column in columns), strict=True)
+    return [LabelledBox(tuple(box), names[label], score) for box, label, score in rows if score >= min_score]
 
 
 def predict(

@@ -1,4 +1,4 @@
-"""Images from where they are; those that do not decode are named and counted."""
+"""Images from files, tars and zips; those that do not decode are named and counted."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 
+from datasets.images.class_sources import IMAGE_SUFFIXES
 from datasets.images.preprocess import EncodedImage, ImageError
 from datasets.images.tar_index import TarIndex, open_tar
 from datasets.images.zip_index import ZipIndex, open_zip
@@ -19,16 +20,15 @@ from util.logging import get_logger
 
 T = TypeVar("T")
 
-# So many damaged images in a row are no accident: the folder or the annotation file is the wrong one.
+# More damaged images in a row than this: the folder or the annotation file must be the wrong one.
 MAX_DAMAGED_IN_A_ROW = 20
 
 # In the order in which they are tried.
 _OPENERS = {".tar": open_tar, ".zip": open_zip}
-_SUFFIXES = (".jpg", ".jpeg", ".JPEG", ".JPG", ".png", ".PNG")
 
 
 class Found(NamedTuple):
-    """label: where it lies, for messages.  read: gives its bytes; raises OSError."""
+    """label: its path, for messages.  read: returns its bytes; raises OSError."""
 
     label: str
     read: Callable[[], bytes]
@@ -39,7 +39,7 @@ class ImageFolder:
 
     The image `a/b.jpg` below `root` is looked for as `root/a/b.jpg`; then in `root/a.tar` or `root/a.zip`,
     and in `root.tar` or `root.zip`, as `a/b.jpg`, `b.jpg` or with the archive's own name in front.
-    An archive that cannot be read is warned of, and its images are missing.
+    An unreadable archive brings a warning, and its images are missing.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -47,7 +47,7 @@ class ImageFolder:
         self._opened: dict[Path, list[TarIndex | ZipIndex]] = {}
 
     def find(self, name: str) -> Found | None:
-        """The image of this name relative to the folder; None where there is none."""
+        """The image of this name relative to the folder, or None."""
         path = self.root / name
         if path.is_file():
             return Found(str(path), path.read_bytes)
@@ -58,10 +58,10 @@ class ImageFolder:
         return None
 
     def open(self, name: str, size: tuple[int, int] = (0, 0)) -> EncodedImage:
-        """The image, its header read.
+        """The image, of which only the header is read.
 
-        size: the (height, width) it must have; 0 where that is not known.
-        Raises ImageError with the file's path where it is missing, no image, or of another size.
+        size: the (height, width) it must have; 0 if unknown.
+        Raises ImageError with the file's path if it is missing, not an image, or of another size.
         """
         found = self.find(name)
         if found is None:
@@ -77,21 +77,20 @@ class ImageFolder:
         return image
 
     def read(self, name: str, size: tuple[int, int] = (0, 0)) -> np.ndarray:
-        """The image as (H, W, 3) uint8 RGB. Raises ImageError as `open`, or where it is damaged."""
+        """The image as (H, W, 3) uint8 RGB. Raises ImageError as `open` does, or if it is damaged."""
         return self.open(name, size).decode()
 
     def nearest(self, name: str) -> str:
-        """A hint where the name is right but for its ending, '' otherwise."""
+        """A hint if only the suffix of the name is wrong, '' otherwise."""
         stem, suffix = os.path.splitext(name)
-        other = next((stem + s for s in _SUFFIXES if s != suffix and self.find(stem + s)), None)
+        suffixes = (s for lower in IMAGE_SUFFIXES for s in (lower, lower.upper()))
+        other = next((stem + s for s in suffixes if s != suffix and self.find(stem + s)), None)
         return f"; there is {other}" if other else ""
 
     def open_archives(self, images: Iterable[str] | None = None) -> None:
-        """Opens the archives in the folder, so that processes forked from this one share what is known of
-        them.
+        """Opens the archives in the folder, so that forked processes share their indices.
 
-        images: names of those that will be asked for; archives that hold none of them stay closed. None
-            opens all.
+        images: names that will be read; archives without any of them stay closed. None opens all.
         """
         found, folders = list(self._archives(self.root)), set()
         if self.root.is_dir():
@@ -105,7 +104,7 @@ class ImageFolder:
             get_logger().info("%s: %d archives of %d files", self.root, len(found), members)
 
     def _places(self, name: str) -> Iterator[tuple[TarIndex | ZipIndex, str]]:
-        """Archives that may hold the image, and the names that it may have there."""
+        """Archives that may contain the image, and its possible names there."""
         parts = name.split("/")
         for depth in range(len(parts) - 1, -1, -1):
             folder = self.root.joinpath(*parts[:depth])
@@ -129,9 +128,9 @@ class ImageFolder:
 
 
 class DamagedImages:
-    """Which images of a dataset could not be used, known to all worker processes of a loader.
+    """Which images of a dataset could not be used, shared by all worker processes of a loader.
 
-    The flags live in shared memory, so that the main process can count what its workers met.
+    The flags live in shared memory, so that the main process counts what its workers find.
     """
 
     def __init__(self, count: int) -> None:
@@ -156,7 +155,7 @@ def first_readable(
 ) -> tuple[int, T]:
     """`(image, read(image))`, or the same for another image drawn by `rng` where that one is damaged.
 
-    Raises UserError when one after the other is damaged.
+    Raises UserError after MAX_DAMAGED_IN_A_ROW damaged images.
     """
     for _ in range(MAX_DAMAGED_IN_A_ROW):
         try:

@@ -14,6 +14,7 @@ from models.richsem.text_embeddings import PROMPTS
 from tests.fixtures import require_fixture
 from tests.models.richsem.official_files import openai_clip
 from tools import parity
+from util.errors import run_command
 
 MODEL_CASE = "dino_r50"  # the cheapest: one image, no CLIP
 
@@ -33,7 +34,7 @@ def synth_state_dict(manifest):
 
 
 def run(*arguments) -> int:
-    return parity.main([str(argument) for argument in arguments])
+    return run_command(lambda: parity.main([str(argument) for argument in arguments]))
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_other_places_for_synth_and_manifest(text_case, tmp_path, capsys):
             synth = moved
         else:
             assert run(text_case, "--synth", synth) == 2
-            assert "richsem_r50.manifest.json cannot be read" in capsys.readouterr().err
+            assert "richsem_r50.manifest.json: no such file" in capsys.readouterr().err
             assert run(text_case, "--synth", synth, "--manifest", moved) == 0
 
 
@@ -106,7 +107,7 @@ def test_a_case_that_is_not_there(text_case, capsys):
     (text_case.parent / "text_embed.json").unlink()
     assert run(text_case) == 2
     error = capsys.readouterr().err
-    assert "text_embed.json cannot be read" in error and "Traceback" not in error
+    assert "text_embed.json: no such file" in error and "Traceback" not in error
 
 
 def copied_case(name: str, folder: Path) -> Path:
