@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 
 from util.errors import UserError
@@ -44,13 +44,7 @@ class Finding:
         return "\n".join(lines)
 
     def to_json(self) -> dict:
-        return {
-            "severity": self.severity.name.lower(),
-            "where": self.where,
-            "what": self.what,
-            "remedy": self.remedy,
-            "examples": list(self.examples),
-        }
+        return {**asdict(self), "severity": self.severity.name.lower()}
 
 
 def found(

@@ -18,19 +18,26 @@ from tools.data_doctor.findings import Finding, Severity, found
 # Waiting for the disk and Pillow's decoding both release the GIL.
 _THREADS = 2 * (os.cpu_count() or 1)
 _BLOCK = 10_000
+_MISSING, _DAMAGED, _WRONG_SIZE = "are missing", "are damaged", "differ from their stated size"
+# What is wrong with images -> the fix.
+_FAULTS = {
+    _MISSING: "copy them to {root}, or remove them from the annotations",
+    _DAMAGED: "copy them again from the source",
+    _WRONG_SIZE: "the boxes do not fit them: use the original images, or correct width and height "
+    "(if swapped: an EXIF rotation was applied when they were annotated)",
+}
 
 
 class ImageCheck(NamedTuple):
     """The result for one image.
 
-    missing, damaged, wrong_size: '' or a message.  length: bytes of the file, 0 where it was not read.
+    length: bytes of the file, 0 if it was not read.  fault: '' or a key of _FAULTS.  message: says more.
     """
 
     name: str
     length: int = 0
-    missing: str = ""
-    damaged: str = ""
-    wrong_size: str = ""
+    fault: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,17 +50,10 @@ class ImageReport:
 
     def findings(self, severity: Severity) -> Iterator[Finding]:
         """severity: of an image that cannot be used in this part."""
-        missing, damaged, sizes = (
-            [message for check in self.checks if (message := getattr(check, kind))]
-            for kind in ("missing", "damaged", "wrong_size")
-        )
-        yield from found(severity, self.where, "{n} images are missing", missing,
-                         f"copy them to {self.files.root}, or remove them from the annotations")  # fmt: skip
-        yield from found(severity, self.where, "{n} images are damaged", damaged,
-                         "copy them again from the source")  # fmt: skip
-        yield from found(severity, self.where, "{n} images differ from their stated size", sizes,
-                         "the boxes do not fit them: use the original images, or correct width and height "
-                         "(if swapped: an EXIF rotation was applied when they were annotated)")  # fmt: skip
+        for fault, remedy in _FAULTS.items():
+            messages = [check.message for check in self.checks if check.fault == fault]
+            remedy = remedy.format(root=self.files.root)
+            yield from found(severity, self.where, f"{{n}} images {fault}", messages, remedy)
 
 
 def check_images(
@@ -107,15 +107,15 @@ def _check_image(files: ImageFolder, decode: bool, image: tuple[str, tuple[int, 
         if path.is_file():
             length, size = path.stat().st_size, inspect_file(path, decode)
         elif (hidden := files.find(name)) is None:
-            return ImageCheck(name, missing=name + files.nearest(name))
+            return ImageCheck(name, fault=_MISSING, message=name + files.nearest(name))
         else:
             data = hidden.read()
             length, size = len(data), inspect(_parts_of(data), len(data), decode)
     except (DamagedError, OSError) as error:
-        return ImageCheck(name, damaged=f"{name}: {error}")
+        return ImageCheck(name, fault=_DAMAGED, message=f"{name}: {error}")
     if all(stated) and size != stated:
         (h, w), (height, width) = size, stated
-        return ImageCheck(name, length, wrong_size=f"{name}: is {w}x{h}, stated as {width}x{height}")
+        return ImageCheck(name, length, _WRONG_SIZE, f"{name}: is {w}x{h}, stated as {width}x{height}")
     return ImageCheck(name, length)
 
 
