@@ -70,11 +70,6 @@ class ClassTable:
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
-    def index_of_id(self) -> dict[int, int]:
-        """category id -> column."""
-        return {identity: index for index, identity in enumerate(self.ids) if identity >= 0}
-
     def columns_of(self, categories: Iterable[Category]) -> np.ndarray:
         """(len(categories),) int64: the column of each category by its name, -1 if there is none."""
         column_of_name = {name: column for column, name in enumerate(self.names)}

@@ -38,13 +38,12 @@ def evaluate_boxes(
     """
     if annotations.federated:
         return evaluate_lvis(annotations, predictions, fixed_ap=fixed_ap)
-    if fixed_ap:
-        _check_fixed_ap(annotations)
+    _check_fixed_ap(annotations, fixed_ap)
     return evaluate_coco(annotations, predictions)
 
 
-def _check_fixed_ap(annotations: AnnotationTable) -> None:
-    if not annotations.federated:
+def _check_fixed_ap(annotations: AnnotationTable, fixed_ap: bool) -> None:
+    if fixed_ap and not annotations.federated:
         raise UserError(
             f"{annotations.name}: no image has `neg_category_ids`, so COCO metrics are computed; Fixed AP "
             "is LVIS only: leave fixed_ap out"
@@ -71,22 +70,21 @@ class BoxEvaluator:
         *,
         fixed_ap: bool = False,
     ) -> None:
-        if fixed_ap:
-            _check_fixed_ap(annotations)
+        _check_fixed_ap(annotations, fixed_ap)
         self.annotations = annotations
         self.folder = Path(output_dir) / "eval"
         self.rank = rank
         self.world_size = world_size
         self.fixed_ap = fixed_ap
-        id_of_name = {c.name: c.id for c in annotations.categories}
-        self._category_ids = np.array([id_of_name.get(name, -1) for name in classes.names], dtype=np.int64)
-        self._known = np.array([name in id_of_name for name in classes.names], dtype=bool)
-        missing = [name for name in id_of_name if name not in set(classes.names)]
-        if missing:
+        columns = classes.columns_of(annotations.categories)
+        if missing := [annotations.categories[i].name for i in np.flatnonzero(columns < 0)]:
             raise UserError(
                 f"class {missing[0]!r} of {annotations.name} is not among the {len(classes)} classes of the "
                 f"model ({len(missing)} missing in all).{nearest(missing[0], classes.names)}"
             )
+        self._known = np.isin(np.arange(len(classes)), columns)
+        self._category_ids = np.zeros(len(classes), np.int64)
+        self._category_ids[columns] = annotations.category_ids
         self._stream: PredictionStream | None = None
 
     def update(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> None:

@@ -13,7 +13,7 @@ def test_order_is_that_of_ascending_ids_and_maps_back():
         [category(9, "c", frequency="r", image_count=3), category(2, "a", frequency="f", image_count=200)]
     )
     assert table.names == ("a", "c") and table.ids == (2, 9)
-    assert table.index_of_id == {2: 0, 9: 1}
+    assert table.ids == (2, 9)
     assert table.image_counts == (200, 3) and table.frequencies == ("f", "r")
 
 
@@ -22,7 +22,7 @@ def test_a_checkpoints_names_give_the_order_and_a_column_without_category_has_no
         [category(1, "a", image_count=4), category(2, "b")], ["none", "b", "a"]
     )
     assert table.names == ("none", "b", "a") and table.ids == (-1, 2, 1)
-    assert table.index_of_id == {2: 1, 1: 2}
+    assert table.ids[1:] == (2, 1)
     assert table.image_counts == (0, 0, 4)
 
 

@@ -154,12 +154,12 @@ def test_ap_of_each_category():
     assert absent.classes[2].ap is None
 
 
-def as_detections(results, index_of_id):
+def as_detections(results, ids):
     """Results of one image -> Detections (float32 xyxy)."""
     boxes = torch.tensor([p["bbox"] for p in results], dtype=torch.float32).reshape(-1, 4)
     return Detections(
         scores=torch.tensor([p["score"] for p in results], dtype=torch.float32),
-        labels=torch.tensor([index_of_id[p["category_id"]] for p in results], dtype=torch.int64),
+        labels=torch.tensor([ids.index(p["category_id"]) for p in results], dtype=torch.int64),
         boxes_xyxy=torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1),
     )
 
@@ -172,9 +172,9 @@ def streamed_case(tmp_path):
     path.write_text(json.dumps(content))
     annotations = read_annotations(path)
     classes = ClassTable.from_categories(annotations.categories)
-    known = [p for p in results if p["category_id"] in classes.index_of_id]
+    known = [p for p in results if p["category_id"] in classes.ids]
     found = {
-        i: as_detections([p for p in known if p["image_id"] == i], classes.index_of_id)
+        i: as_detections([p for p in known if p["image_id"] == i], classes.ids)
         for i in annotations.image_ids.tolist()
     }
     return path, annotations, classes, known, found
@@ -217,7 +217,7 @@ def test_an_evaluator_can_be_used_again_and_a_rank_may_have_seen_nothing(tmp_pat
     classes = ClassTable.from_categories(annotations.categories)
     evaluator = BoxEvaluator(annotations, classes, tmp_path)
     right = {
-        i: as_detections([p for p in perfect(annotations) if p["image_id"] == i], classes.index_of_id)
+        i: as_detections([p for p in perfect(annotations) if p["image_id"] == i], classes.ids)
         for i in (1, 2, 3, 4)
     }
     evaluator.update(list(right), list(right.values()))
