@@ -34,16 +34,13 @@ _ORDER = ("class", "box", "giou", "distill", "denoising")
 class RunLog:
     """Appends objects to a file, and their numbers to TensorBoard where it is installed.
 
-    path: the file; None logs to the console only.
+    path: the file.
     keep_epochs: on resume, entries of later epochs (of a run that went on after its checkpoint) and a half
         written last line are dropped, so that the file reads as one run.
     """
 
-    def __init__(self, path: Path | None, keep_epochs: int | None = None) -> None:
+    def __init__(self, path: Path, keep_epochs: int | None = None) -> None:
         self.path = path
-        self._board = None
-        if path is None:
-            return
         if keep_epochs is not None and path.exists():
             kept = [entry for entry in read_log(path) if entry.get("epoch", 0) <= keep_epochs]
             with atomic_write(path) as file:
@@ -68,9 +65,8 @@ class RunLog:
             self._board.close()
 
     def _append(self, kind: str, entry: Mapping[str, Any]) -> None:
-        if self.path is not None:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite({"kind": kind, **entry})) + "\n")
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite({"kind": kind, **entry})) + "\n")
 
     def _scalars(self, group: str, numbers: Mapping[str, float], step: int) -> None:
         if self._board is not None:

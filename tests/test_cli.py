@@ -13,10 +13,11 @@ import main as program
 from config.command_line import build_parser, parse_arguments, run_section
 from datasets.evaluation.lvis import METRICS
 from engine.run_log import read_log
+from tests.checkpoints import read_checkpoint
 from tests.datasets.tiny import categories, write_all
 from tests.source_files import ROOT
 from tools.mini_clip.model import MiniClipSize, build, model_config
-from util.checkpoint import read_checkpoint, save_checkpoint
+from util.checkpoint import save_checkpoint
 from util.errors import UserError
 
 # The official flags, under their official spellings. A new setting is a config key, not a flag.

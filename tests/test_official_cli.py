@@ -11,10 +11,10 @@ import torch
 import main as program
 from config import load
 from datasets.evaluation.lvis import METRICS
+from tests.checkpoints import read_checkpoint
 from tests.datasets.tiny import write_all
 from tests.fixtures import require_fixture
 from tests.source_files import ROOT
-from util.checkpoint import read_checkpoint
 
 COLUMNS = 1204
 SMALL = ("data_aug_scales=[64]", "data_aug_max_size=96", "num_queries=100")

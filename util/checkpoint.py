@@ -134,14 +134,6 @@ def is_ours(content: Any) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads a checkpoint of this project. Raises UserError as `read_content`, and for other formats."""
-    content = read_content(path)
-    if not is_ours(content):
-        raise UserError(f"{path}: not a checkpoint of this project (no format {FORMAT!r})")
-    return Checkpoint.from_content(content, path)
-
-
 def check_class_names(saved: Sequence[str], current: Sequence[str], path: str | Path) -> None:
     """Raises UserError naming the first difference between a checkpoint's class list and the data's."""
     for index, (a, b) in enumerate(zip(saved, current, strict=False)):

@@ -10,6 +10,7 @@ from engine.fit import Validation, fit
 from engine.random_state import load_random_state, random_state, seed_everything
 from engine.run_directory import RunDirectory
 from engine.run_log import read_log
+from tests.checkpoints import read_checkpoint
 from tests.engine.toys import (
     Toy,
     ToyDetector,
@@ -19,7 +20,7 @@ from tests.engine.toys import (
     toy_images,
     toy_postprocess,
 )
-from util.checkpoint import Checkpoint, read_checkpoint, read_content
+from util.checkpoint import Checkpoint, read_content
 from util.errors import UserError
 
 IDENTITY = {"class_names": ["cat"], "config": {"epochs": 4}, "run": {"data_path": "d"}}

@@ -10,10 +10,10 @@ from engine.random_state import seed_everything
 from engine.run_directory import RunDirectory
 from engine.run_log import read_log
 from engine.train_epoch import train_one_epoch
+from tests.checkpoints import read_checkpoint
 from tests.engine.toys import ToyDetector, ToyEvaluator, ToyLoader, make_toy, toy_images, toy_postprocess
 from tests.processes import run_on_ranks
 from util import distributed
-from util.checkpoint import read_checkpoint
 from util.errors import UserError
 
 
