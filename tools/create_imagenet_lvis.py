@@ -69,7 +69,7 @@ def find_root(images: Path) -> Path:
     if not images.exists():
         raise UserError(f"{images}: no such folder or tar")
     if (root := class_root(images)) is None:
-        raise UserError(f"{images}: holds no folder and no tar per class, and is no tar that holds them")
+        raise UserError(f"{images}: neither a folder of class folders or tars, nor a tar of class folders")
     return root.resolve()
 
 
@@ -104,7 +104,7 @@ def make_tasks(
     sources: Sequence[ClassSource], target_of: Mapping[int, int], output: Path, verify: bool
 ) -> list[tuple[int, Task]]:
     """(category id, task), in the order of the images: by category id, then by name of the source."""
-    # Hidden, so that it is no class folder where the JSON lies among them.
+    # Hidden: the JSON may lie among class folders.
     parts = output.with_name(f".{output.name}.parts")
     ordered = sorted((category, i) for i, category in target_of.items())
     return [(c, Task(sources[i], parts / f"{sources[i].name}.json", verify)) for c, i in ordered]
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     output = args.output or default_output(root)
     matches = match_categories([category_of_folder(i, c.name) for i, c in enumerate(sources)], categories)
     if not matches.target_of:
-        raise UserError(f"{root}: none of its {len(sources)} folders or tars is named by a class")
+        raise UserError(f"{root}: none of its {len(sources)} folders or tars matches a class")
     tasks = make_tasks(sources, matches.target_of, output, args.verify)
     run([task for _, task in tasks], args.workers)
     counts, failures, empty = Counter(), [], []
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(coverage.summary()))
     kept = tasks[0][1].part.parent
     if not counts.total():
-        # A folder does not change when its images are written over: what was found must not stay.
+        # Overwriting images does not change their folder, so the kept parts would hide it.
         shutil.rmtree(kept)
         raise UserError(f"{root}: no image in its {len(tasks)} classes can be used; see {report}")
     write_json(output, raw, tasks, counts)

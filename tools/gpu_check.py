@@ -1,10 +1,10 @@
-"""What a machine with a GPU can tell: build, tests, sanitizer, benchmark, a short training. Below 9 minutes.
+"""Checks on a machine with a GPU, below 9 minutes: build, tests, sanitizer, benchmark, a short training.
 
     bash scripts/gpu_check.sh [--dry_run] [--output FOLDER]
 
-Every step has a limit and runs whatever became of the others; those behind the 9th minute are left out and
-named. Writes FOLDER/DATE_GPU.json (machine, steps, the benchmark's rows, as of benchmarks/protocol.py) and
-DATE_GPU.md. Status 0 when all steps passed, 1 when not, 2 when there is no GPU.
+Every step has a time limit and runs even if others failed; steps after the 9th minute are skipped. Writes
+FOLDER/DATE_GPU.json (machine, steps, the benchmark's rows, as of benchmarks/protocol.py) and DATE_GPU.md.
+Status 0 when all steps passed, 1 when not, 2 when there is no GPU.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from benchmarks.protocol import Row, machine, table, versions
 from models.dino.ops import compiler
 
 ROOT = Path(__file__).resolve().parents[1]
-# Seconds for everything; what is left when the last step begins is what it gets.
+# Seconds for everything; a step gets at most what is left of them.
 TOTAL = 520
-PASSED, FAILED, LEFT_OUT = "passed", "failed", "left out"
+PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command. `limit` in seconds; `why_not` says why it cannot run here, or is empty."""
+    """One command. limit: seconds.  skip_reason: why it cannot run here, or ''."""
 
     name: str
     command: list[str]
     limit: float
     environment: dict[str, str] = field(default_factory=dict)
-    why_not: str = ""
+    skip_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Outcome:
 
 
 def steps(device: str, work: Path, *, small: bool) -> list[Step]:
-    """The steps in order; `work` is a scratch folder, where the benchmark leaves benchmark.json."""
+    """The steps in order. work: a scratch folder, to which the benchmark writes benchmark.json."""
     python = sys.executable
     pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     kind = "gpu" if device == "cuda" else "not gpu"
@@ -93,11 +93,11 @@ def find_sanitizer() -> str | None:
 
 
 def sanitizer_steps(device: str, pytest: list[str], required: dict[str, str]) -> list[Step]:
-    """memcheck on nearly all that `pytest` runs; racecheck and synccheck, which are slower, on a few."""
+    """memcheck on nearly all tests of `pytest`; racecheck and synccheck, which are slower, on a few."""
     sanitizer = find_sanitizer()
-    why_not = "" if sanitizer and device == "cuda" else "no compute-sanitizer or no GPU"
-    # Every tensor an allocation of its own, so that no access beside it falls into another. A graph cannot be
-    # captured then: allocating is forbidden meanwhile.
+    skip_reason = "" if sanitizer and device == "cuda" else "no compute-sanitizer or no GPU"
+    # One allocation per tensor, so that an access out of bounds does not fall into another tensor. Graphs
+    # cannot be captured then, as capture forbids allocation.
     memcheck = {**required, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     few = "against_float64 and float32 and (encoder or masked)"
     return [
@@ -106,7 +106,7 @@ def sanitizer_steps(device: str, pytest: list[str], required: dict[str, str]) ->
             [sanitizer or "compute-sanitizer", "--error-exitcode", "9", "--tool", tool, *pytest, "-k", cases],
             limit,
             environment,
-            why_not,
+            skip_reason,
         )
         for tool, cases, limit, environment in (
             ("memcheck", "not in_a_graph", 150, memcheck),
@@ -117,11 +117,11 @@ def sanitizer_steps(device: str, pytest: list[str], required: dict[str, str]) ->
 
 
 def run_step(step: Step, seconds_left: float, log: Path) -> Outcome:
-    """Runs a step within its limit and the time left. All it prints goes to `log`; the last line is kept."""
-    if step.why_not:
-        return Outcome(step.name, LEFT_OUT, 0.0, step.why_not)
+    """Runs a step within its limit and the time left. Its output goes to `log`; the last line is kept."""
+    if step.skip_reason:
+        return Outcome(step.name, SKIPPED, 0.0, step.skip_reason)
     if seconds_left < 5:
-        return Outcome(step.name, LEFT_OUT, 0.0, "no time left")
+        return Outcome(step.name, SKIPPED, 0.0, "no time left")
     started = time.monotonic()
     with log.open("w") as file:
         try:

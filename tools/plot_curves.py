@@ -34,7 +34,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 def series(
     entries: Iterable[Mapping[str, float | None]], steps: Sequence[int]
 ) -> dict[str, tuple[list, list]]:
-    """One mapping per step -> name -> (steps, values); None is left out."""
+    """One mapping per step -> name -> (steps, values); None is skipped."""
     lines: dict[str, tuple[list, list]] = {}
     for step, entry in zip(steps, entries, strict=True):
         for name, value in entry.items():

@@ -39,7 +39,7 @@ class LvisClass(msgspec.Struct, frozen=True):
 
     def to_json(self) -> dict:
         """As LVIS writes it in `categories`."""
-        entry = msgspec.to_builtins(self)
+        entry = msgspec.to_builtins(self) | {"synonyms": list(self.synonyms)}
         del entry["wnid"]
         return entry
 

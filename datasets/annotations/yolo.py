@@ -1,4 +1,4 @@
-"""YOLO folders: images, a text file of boxes beside each, and the names of the classes."""
+"""YOLO folders: images, a text file of boxes for each, and the class names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class YoloSource(AnnotationSource):
     def read(self) -> AnnotationTable:
         """Ids of images are 1, 2, ... in order of name, those of classes 0, 1, ...
 
-        Images without a label file have no boxes. Damaged images are named and left out.
+        Images without a label file have no boxes. Damaged images are skipped, with a warning.
         Raises UserError naming the first invalid label line and counting them.
         """
         split = open_yolo(self.path, self.split)
@@ -49,7 +49,10 @@ class YoloSource(AnnotationSource):
             )
         if labels.damaged:
             get_logger().warning(
-                "%s: %d damaged images are left out: %s", split.name, len(labels.damaged), labels.damaged[0]
+                "%s: %d damaged images are skipped, first: %s",
+                split.name,
+                len(labels.damaged),
+                labels.damaged[0],
             )
         if unlabelled := sum(not split.label_file(image).is_file() for image in split.images):
             get_logger().info(
@@ -86,8 +89,8 @@ class YoloSource(AnnotationSource):
 
 @dataclass(frozen=True)
 class YoloSplit:
-    """name: for messages.  names: of the classes, by number.  root: what `images` are relative to.
-    keypoints: how many values of keypoints follow each box, by the YAML's `kpt_shape`."""
+    """name: for messages.  names: of the classes, by number.  root: the folder that `images` are relative to.
+    keypoints: number of keypoint values after each box, by the YAML's `kpt_shape`."""
 
     name: str
     names: tuple[str, ...]
@@ -110,7 +113,7 @@ class YoloSplit:
 
 
 def find_yolo(path: str | Path) -> Path | None:
-    """The data.yaml of a YOLO folder, or the folder where it has `labels` but no such file; else None.
+    """The data.yaml of a YOLO folder, or the folder if it has `labels` but no such file; else None.
 
     path: the folder, or the YAML file itself.
     """
@@ -148,7 +151,7 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
 
 
 class _Labels(NamedTuple):
-    """sizes: (height, width) of each image, (0, 0) if it is damaged: its boxes are then left out.
+    """sizes: (height, width) of each image, (0, 0) if it is damaged: its boxes are then skipped.
     boxes_xywh: N, pixels.  image_index: (N,) int64.  classes: N numbers.
     faults: a message for each invalid line.  damaged: a message for each damaged image.
     """
@@ -191,7 +194,7 @@ def _content(source: Path) -> dict[str, Any]:
 
 
 def _root(source: Path) -> Path:
-    """What the paths of a YOLO folder are relative to."""
+    """The folder that paths in the YAML file are relative to."""
     folder = source.parent if source.is_file() else source
     root = folder / str(_content(source).get("path") or "")
     return root if root.is_dir() else folder
@@ -214,7 +217,7 @@ def _names(content: dict[str, Any], source: Path) -> tuple[str, ...]:
         files = [source / name for name in _NAME_FILES if (source / name).is_file()]
         if not files:
             raise UserError(
-                f"{source}: no class names; write them into data.yaml (`names:`) or classes.txt, a line each"
+                f"{source}: no class names; write them into data.yaml (`names:`) or classes.txt, one per line"
             )
         names = [line.strip() for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()]
     if isinstance(names, dict):
@@ -231,15 +234,15 @@ def _names(content: dict[str, Any], source: Path) -> tuple[str, ...]:
 
 
 def _keypoints(content: dict[str, Any], source: Path) -> int:
-    """Values a box, by `kpt_shape`: [points, values a point]. 0 where there are none."""
+    """Keypoint values per box, by `kpt_shape`: [points, values per point]. 0 without keypoints."""
     shape = content.get("kpt_shape", [0, 2])
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)):
-        raise UserError(f"{source}: kpt_shape {shape!r} is not [points, values a point]")
+        raise UserError(f"{source}: kpt_shape {shape!r} is not [points, values per point]")
     return shape[0] * shape[1]
 
 
 def _split_folder(root: Path, split: str, source: Path) -> str:
-    """The image folder of a split where no YAML file names it."""
+    """The image folder of a split that no YAML file names."""
     places = [place for s in SPLIT_NAMES[split] for place in (f"images/{s}", f"{s}/images")]
     found = next((place for place in places if (root / place).is_dir()), None)
     if found is None:
@@ -252,7 +255,7 @@ def _resolved(entry: str, root: Path, source: Path) -> Path:
     candidates = [root / entry, source.parent / entry, root / entry.removeprefix("../")]
     found = next((c for c in candidates if c.exists()), None)
     if found is None:
-        raise UserError(f"{source}: its {entry!r} is not there; looked for {candidates[0]}")
+        raise UserError(f"{source}: its {entry!r} does not exist; looked for {candidates[0]}")
     return found
 
 
@@ -265,7 +268,7 @@ def _listed(place: Path, root: Path) -> list[str]:
     return [Path(os.path.relpath(place.parent / line, root)).as_posix() for line in lines if is_image(line)]
 
 
-# Annotation tools round past the edge; what lies further out is in pixels, not in fractions of the image.
+# Annotation tools round past the edge; larger values are pixels, not fractions of the image.
 _FARTHEST = 2.0
 
 Row = tuple[int, float, float, float, float]
@@ -273,11 +276,10 @@ Row = tuple[int, float, float, float, float]
 
 
 def parse_labels(path: Path, names: Sequence[str], *, keypoints: int = 0) -> tuple[list[Row], list[str]]:
-    """The boxes of a label file, and what is wrong with it: a message for every line that is.
+    """The boxes of a label file, and a message for every invalid line. Without a file there are no boxes.
 
-    A line is `class x y width height`, or `class x1 y1 x2 y2 x3 y3 ...`, an outline, of which the box around
-    it is taken. keypoints: how many values of keypoints follow a box, which are not used; there are no
-    outlines then. No file: no boxes.
+    A line is `class x y width height`, or a polygon `class x1 y1 x2 y2 x3 y3 ...`, which becomes its bounding
+    box. keypoints: number of keypoint values after each box; they are ignored, and there are no polygons.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -302,18 +304,18 @@ def _row(words: list[str], names: Sequence[str], keypoints: int) -> Row:
         words = words[:5]
     elif keypoints and len(words) != 5:
         raise ValueError(f"{len(words)} values, not {5 + keypoints} (a box and its keypoints, by kpt_shape)")
-    outline = len(words) >= 7 and len(words) % 2 == 1
-    if len(words) != 5 and not outline:
-        raise ValueError(f"{len(words)} values, not 5 (class x y width height) or an outline of 3 points")
+    polygon = len(words) >= 7 and len(words) % 2 == 1
+    if len(words) != 5 and not polygon:
+        raise ValueError(f"{len(words)} values, not 5 (class x y width height) or a polygon of 3 points")
     try:
         label, values = float(words[0]), [float(word) for word in words[1:]]
     except ValueError:
-        raise ValueError(f"{' '.join(words)[:60]!r} are not all numbers") from None
+        raise ValueError(f"{' '.join(words)[:60]!r} contains a value that is not a number") from None
     if not label.is_integer() or not 0 <= label < len(names):
         raise ValueError(f"class {words[0]}, but there are {len(names)} classes (0..{len(names) - 1})")
     if not all(math.isfinite(v) and abs(v) <= _FARTHEST for v in values):
         raise ValueError(f"{' '.join(words[1:])[:60]} are not fractions of the image, 0..1; are they pixels?")
-    if outline:
+    if polygon:
         xs, ys = values[0::2], values[1::2]
         left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
         values = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]

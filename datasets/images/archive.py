@@ -1,4 +1,4 @@
-"""What tar and zip share: members found by name and read without a shared position in the file."""
+"""What tar and zip share: look-up of members by name, and reading at any offset from any process."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from datasets.columns import PackedStrings
 from util.errors import UserError
 
-# Files that a process keeps open: a thousand per-class tars would exhaust the usual limit of 1024.
+# Files that a process keeps open; the usual limit is 1024, and there may be a tar per class.
 OPEN_FILES = 128
 
 
 class Stamp(NamedTuple):
-    """What tells that a file is still the same. size: bytes.  mtime: nanoseconds."""
+    """Size (bytes) and modification time (nanoseconds): if they differ, the file has changed."""
 
     size: int
     mtime: int
@@ -31,7 +31,7 @@ class Stamp(NamedTuple):
 
 
 class MemberTable:
-    """Names of members, found by binary search: columns, no Python object per member.
+    """Members by name, in columns that are searched by bisection: no Python object per member.
 
     names: as in the archive, each once.  order: (len(names),) int64, the rows by name as UTF-8 bytes.
     """
@@ -46,7 +46,7 @@ class MemberTable:
         return len(self.names)
 
     def find(self, name: str) -> int | None:
-        """The row of a member, None where there is no such."""
+        """The row of a member, or None."""
         key = name.encode()
         place = bisect_right(self.order, key, key=self._bytes) - 1
         if place < 0 or self._bytes(self.order[place]) != key:
@@ -66,7 +66,7 @@ class MemberTable:
 
 
 class OpenFile:
-    """A file open for reading at any place. Safe in threads and after a fork: there is no shared position."""
+    """A file open for positioned reads (`pread`), which are safe in threads and after a fork."""
 
     def __init__(self, path: Path, stamp: Stamp) -> None:
         self.path = path
@@ -74,9 +74,9 @@ class OpenFile:
         self._descriptor = os.open(path, os.O_RDONLY)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Raises UserError where the file is not what it was when its members were listed."""
+        """Raises UserError if the file changed after its members were listed."""
         if Stamp.of(self._descriptor) != self.stamp:
-            raise UserError(f"{self.path}: was changed after its members were listed; start again")
+            raise UserError(f"{self.path}: changed after its members were listed; start again")
         return os.pread(self._descriptor, size, offset)
 
     def __del__(self) -> None:
@@ -86,5 +86,5 @@ class OpenFile:
 
 @lru_cache(maxsize=OPEN_FILES)
 def opened(path: Path, stamp: Stamp) -> OpenFile:
-    """The file at `path`, opened once a process; a file that falls out of the cache is closed when unused."""
+    """The file at `path`, opened once per process. Files that leave the cache are closed when unused."""
     return OpenFile(path, stamp)

@@ -1,4 +1,4 @@
-"""Size and wholeness of an image from a few of its bytes, without decoding it."""
+"""Size of an image, and whether it is complete, from a few of its bytes and without decoding it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _NO_FRAME = {0xC4, 0xC8, 0xCC}
 
 
 class DamagedError(Exception):
-    """An image that is empty, no image, cut off, or does not decode. The message says which."""
+    """A file that is empty, truncated, not an image, or does not decode. The message says which."""
 
 
 def inspect_file(path: str | Path, decode: bool = False) -> tuple[int, int]:
-    """`inspect` for a file. Raises DamagedError, and OSError where it cannot be read."""
+    """`inspect` for a file. Raises DamagedError, and OSError if it cannot be read."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         size = os.fstat(descriptor).st_size
@@ -33,10 +33,10 @@ def inspect_file(path: str | Path, decode: bool = False) -> tuple[int, int]:
 
 
 def inspect(read: Reader, size: int, decode: bool = False) -> tuple[int, int]:
-    """(height, width) of an image of `size` bytes, as it lies in its file (EXIF turns are not applied).
+    """(height, width) of an image of `size` bytes as stored (an EXIF orientation is not applied).
 
-    Its head gives the size, its tail shows whether it is whole; only where a JPEG or PNG has no end mark is
-    it decoded to be sure. decode: decodes all of it, which finds any damage.
+    Its head gives the size, its tail shows whether it is complete; a JPEG or PNG without an end mark is
+    decoded to be sure. decode: decodes every image, which finds any damage.
     Raises DamagedError.
     """
     if size == 0:
@@ -49,7 +49,7 @@ def inspect(read: Reader, size: int, decode: bool = False) -> tuple[int, int]:
 
 
 def jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """(height, width) by the frame header of a JPEG; None where `head` does not hold one."""
+    """(height, width) by the frame header of a JPEG; None if `head` does not contain one."""
     if not head.startswith(_JPEG):
         return None
     place = len(_JPEG)
@@ -68,23 +68,23 @@ def jpeg_size(head: bytes) -> tuple[int, int] | None:
 
 
 def _has_end(head: bytes, read: Reader, size: int) -> bool:
-    """False where a JPEG or PNG lacks the mark that ends it."""
+    """False if a JPEG or PNG lacks its end mark."""
     mark = b"\xff\xd9" if head.startswith(_JPEG) else b"IEND" if head.startswith(_PNG) else b""
     return not mark or mark in (head if size <= len(head) else read(size - _TAIL, _TAIL))[-_TAIL:]
 
 
 def decoding_reason(error: Exception) -> str:
-    """What Pillow says of an image that it cannot read; it raises whatever the damage leads it to."""
-    # Pillow names the memory that the bytes lie in.
+    """Why Pillow cannot read an image. Damage can make it raise any exception."""
+    # Pillow adds the address of the buffer.
     return str(error).partition(" <_io.BytesIO")[0] or type(error).__name__
 
 
 def _pillow_size(data: bytes) -> tuple[int, int] | None:
-    """By Pillow, of whatever format; None where it needs more than `data`."""
+    """(height, width) by Pillow; None if it needs more than `data`."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.height, image.width
-    except Exception:  # `_decoded_size` has all of it, and names what is wrong
+    except Exception:  # `_decoded_size` gets all of it, and says what is wrong
         return None
 
 

@@ -1,8 +1,7 @@
-"""Where the members of a tar lie: found by one walk over its headers, stored beside it.
+"""The members of a tar and their offsets: found by one pass over its headers, stored beside it.
 
-The index of `images.tar` is `images.tar.index`; where that folder cannot be written it goes to
-the cache folder (`util.files`). It is rebuilt when the tar's size, its time of change or the header of its
-last member is not what it was.
+The index of `images.tar` is `images.tar.index`, or a file in the cache folder (`util.files`) if that folder
+is read-only. It is rebuilt when the tar's size, modification time or the header of its last member changes.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from util.logging import get_logger
 
 VERSION = 2
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
-# With these bytes at this place an index begins, damaged or not: it is the first part of a zip by numpy.
+# Every index has these bytes at this offset, damaged or not: the first member of a .npz file.
 _FIRST_PART, _FIRST_PART_AT = b"about.npy", 30
-# Below this no line says that an index is made: a thousand small tars would bring a thousand lines.
+# Smaller tars are not reported: a thousand of them would bring a thousand lines.
 _REPORTED_MEMBERS = 20_000
 
 
@@ -36,8 +35,8 @@ class TarIndex(MemberTable):
 
     path:    of the tar.
     names:   of the members, in the tar's order, without a leading "./".
-    offsets, sizes: (len,) int64 bytes, where each begins and how long it is.
-    fault:   what of the tar is not served, and why; "" where all of it is.
+    offsets, sizes: (len,) int64 bytes.
+    fault:   which part of the tar cannot be used, and why; "" if all of it can.
     """
 
     def __init__(
@@ -61,12 +60,12 @@ class TarIndex(MemberTable):
     def read(self, row: int) -> bytes:
         """The content of a member.
 
-        Raises OSError where it cannot be read, UserError where the tar was changed since it was opened.
+        Raises OSError if it cannot be read, UserError if the tar changed since it was opened.
         """
         size = int(self.sizes[row])
         data = opened(self.path, self.stamp).read(int(self.offsets[row]), size)
         if len(data) < size:
-            raise OSError(f"only {len(data)} of its {size} bytes are there")
+            raise OSError(f"has only {len(data)} of its {size} bytes")
         return data
 
     def __reduce__(self):
@@ -75,11 +74,10 @@ class TarIndex(MemberTable):
 
 
 def open_tar(path: str | Path) -> TarIndex:
-    """The index of a tar: the stored one if it fits the tar, else a new one, which is stored.
+    """The stored index of a tar if it is up to date, else a new one, which is stored.
 
-    A tar that ends early or is damaged within is named in the log; its members up to there are served.
-    Raises UserError for a file that is missing, cannot be read, is compressed or no tar, or changes while it
-    is walked.
+    A truncated or damaged tar brings a warning; its members up to the damage can be read.
+    Raises UserError for a file that is missing, unreadable, compressed, not a tar, or changes meanwhile.
     """
     path = Path(path).absolute()
     try:
@@ -94,7 +92,7 @@ def open_tar(path: str | Path) -> TarIndex:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     if index.fault:
-        get_logger().warning("%s: %s; its %d whole members are used", path, index.fault, len(index))
+        get_logger().warning("%s: %s; using its %d complete members", path, index.fault, len(index))
     return index
 
 
@@ -119,15 +117,17 @@ def _walk(path: Path, stamp: Stamp) -> Listing:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         if hasattr(os, "posix_fadvise"):
-            # Headers only: the system must not read the images ahead.
+            # Headers only: no read-ahead over the images.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         listing = list_members(descriptor, stamp.size)
         if Stamp.of(descriptor) != stamp:
-            raise UserError(f"{path}: was changed while its members were listed; start again when it is done")
+            raise UserError(f"{path}: changed while its members were listed; start again when it is complete")
         if listing.damaged and not listing.members:
             kind = _COMPRESSED.get(os.pread(descriptor, 2, 0))
             fault = "; ".join(listing.faults)
-            reason = f"is compressed ({kind}); unpack it to a plain tar" if kind else f"is no tar ({fault})"
+            reason = (
+                f"is compressed ({kind}); unpack it to a plain tar" if kind else f"not a tar file ({fault})"
+            )
             raise UserError(f"{path}: {reason}")
     finally:
         os.close(descriptor)
@@ -135,11 +135,11 @@ def _walk(path: Path, stamp: Stamp) -> Listing:
 
 
 def _places(path: Path) -> list[Path]:
-    """Where the index of a tar may be, the best place first."""
+    """Where the index of a tar may be stored, best place first."""
     places = [Path(f"{path}.index")]
     if _is_foreign(places[0]):
-        get_logger().warning("%s: is no index of RichSem's and is left as it is", places.pop())
-    # Without a home folder there is no cache.
+        get_logger().warning("%s: not an index written by RichSem; leaving it as it is", places.pop())
+    # There is no cache without a home folder.
     with contextlib.suppress(OSError):
         key = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
         places.append(cache_directory() / f"{path.name}-{key}.index")
@@ -147,7 +147,7 @@ def _places(path: Path) -> list[Path]:
 
 
 def _is_foreign(place: Path) -> bool:
-    """Whether it is a file of another program, which must not be replaced."""
+    """Whether it was written by another program, and must not be replaced."""
     try:
         with open(place, "rb") as file:
             head = file.read(_FIRST_PART_AT + len(_FIRST_PART))
@@ -157,14 +157,14 @@ def _is_foreign(place: Path) -> bool:
 
 
 def _last_header(path: Path, offsets: np.ndarray) -> str:
-    """The header of the last member: another one in a tar that was replaced by one of its size and time."""
+    """The header of the last member: it tells a tar from another one of the same size and time."""
     with open(path, "rb") as file:
         file.seek(max(0, int(offsets.max(initial=0)) - BLOCK))
         return file.read(BLOCK).hex()
 
 
 def _load(place: Path, path: Path, stamp: Stamp) -> TarIndex | None:
-    """A stored index; None where there is none that fits. The checksums of its parts are the zip format's."""
+    """A stored index, None if there is none that is up to date. The zip format has checksums."""
     try:
         with np.load(place) as file:
             about = json.loads(file["about"].tobytes())
@@ -174,7 +174,7 @@ def _load(place: Path, path: Path, stamp: Stamp) -> TarIndex | None:
             fits = fits and about["last_header"] == _last_header(path, columns["offsets"])
     except FileNotFoundError:
         return None
-    except Exception as error:  # numpy and zipfile raise whatever damage leads them to
+    except Exception as error:  # damage can make numpy and zipfile raise anything
         get_logger().warning("%s: is damaged (%s); rebuilding it", place, error)
         return None
     if not fits:
@@ -194,14 +194,14 @@ def _load(place: Path, path: Path, stamp: Stamp) -> TarIndex | None:
 
 
 def _store(index: TarIndex, places: list[Path]) -> None:
-    """Writes it to the first place that can be written; whole or not at all, whoever else writes there."""
+    """Writes it atomically to the first place that can be written."""
     about = {
         "version": VERSION,
         "stamp": index.stamp,
         "last_header": _last_header(index.path, index.offsets),
         "fault": index.fault,
     }
-    problem = "there is no place for it"
+    problem = "no writable folder"
     for place in places:
         try:
             with atomic_path(place, durable=False) as partial, open(partial, "wb") as file:

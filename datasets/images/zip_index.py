@@ -1,4 +1,4 @@
-"""Where the members of a zip lie: its own central directory as columns, read without a shared position."""
+"""The members of a zip: its central directory as columns, and positioned reads."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ class ZipIndex(MemberTable):
     """The files of a zip, stored or deflated.
 
     path: of the zip.  names: of the members, in the zip's order.
-    columns: (len, 5) int64: where the member's own header begins, its bytes in the file, its bytes unpacked,
-        how it is compressed, its checksum.
+    columns: (len, 5) int64: offset of the local header, compressed size, size, compression method, CRC-32.
     """
 
     def __init__(self, path: Path, stamp: Stamp, names: PackedStrings, columns: np.ndarray) -> None:
@@ -34,7 +33,7 @@ class ZipIndex(MemberTable):
     def read(self, row: int) -> bytes:
         """The content of a member.
 
-        Raises OSError for a damaged member, UserError where the zip was changed since it was opened.
+        Raises OSError for a damaged member, UserError if the zip changed since it was opened.
         """
         offset, packed, size, method, checksum = (int(v) for v in self.columns[row])
         file = opened(self.path, self.stamp)
@@ -48,7 +47,7 @@ class ZipIndex(MemberTable):
             except zlib.error as error:
                 raise OSError(f"does not unpack: {error}") from None
         if zlib.crc32(data) != checksum:
-            raise OSError("checksum does not fit")
+            raise OSError("wrong checksum")
         return data
 
     def __reduce__(self):
@@ -58,8 +57,8 @@ class ZipIndex(MemberTable):
 def open_zip(path: str | Path) -> ZipIndex:
     """The members of a zip. Of those with the same name the last one counts.
 
-    Raises UserError for a file that is missing, cannot be read, is cut off or no zip, is encrypted, or is
-    compressed by other means than deflate.
+    Raises UserError for a file that is missing, unreadable, truncated, not a zip, encrypted, or compressed
+    by another method than deflate.
     """
     path = Path(path).absolute()
     try:
@@ -69,7 +68,7 @@ def open_zip(path: str | Path) -> ZipIndex:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     except (zipfile.BadZipFile, RuntimeError, ValueError) as error:
-        raise UserError(f"{path}: is no zip, or ends early ({error})") from None
+        raise UserError(f"{path}: not a zip file, or truncated ({error})") from None
     for name, entry in entries.items():
         if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (_STORED, _DEFLATED):
             reason = "encrypted" if entry.flag_bits & _ENCRYPTED else "not compressed by deflate"

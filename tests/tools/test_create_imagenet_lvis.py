@@ -76,7 +76,7 @@ def test_the_json_is_detics(folders, capsys):
     printed = capsys.readouterr().out
     assert "classes with images: 3 of 1203 (997 have a WordNet id)" in printed
     assert "rare: 2 of 337 (277 have a WordNet id)" in printed
-    assert "images: 9; 2 to 4 a class, median 3" in printed and "that mean no class: 1" in printed
+    assert "images: 9; 2 to 4 a class, median 3" in printed and "that match no class: 1" in printed
     assert f"--options imagenet_path={folders.parent}" in printed
     report = (folders.parent / "imagenet_lvis_image_info_report.txt").read_text()
     assert "n00000001" in report and "n02682922\taerosol_can" in report
@@ -212,7 +212,7 @@ def test_own_classes_by_an_annotation_file(folders, tmp_path):
     ("make", "message"),
     [
         (lambda d: d / "nowhere", "no such folder or tar"),
-        (lambda d: (d / "empty").mkdir() or d / "empty", "holds no folder and no tar per class"),
+        (lambda d: (d / "empty").mkdir() or d / "empty", "neither a folder of class folders or tars"),
         (
             lambda d: (d / "a" / "zzz").mkdir(parents=True) or d / "a",
             "none of its 1 folders or tars is named",

@@ -40,7 +40,7 @@ def test_sanitizer_beside_nvcc_runs_tests_that_exist(tmp_path, monkeypatch):
     for tool in TOOLS:
         assert steps[tool].command[0] == str(sanitizer)
         assert steps[tool].command[4] == tool
-        assert not steps[tool].why_not
+        assert not steps[tool].skip_reason
     assert steps["synccheck"].command[5:] == steps["racecheck"].command[5:]
     counts = {}
     for tool in TOOLS[:2]:
@@ -65,7 +65,7 @@ def test_a_failing_and_a_slow_step_are_reported(tmp_path):
     slow = run("import time; time.sleep(30)", limit=0.3)
     assert slow.state == "failed"
     assert slow.detail.startswith("stopped after")
-    assert run("print('fine')", left=1).state == "left out"
+    assert run("print('fine')", left=1).state == "skipped"
 
 
 @pytest.mark.parametrize("measured", [True, False])

@@ -1,4 +1,4 @@
-"""What is there of the classes, and what could not be used."""
+"""Which classes have images, and what could not be used."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _GROUPS = (("rare", "r"), ("common", "c"), ("frequent", "f"))
 @dataclass(frozen=True)
 class Coverage:
     """categories: all.  image_counts: category id -> images.  failures: what could not be used.
-    sources, matches: what was found, by its index, and what it means.  empty: sources without images.
+    sources: folders or tars that were found.  matches: their classes, by index.  empty: those without images.
     """
 
     categories: Sequence[Category]
@@ -30,7 +30,7 @@ class Coverage:
 
     @property
     def missing(self) -> list[tuple[str, str]]:
-        """(WordNet id, class) of those that ImageNet could have and that have no image."""
+        """(WordNet id, class) of classes with a WordNet id and no image."""
         return [
             (wnid, c.name)
             for c in self.categories
@@ -51,7 +51,7 @@ class Coverage:
             )
         lines.append(f"failures: {len(self.failures):,}")
         if unused := len(self.matches.unmatched):
-            lines.append(f"folders or tars that mean no class: {unused:,}")
+            lines.append(f"folders or tars that match no class: {unused:,}")
         lines += [f"ambiguous: {line}" for line in self._ambiguous()]
         return lines
 
@@ -62,8 +62,8 @@ class Coverage:
             "failures": [f"{f.name}\t{f.reason}" for f in self.failures],
             "classes without images that have a WordNet id": [f"{w}\t{name}" for w, name in self.missing],
             "folders or tars without images": list(self.empty),
-            "folders or tars that may mean several classes": self._ambiguous(),
-            "folders or tars that mean no class": self._unmatched(),
+            "folders or tars that match several classes": self._ambiguous(),
+            "folders or tars that match no class": self._unmatched(),
         }
         with atomic_write(path, durable=False) as file:
             for title, lines in sections.items():
@@ -87,7 +87,7 @@ class Coverage:
 
 
 def _nearest(name: str, categories: Sequence[Category]) -> str:
-    # Nothing is spelt like a WordNet id.
+    # WordNet ids have no similar names.
     found = "" if wnid_in(name) else nearest_class(name, categories)
     return f"nearest: {found}" if found else ""
 

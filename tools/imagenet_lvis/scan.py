@@ -1,4 +1,4 @@
-"""Names and sizes of the images of one class, kept in a part file: a finished class is not done again."""
+"""Names and sizes of the images of one class, kept in a part file, so that no class is scanned twice."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ class Part:
 
 
 def read_part(task: Task) -> Part | None:
-    """The kept result; None where there is none, or of something else than what is there now."""
+    """The kept result; None if there is none, or if its source has changed."""
     try:
         content = json.loads(task.part.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -71,20 +71,20 @@ def read_part(task: Task) -> Part | None:
 
 
 def finished_part(task: Task) -> Part:
-    """The kept result of a finished task. Raises UserError where its source was changed meanwhile."""
+    """The kept result of a finished task. Raises UserError if its source has changed."""
     part = read_part(task)
     if part is None:
-        raise UserError(f"{task.source.path}: was changed meanwhile; run the same command again")
+        raise UserError(f"{task.source.path}: changed while it was scanned; run the same command again")
     return part
 
 
 def scan(task: Task) -> tuple[int, int]:
-    """Looks at every image and keeps the result. Returns the numbers of images and of failures."""
+    """Inspects every image and keeps the result. Returns the numbers of images and of failures."""
     identity, images, failures = task.identity(), [], []
     try:
         opened = task.source.open()
         files = opened.files()
-    except (UserError, OSError) as error:  # a tar or folder that cannot be read: the other classes go on
+    except (UserError, OSError) as error:  # one unreadable tar or folder must not stop the others
         files = []
         failures.append(Failure(task.source.path.name, str(error)))
     else:
@@ -97,7 +97,7 @@ def scan(task: Task) -> tuple[int, int]:
             failures.append(Failure(file.name, str(error)))
         except OSError as error:
             failures.append(Failure(file.name, f"cannot be read ({error.strerror})"))
-    # A thousand waits for the disk would take minutes; a part that is lost is made again.
+    # A thousand fsyncs would take minutes; a lost part is scanned again.
     with atomic_write(task.part, durable=False) as part:
         json.dump({"identity": identity, "images": images, "failures": failures}, part)
     return len(images), len(failures)
@@ -115,7 +115,7 @@ def scan_all(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, int]]:
                 yield job.result()
         except BrokenProcessPool:
             raise UserError(
-                "a process died (was memory short?); finished classes are kept: run the same command again"
+                "a process died (out of memory?); finished classes are kept: run the same command again"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)

@@ -126,7 +126,7 @@ def test_keypoints_behind_a_box_are_no_outline(tmp_path, shape):
         ("0.5 0.5 0.5 0.1 0.1", r"class 0\.5"),
         ("inf 0.5 0.5 0.1 0.1", r"class inf"),
         ("nan 0.5 0.5 0.1 0.1", r"class nan"),
-        ("red 0.5 0.5 0.1 0.1", r"are not all numbers"),
+        ("red 0.5 0.5 0.1 0.1", r"contains a value that is not a number"),
         ("0 40 30 12 nan", r"are they pixels\?"),
         ("0 0.5 0.5 inf 0.1", r"are not fractions"),
     ],
@@ -150,7 +150,7 @@ def test_a_wrong_line_is_named_with_its_file_and_number(tmp_path, line, message)
         (f"names: {NAMES}\nnc: 4\ntrain: images/train", "nc is 4, but `names` has 3"),
         ("names: [yes, no]\ntrain: images/train", "class name True is not a string; put it in quotes"),
         ("names: {0: a, 2: b}\ntrain: images/train", r"numbers of `names` are not 0\.\.1"),
-        (f"names: {NAMES}\ntrain: photos/train", r"its 'photos/train' is not there; looked for"),
+        (f"names: {NAMES}\ntrain: photos/train", r"its 'photos/train' does not exist; looked for"),
         (f"names: {NAMES}\ntrain: labels/train", "no images for train in labels/train"),
         ("names: [a, b\ntrain: x", "is not valid YAML"),
         (f"names: {NAMES}\nkpt_shape: 17\ntrain: images/train", "kpt_shape 17 is not"),
@@ -190,7 +190,7 @@ def test_damaged_images_are_left_out_and_named(tmp_path, caplog):
     (tmp_path / "images/train/003.png").write_bytes(b"no image")
     store, _ = open_detection(tmp_path, "train")
     assert len(store) == 5 and store.file_names[2] == "images/train/004.png"
-    assert "1 damaged images are left out: images/train/003.png: does not decode" in caplog.text
+    assert "1 damaged images are skipped, first: images/train/003.png: does not decode" in caplog.text
 
 
 def test_both_streams_from_plain_folders(tmp_path):

@@ -156,7 +156,9 @@ def test_archives_of_no_listed_image_stay_closed_and_bad_ones_are_warned_of(root
         with pytest.raises(ImageError, match=r"n01/\d\.JPEG: no such image"):
             images.read(name)
     (line,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert line.startswith(f"{root / 'n01.tar'}: is no tar (") and line.endswith("; its images are missing")
+    assert line.startswith(f"{root / 'n01.tar'}: not a tar file (") and line.endswith(
+        "; its images are missing"
+    )
 
 
 def test_training_opens_only_what_it_needs(tmp_path, caplog):
@@ -175,7 +177,7 @@ def test_zips_that_cannot_be_used(tmp_path):
     with pytest.raises(UserError, match=r"a\.zip: x\.jpg is not compressed by deflate"):
         open_zip(tmp_path / "a.zip")
     (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes()[:-10])
-    with pytest.raises(UserError, match=r"a\.zip: is no zip, or ends early"):
+    with pytest.raises(UserError, match=r"a\.zip: not a zip file, or truncated"):
         open_zip(tmp_path / "a.zip")
 
 

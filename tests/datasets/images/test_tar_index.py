@@ -127,7 +127,7 @@ def test_truncated_tar_is_named_and_its_whole_members_are_served(tmp_path, caplo
         index = open_tar(path)
         assert contents(index) == {k: v for k, v in FILES.items() if k != "n01/7.JPEG"}
         assert fault in index.fault
-        assert messages(caplog)[-1] == f"{path}: {index.fault}; its 6 whole members are used"
+        assert messages(caplog)[-1] == f"{path}: {index.fault}; using its 6 complete members"
 
 
 def test_damage_within_a_tar_is_named(tmp_path):
@@ -145,14 +145,14 @@ def test_what_is_no_tar_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"a\.tar: No such file"):
         open_tar(path)
     path.write_bytes(b"hello" * 1000)
-    with pytest.raises(UserError, match=r"a\.tar: is no tar"):
+    with pytest.raises(UserError, match=r"a\.tar: not a tar file"):
         open_tar(path)
     with tarfile.open(path, "w:gz") as tar:
         tar.add(__file__)
     with pytest.raises(UserError, match=r"a\.tar: is compressed \(gzip\); unpack it"):
         open_tar(path)
     path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"a\.tar: is no tar"):
+    with pytest.raises(UserError, match=r"a\.tar: not a tar file"):
         open_tar(path)
 
 
@@ -162,7 +162,7 @@ def test_tar_that_is_replaced_while_it_is_indexed_or_read(tmp_path, monkeypatch)
     assert index.read(0) == FILES["n01/1.JPEG"]
     with open(path, "ab") as file:
         file.write(bytes(512))
-    with pytest.raises(UserError, match=r"a\.tar: was changed after its members were listed"):
+    with pytest.raises(UserError, match=r"a\.tar: changed after its members were listed"):
         index.read(0)
 
     import datasets.images.tar_index as module
@@ -174,7 +174,7 @@ def test_tar_that_is_replaced_while_it_is_indexed_or_read(tmp_path, monkeypatch)
         return real(descriptor, length)
 
     monkeypatch.setattr(module, "list_members", slow)
-    with pytest.raises(UserError, match=r"a\.tar: was changed while its members were listed"):
+    with pytest.raises(UserError, match=r"a\.tar: changed while its members were listed"):
         open_tar(path)
 
 
@@ -202,7 +202,7 @@ def test_a_tar_of_the_same_size_and_time_is_told_by_its_last_header(tmp_path, ca
 def test_a_member_of_which_less_is_there_is_an_error(tmp_path):
     index = open_tar(write_tar(tmp_path / "a.tar", FILES))
     index.sizes[-1] = 1 << 20  # as of a disk that gives less than was asked for
-    with pytest.raises(OSError, match=r"only \d+ of its 1048576 bytes are there"):
+    with pytest.raises(OSError, match=r"has only \d+ of its 1048576 bytes"):
         index.read(len(index) - 1)
 
 
@@ -226,7 +226,7 @@ def test_the_index_of_another_program_is_left(tmp_path, home, caplog):
     other.write_bytes(b"SQLite format 3\0" + bytes(100))
     assert contents(open_tar(path)) == FILES
     assert other.read_bytes().startswith(b"SQLite")
-    assert messages(caplog) == [f"{other}: is no index of RichSem's and is left as it is"]
+    assert messages(caplog) == [f"{other}: not an index written by RichSem; leaving it as it is"]
     assert len(list((home / ".cache" / "richsem").glob("a.tar-*.index"))) == 1
 
 
