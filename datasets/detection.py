@@ -10,9 +10,8 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.table import AnnotationTable
 from datasets.augment.policy import Policy
 from datasets.columns import offsets_of
-from datasets.images.reader import DamagedImages, ImageError, ImageFolder, first_readable
+from datasets.images.reader import DamagedImages, ImageFolder, first_readable
 from datasets.sample import MIN_SIDE, Sample, SampleIndex, to_model_input
-from util.errors import UserError
 from util.logging import get_logger
 from util.structures import Target
 
@@ -102,7 +101,7 @@ class DetectionDataset(Dataset):
     def __getitem__(self, index: SampleIndex) -> tuple[Tensor, Target]:
         """The image (3, H, W) uint8 and its Target.
 
-        Raises UserError for a damaged image where `strict`.
+        Raises ImageError for a damaged image if `strict`.
         """
         rng = index.generator(self.seed)
         image, (sample, original_size) = self._readable(index.image_index, rng)
@@ -114,12 +113,9 @@ class DetectionDataset(Dataset):
 
     def _readable(self, image: int, rng: np.random.Generator) -> tuple[int, tuple[Sample, tuple[int, int]]]:
         """The image, or the one in its place, and what `augmented` makes of it."""
-        if not self.strict:
-            return first_readable(lambda i: self.augmented(i, rng), image, len(self), rng, self.damaged)
-        try:
+        if self.strict:
             return image, self.augmented(image, rng)
-        except ImageError as error:
-            raise UserError(str(error)) from None
+        return first_readable(lambda i: self.augmented(i, rng), image, len(self), rng, self.damaged)
 
     def augmented(self, index: int, rng: np.random.Generator) -> tuple[Sample, tuple[int, int]]:
         """Image 0..I-1 after the policy, and its (height, width) in the file. Raises ImageError."""

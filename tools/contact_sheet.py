@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets.annotations.cache import open_annotations
 from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.predictions import Predictions, read_predictions
+from datasets.images.reader import ImageFolder
 from tools.drawing import LabelledBox, draw_boxes
 from util.errors import UserError, run_command
 
@@ -126,16 +127,11 @@ def main(words: list[str] | None = None) -> int:
         raise UserError("--count, --columns and --side must be at least 1.")
     annotations = open_annotations(args.annotations)
     predictions = read_predictions(args.predictions)
-    root = args.images or args.annotations.resolve().parent.parent
+    images = ImageFolder(args.images or args.annotations.resolve().parent.parent)
     names = {c.id: c.name for c in annotations.categories}
     pairs = []
     for image_index in choose_images(annotations, args.count):
-        path = root / annotations.file_names[image_index]
-        try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except (OSError, SyntaxError) as error:
-            raise UserError(f"{path}: cannot be read as an image ({error}).") from error
+        image = Image.fromarray(images.read(annotations.file_names[image_index]))
         found = detections(predictions, int(annotations.image_ids[image_index]), names, args.score)
         pairs.append(pair(image, ground_truth(annotations, image_index), found, args.side))
     if not pairs:

@@ -12,12 +12,13 @@ imagenet_lvis_image_info_report.txt. The result does not depend on the number of
 """
 
 import argparse
+import json
 import os
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,13 @@ from datasets.annotations.category_matching import match_categories
 from datasets.annotations.class_folders import category_of_folder
 from datasets.annotations.discovery import IMAGE_LEVEL_JSON
 from datasets.annotations.json_schema import read_categories
+from datasets.annotations.json_stream import write_entries
 from datasets.annotations.lvis_v1 import lvis_v1_classes
 from datasets.images.class_sources import ClassSource, class_root, find_class_sources
 from tools.imagenet_lvis.coverage import Coverage
-from tools.imagenet_lvis.output import write_json
 from tools.imagenet_lvis.scan import Task, finished_part, read_part, scan_all
 from util.errors import UserError, run_command
+from util.files import atomic_write
 from util.logging import setup_logging
 
 
@@ -110,6 +112,23 @@ def make_tasks(
     return [(c, Task(sources[i], parts / f"{sources[i].name}.json", verify)) for c, i in ordered]
 
 
+def entries(
+    categories: Sequence[Mapping[str, Any]], tasks: Sequence[tuple[int, Task]], counts: Mapping[int, int]
+) -> Iterator[tuple[str, str, bool]]:
+    """The JSON that Detic writes and RichSem reads, as `write_entries` takes it; its `annotations` are empty.
+
+    categories: LVIS's own; their `image_count` becomes that of `counts` (category id -> images), 0 for none.
+    tasks: (category id, finished task), in the order of the images, whose ids are 1, 2, ...
+    """
+    for category in categories:
+        yield "categories", json.dumps({**category, "image_count": counts.get(category["id"], 0)}), True
+    images = ((category, image) for category, task in tasks for image in finished_part(task).images)
+    for number, (category_id, image) in enumerate(images, start=1):
+        entry = {"id": number, "file_name": image.name, "pos_category_ids": [category_id]}
+        yield "images", json.dumps(entry | {"width": image.width, "height": image.height}), True
+    yield "annotations", "[]", False
+
+
 def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     setup_logging()
@@ -140,7 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
         # Overwriting images does not change their folder, so the kept parts would hide it.
         shutil.rmtree(kept)
         raise UserError(f"{root}: no image in its {len(tasks)} classes can be used; see {report}")
-    write_json(output, raw, tasks, counts)
+    with atomic_write(output) as file:
+        write_entries(file, entries(raw, tasks, counts))
     shutil.rmtree(kept)
     print(f"{output}\n{report}\n{how_to_train(root, output)}\n{time.perf_counter() - started:.1f} s")
     return 0

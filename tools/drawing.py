@@ -31,13 +31,6 @@ def class_colour(name: str) -> tuple[int, int, int]:
     return tuple(round(255 * v) for v in colorsys.hls_to_rgb(hue, light, 0.9))
 
 
-def enlarge(image: Image.Image, min_side: int) -> tuple[Image.Image, int]:
-    """The image, enlarged by an integer until its short side has `min_side` pixels; that integer."""
-    factor = max(1, -(-min_side // min(image.size)))
-    size = (image.width * factor, image.height * factor)
-    return (image if factor == 1 else image.resize(size, Image.Resampling.BICUBIC)), factor
-
-
 def draw_boxes(
     image: Image.Image, boxes: Sequence[LabelledBox], min_side: int = 0, text_size: int | None = None
 ) -> Image.Image:
@@ -48,8 +41,10 @@ def draw_boxes(
     min_side: a smaller short side is enlarged by an integer first, so that labels can be read.
     text_size: pixels; None chooses one for the image size.
     """
-    canvas, factor = enlarge(image.convert("RGB"), min_side)
-    canvas = canvas.copy() if factor == 1 else canvas
+    factor = max(1, -(-min_side // min(image.size)))
+    canvas = image.convert("RGB").resize(
+        (image.width * factor, image.height * factor), Image.Resampling.BICUBIC
+    )
     draw = ImageDraw.Draw(canvas)
     side = min(canvas.size)
     font = ImageFont.load_default(text_size or max(10, min(22, side // 36)))

@@ -20,10 +20,11 @@ import numpy as np
 from PIL import Image
 
 from datasets.images.header import decoding_reason
+from util.errors import UserError
 from util.pixels import Size, normalise, padded_size
 
 
-class ImageError(Exception):
+class ImageError(UserError):
     """An image that is missing, does not decode, or has another size than its annotations say."""
 
 

@@ -160,7 +160,7 @@ def test_what_was_changed_meanwhile_is_done_again(folders, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("tools.create_imagenet_lvis.write_json", interrupted)
+        patch.setattr("tools.create_imagenet_lvis.write_entries", interrupted)
         with pytest.raises(KeyboardInterrupt):
             main([str(folders), "--workers", "1"])
     draw(folders / BANJO / "new.JPEG")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from datasets.annotations.cache import open_annotations
 from datasets.annotations.json_source import IMAGE_LEVEL_JSON
+from datasets.images.reader import ImageFolder
 from util.errors import UserError
 
 
@@ -51,7 +52,7 @@ def load_tree(root: Path, short_side: int, held_out: float, rng: np.random.Gener
         aside = min(len(names) - 1, round(held_out * len(names)))
         other += [(name, label) for name in names[:aside]]
         train += [(name, label) for name in names[aside:]]
-    folder = root / "images"
+    folder = ImageFolder(root / "images")
     return ImageLevelTree(
         tuple(c.name for c in table.categories),
         _read_all(folder, train, short_side),
@@ -59,18 +60,13 @@ def load_tree(root: Path, short_side: int, held_out: float, rng: np.random.Gener
     )
 
 
-def _read_all(folder: Path, listed: Sequence[tuple[str, int]], short_side: int) -> Labelled:
-    images = tuple(_read(folder / name, short_side) for name, _ in listed)
+def _read_all(folder: ImageFolder, listed: Sequence[tuple[str, int]], short_side: int) -> Labelled:
+    images = tuple(_read(folder, name, short_side) for name, _ in listed)
     return Labelled(images, np.array([label for _, label in listed], dtype=np.int64))
 
 
-def _read(path: Path, short_side: int) -> Image.Image:
-    try:
-        with Image.open(path) as file:
-            file.draft("RGB", (short_side, short_side))
-            image = file.convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path}: not readable as an image ({error}).") from error
+def _read(folder: ImageFolder, name: str, short_side: int) -> Image.Image:
+    image = Image.fromarray(folder.open(name).decode(at_least=(short_side, short_side)))
     scale = short_side / min(image.size)
     if scale < 1:
         image = image.resize([max(1, round(s * scale)) for s in image.size], Image.Resampling.BILINEAR)

@@ -42,13 +42,10 @@ def _info(seed: int) -> dict:
     }
 
 
-def _image_counts(annotations: list[dict]) -> Counter:
-    return Counter(c for _, c in {(a["image_id"], a["category_id"]) for a in annotations})
-
-
 def _categories(annotations: list[dict]) -> list[dict]:
     """LVIS's categories, with the counts and the frequency that the training annotations give."""
-    images, instances = _image_counts(annotations), Counter(a["category_id"] for a in annotations)
+    images = Counter(c for _, c in {(a["image_id"], a["category_id"]) for a in annotations})
+    instances = Counter(a["category_id"] for a in annotations)
     return [
         {
             "id": c.id,
