@@ -120,20 +120,6 @@ def all_reduce_mean(tensor: Tensor) -> Tensor:
     return total / world_size()
 
 
-def all_gather(tensor: Tensor) -> list[Tensor]:
-    """Every rank's tensor, in order of rank. The first dimension may differ, the others may not."""
-    if not is_distributed():
-        return [tensor]
-    lengths = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(world_size())]
-    dist.all_gather(lengths, torch.tensor([len(tensor)], dtype=torch.int64, device=tensor.device))
-    counts = [int(length) for length in lengths]
-    padded = tensor.new_zeros((max(counts), *tensor.shape[1:]))
-    padded[: len(tensor)] = tensor
-    gathered = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(gathered, padded)
-    return [part[:count] for part, count in zip(gathered, counts, strict=True)]
-
-
 def all_gather_object(value: T) -> list[T]:
     """Every rank's object (small, picklable), in order of rank."""
     if not is_distributed():

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 from uuid import uuid4
 
-from util.errors import UserError, first_line
+from util.errors import UserError
 
 
 @contextmanager
@@ -35,21 +35,20 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_write(path: str | Path, *, binary: bool = False, durable: bool = True) -> Iterator[Any]:
-    """Yields an open file, UTF-8 text or binary; when the block succeeds, it replaces `path`.
+def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[TextIO]:
+    """Yields an open UTF-8 text file; when the block succeeds, it replaces `path`.
 
     durable: as in `atomic_path`. Raises UserError where the file cannot be written.
     """
     path = Path(path)
-    mode: dict[str, Any] = {"mode": "wb"} if binary else {"mode": "w", "encoding": "utf-8", "newline": "\n"}
-    # torch.save reports a full disk as a RuntimeError.
-    failures = (OSError, RuntimeError) if binary else (OSError,)
     try:
-        with atomic_path(path, durable=durable) as temporary, temporary.open(**mode) as file:
+        with (
+            atomic_path(path, durable=durable) as temporary,
+            temporary.open("w", encoding="utf-8", newline="\n") as file,
+        ):
             yield file
-    except failures as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise UserError(f"{path}: cannot be written ({reason})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _sync_folder(folder: Path) -> None:

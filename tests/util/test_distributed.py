@@ -21,8 +21,6 @@ def exercise_collectives() -> dict:
         "world": distributed.world_size(),
         "main": distributed.is_main(),
         "mean": distributed.all_reduce_mean(torch.tensor([float(rank), 10.0])).tolist(),
-        "gathered": [t.tolist() for t in distributed.all_gather(torch.full((rank + 1, 2), rank))],
-        "gathered_empty": [t.shape[0] for t in distributed.all_gather(torch.zeros(0, 3))],
         "objects": distributed.all_gather_object({"r": rank}),
         "broadcast": distributed.broadcast_object(("from", rank)),
         "on_main": distributed.on_main(lambda: f"made by {rank}"),
@@ -48,8 +46,6 @@ def test_two_ranks():
     for result in (first, second):
         assert result["world"] == 2
         assert result["mean"] == [0.5, 10.0]
-        assert result["gathered"] == [[[0, 0]], [[1, 1], [1, 1]]]
-        assert result["gathered_empty"] == [0, 0]
         assert result["objects"] == [{"r": 0}, {"r": 1}]
         assert result["broadcast"] == ("from", 0)
         assert result["on_main"] == "made by 0"
@@ -64,7 +60,6 @@ def test_one_process_needs_no_group():
     result = exercise_collectives()
     assert result["world"] == 1 and result["main"]
     assert result["mean"] == [0.0, 10.0]
-    assert result["gathered"] == [[[0, 0]]]
     assert result["on_main"] == "made by 0"
     assert not torch.distributed.is_initialized()
     with pytest.raises(UserError, match="no such folder"):
