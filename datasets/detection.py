@@ -65,10 +65,10 @@ class DetectionDataset(Dataset):
 
     annotations: the store.
     images:    where they are read from.
-    classes:     the columns of the model; boxes of classes it lacks are left out.
+    classes:     the columns of the model; boxes of classes it lacks are skipped.
     policy:      augmentation or evaluation resize.
     seed:        of the run; with a SampleIndex it fixes every random number.
-    rare:        False leaves out boxes of rare classes (open-vocabulary LVIS).
+    rare:        False skips boxes of rare classes (open-vocabulary LVIS).
     strict:      True for evaluation: a damaged image is an error. Otherwise it is named, counted, and
                  another one is drawn in its place.
     draft:       JPEGs are decoded at the scale that their first resize needs.

@@ -21,7 +21,7 @@ def read_annotations(path: str | Path) -> AnnotationTable:
     """Reads an annotation file piece by piece; polygons are skipped.
 
     File names are `file_name`, else the last two parts of `coco_url` (LVIS v1). A category without
-    `image_count` gets its count here. Boxes of images that the file does not list are left out; these,
+    `image_count` gets its count here. Boxes of images that the file does not list are skipped; these,
     annotation ids that occur twice and images that are listed under two ids are counted and reported.
     Raises UserError naming the file and the id for a file that is missing, half-written or of another format,
     an empty class list, image or category ids that occur twice, an entry that breaks the rules of
@@ -122,7 +122,7 @@ def _unlisted(listed: np.ndarray, identities: np.ndarray, owners: np.ndarray) ->
         return []
     first = np.flatnonzero(~listed)[0]
     return [
-        f"{np.count_nonzero(~listed)} annotations belong to images that it does not list and are left out "
+        f"{np.count_nonzero(~listed)} annotations belong to images that it does not list and are skipped "
         f"(first: annotation {identities[first]} of image {owners[first]})"
     ]
 

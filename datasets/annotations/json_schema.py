@@ -179,7 +179,7 @@ def read_columns(
 ) -> tuple[ImageColumns, BoxColumns, list[dict[str, Any]]]:
     """The images, boxes and `categories` (as they are) of an annotation file.
 
-    fault: called with a line for each entry that breaks the rules, which is then left out; without it the
+    fault: called with a line for each entry that breaks the rules, which is then skipped; without it the
         first one is an error.
     Raises UserError naming the file, the entry and its key.
     """

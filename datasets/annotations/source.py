@@ -23,7 +23,7 @@ _PROBES = 64
 
 @dataclass(frozen=True)
 class RawAnnotations:
-    """Annotations as they are in their files, before anything is refused, left out or sorted: for the doctor.
+    """Annotations as they are in their files, before anything is refused, skipped or sorted: for the doctor.
 
     image_ids: (I,) int64.  file_names: I.  sizes: (I, 2) height, width; 0 if unknown.
     annotation_ids, box_image_ids, box_category_ids: (N,) int64.  boxes_xywh: (N, 4) float64 pixels.

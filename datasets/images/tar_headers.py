@@ -39,7 +39,7 @@ class Listing:
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
         self._end = ""
-        self._left_out: dict[str, list] = defaultdict(lambda: [0, ""])
+        self._skipped: dict[str, list] = defaultdict(lambda: [0, ""])
 
     @property
     def damaged(self) -> bool:
@@ -48,16 +48,16 @@ class Listing:
 
     @property
     def faults(self) -> list[str]:
-        left_out = [f"{n} {what} left out (first: {name!r})" for what, (n, name) in self._left_out.items()]
-        return [*left_out, self._end] if self._end else left_out
+        skipped = [f"{n} {what} skipped (first: {name!r})" for what, (n, name) in self._skipped.items()]
+        return [*skipped, self._end] if self._end else skipped
 
     def add(self, name: str, member: Member) -> None:
         # Of members with the same name the last one counts, as when unpacking.
         self.members.pop(name, None)
         self.members[name] = member
 
-    def leave_out(self, what: str, name: str) -> None:
-        entry = self._left_out[what]
+    def skip(self, what: str, name: str) -> None:
+        entry = self._skipped[what]
         entry[:] = entry[0] + 1, entry[1] or name
 
     def end(self, fault: str) -> None:
@@ -81,7 +81,7 @@ def list_members(descriptor: int, length: int) -> Listing:
     """The files of the tar that is open as `descriptor`; `length` is its size in bytes.
 
     Names are without a leading "./"; bytes that are not UTF-8 are written as `\\xfc`. A hard link has the
-    content of the member that it names; symbolic links and sparse members are left out. A damaged
+    content of the member that it names; symbolic links and sparse members are skipped. A damaged
     tar is listed up to the damage, and `faults` says why.
     """
     listing, position = Listing(), 0
@@ -123,7 +123,7 @@ def _parse_member(
         except ValueError:
             raise TarError(f"byte {position}: its extended header is damaged") from None
     if kind == _GNU_SPARSE or pending.sparse:
-        listing.leave_out("sparse members (unpack the tar and pack it without -S)", name)
+        listing.skip("sparse members (unpack the tar and pack it without -S)", name)
     elif kind in _REGULAR:
         listing.add(name, Member(start, size))
     elif kind == _HARD_LINK:
@@ -131,9 +131,9 @@ def _parse_member(
         if target in listing.members:
             listing.add(name, listing.members[target])
         else:
-            listing.leave_out("hard links to members that do not precede them", name)
+            listing.skip("hard links to members that do not precede them", name)
     elif kind == _SYMBOLIC_LINK:
-        listing.leave_out("symbolic links (pack them by tar -h)", name)
+        listing.skip("symbolic links (pack them by tar -h)", name)
     return following, _NOTHING
 
 

@@ -86,7 +86,7 @@ def test_boxes_of_unlisted_images_are_not_counted(train, caplog):
     main([str(train)])
     found = counts(train.with_name("lvis_v1_train_cat_info.json"))
     assert found[0] == ("red_square", 8, 8, "r")
-    assert "2 annotations belong to images that it does not list and are left out" in caplog.text
+    assert "2 annotations belong to images that it does not list and are skipped" in caplog.text
 
 
 @pytest.mark.parametrize("cuts", [("100", "10"), ("-1", "10")])

@@ -55,7 +55,7 @@ def test_hard_links_have_the_content_of_what_they_name(tmp_path, format, name):
     assert found == {name.removeprefix("./"): b"abc", "link.jpg": b"abc", "b.jpg": b"b"}
     assert len(faults) == 2
     assert faults[0].startswith(
-        "1 hard links to members that do not precede them left out (first: 'lost.jpg')"
+        "1 hard links to members that do not precede them skipped (first: 'lost.jpg')"
     )
     assert faults[1].startswith("1 symbolic links") and "(first: 'soft.jpg')" in faults[1]
 
