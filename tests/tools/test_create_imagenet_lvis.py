@@ -215,7 +215,7 @@ def test_own_classes_by_an_annotation_file(folders, tmp_path):
         (lambda d: (d / "empty").mkdir() or d / "empty", "neither a folder of class folders or tars"),
         (
             lambda d: (d / "a" / "zzz").mkdir(parents=True) or d / "a",
-            "none of its 1 folders or tars is named",
+            "none of its 1 folders or tars matches a class",
         ),
         (
             lambda d: (d / "b" / BANJO).mkdir(parents=True) or d / "b",

@@ -65,10 +65,10 @@ def test_the_tree_is_split_by_class_and_shrunk(tree):
 def test_a_broken_tree_is_named(tree, tmp_path):
     with pytest.raises(UserError, match="imagenet_lvis_image_info"):
         load_tree(tmp_path, 64, 0.1, np.random.default_rng(0))
-    content = json.loads((tree / "imagenet_lvis_image_info.json").read_text())
-    content["images"][3]["file_name"] = "red_thing/absent.png"
-    (tmp_path / "imagenet_lvis_image_info.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"red_thing/absent\.png: no such image"):
+    (tmp_path / "imagenet_lvis_image_info.json").write_text(
+        (tree / "imagenet_lvis_image_info.json").read_text()
+    )
+    with pytest.raises(UserError, match=r"red_thing/\d\.png: no such image"):
         load_tree(tmp_path, 64, 0.1, np.random.default_rng(0))
 
 
