@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
-from typing_extensions import Self
 
 from util.pixels import normalise, padded_size
+
+_T = TypeVar("_T", bound="_Movable")
 
 
 class _Movable:
@@ -23,14 +24,14 @@ class _Movable:
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+    def _map(self: _T, function: Callable[[Tensor], Tensor]) -> _T:
         moved = {f.name: function(v) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
         return replace(self, **moved)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+    def to(self: _T, device: torch.device | str, non_blocking: bool = False) -> _T:
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self: _T) -> _T:
         return self._map(lambda t: t.pin_memory())
 
 
