@@ -1,4 +1,5 @@
 import logging
+import os
 
 import pytest
 
@@ -22,3 +23,13 @@ def _the_log_as_it_was():
     for handler in [h for h in _LOGGERS[0].handlers if isinstance(h, _KINDS)]:
         _LOGGERS[0].removeHandler(handler)
         handler.close()
+
+
+@pytest.fixture(autouse=True)
+def _the_environment_as_it_was():
+    """Commands set variables for the processes they start; the tests after them find them as they were."""
+    before = dict(os.environ)
+    yield
+    if before != dict(os.environ):
+        os.environ.clear()
+        os.environ.update(before)

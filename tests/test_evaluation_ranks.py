@@ -32,7 +32,7 @@ def evaluate_random_model(folder: str, data: str, options: list[str]) -> None:
     parts = build_datasets(config, run, train=False)
     device = torch.device("cpu")
     built = build_model(config, parts.classes.names, parts.classes.image_counts, device, training=False)
-    found = program.evaluator(config, parts, parts.classes, Path(folder))
+    found = program.make_evaluator(config, parts, parts.classes, Path(folder))
     settings = build_settings(config, device)
     metrics = evaluate(built.model, parts.val_loader, built.postprocess, found, settings)
     if metrics is not None:

@@ -19,7 +19,6 @@ def test_both_sides_see_every_box(tmp_path, monkeypatch):
 
 
 def test_a_worker_that_reads_columns_grows_less(tmp_path, monkeypatch):
-    monkeypatch.setenv("RICHSEM_CACHE", "set anew by the benchmark")
     monkeypatch.setattr(annotations.time, "sleep", lambda _: None)
     options = [
         "--images",
