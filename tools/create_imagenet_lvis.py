@@ -143,7 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"{root}: none of its {len(sources)} folders or tars matches a class")
     tasks = make_tasks(sources, matches.target_of, output, args.verify)
     run([task for _, task in tasks], args.workers)
-    counts, failures, empty = Counter(), [], []
+    counts: Counter[int] = Counter()
+    failures, empty = [], []
     for category, task in tasks:
         part = finished_part(task)
         counts[category] += len(part.images)

@@ -58,7 +58,7 @@ def lvis_package() -> ModuleType:
     finally:
         root.removeHandler(guard)
         root.setLevel(level)
-    evaluation.np = _OldNumPy("numpy")
+    evaluation.np = _OldNumPy("numpy")  # type: ignore[attr-defined]
     for name in ("lvis.lvis", "lvis.results", "lvis.eval"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return lvis

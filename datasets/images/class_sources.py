@@ -150,9 +150,9 @@ def find_class_sources(root: str | Path) -> list[ClassSource]:
 def _class_entries(folder: Path) -> list[str]:
     """Names of the folders in `folder`, then of the tars, except hidden ones and archivers' leftovers."""
     with os.scandir(folder) as entries:
-        entries = [e for e in entries if not e.name.startswith((".", "__MACOSX"))]
-        folders = sorted(e.name for e in entries if e.is_dir())
-        return folders + sorted(e.name for e in entries if e.name.endswith(_TAR) and e.is_file())
+        visible = [e for e in entries if not e.name.startswith((".", "__MACOSX"))]
+        folders = sorted(e.name for e in visible if e.is_dir())
+        return folders + sorted(e.name for e in visible if e.name.endswith(_TAR) and e.is_file())
 
 
 def _warn(root: Path, what: str, names: list[str]) -> None:
@@ -163,7 +163,8 @@ def _warn(root: Path, what: str, names: list[str]) -> None:
 def _sources_in_tar(path: Path) -> list[ClassSource]:
     """The class folders of one big tar: the outermost ones that not all images share."""
     index = open_tar(path)
-    folders, tars = Counter(), []
+    folders: Counter[str] = Counter()
+    tars = []
     for row in range(len(index)):
         name = index.names[row]
         if is_image(name):

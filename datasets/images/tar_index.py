@@ -68,7 +68,7 @@ class TarIndex(MemberTable):
             raise OSError(f"has only {len(data)} of its {size} bytes")
         return data
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         # A spawned worker reads the stored index instead of receiving a copy.
         return open_tar, (self.path,)
 
@@ -216,5 +216,5 @@ def _store(index: TarIndex, places: list[Path]) -> None:
                 )
             return
         except OSError as error:
-            problem = error
+            problem = str(error)
     get_logger().warning("%s: its index could not be stored (%s)", index.path, problem)

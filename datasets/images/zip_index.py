@@ -50,7 +50,7 @@ class ZipIndex(MemberTable):
             raise OSError("wrong checksum")
         return data
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return open_zip, (self.path,)
 
 

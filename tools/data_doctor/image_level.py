@@ -28,7 +28,8 @@ def count_image_level(annotations: AnnotationTable, categories: tuple[Category, 
     matches = match_categories(annotations.categories, categories)
     labelled = annotations.positives.lengths > 0
     first = annotations.positives.values[annotations.positives.offsets[:-1][labelled]]
-    images_of_category, unused = Counter(), []
+    images_of_category: Counter[int] = Counter()
+    unused = []
     for index, count in zip(*np.unique(first, return_counts=True), strict=True):
         category = annotations.categories[index]
         target = matches.target_of.get(category.id)
