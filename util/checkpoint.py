@@ -78,8 +78,10 @@ class Checkpoint:
             if name in entries and not isinstance(entries[name], kinds):
                 kind = type(entries[name]).__name__
                 raise UserError(f"{path}: damaged checkpoint (its {name!r} is of type {kind})")
-        if "model" not in entries:
-            raise UserError(f"{path}: damaged checkpoint (it has no 'model')")
+        needed = ("model", "epoch") if entries.get("optimizer") else ("model",)
+        for name in needed:
+            if name not in entries:
+                raise UserError(f"{path}: damaged checkpoint (it has no {name!r})")
         return cls(path=Path(path), **entries)
 
 

@@ -55,6 +55,13 @@ def test_a_file_without_weights_is_named(tmp_path):
         read_checkpoint(tmp_path / "c.pth")
 
 
+def test_training_state_without_its_epoch_is_named(tmp_path):
+    """It would train from the first epoch again."""
+    torch.save({"format": FORMAT, "model": {}, "optimizer": {"w": {}}}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match=r"c\.pth: damaged checkpoint \(it has no 'epoch'\)"):
+        read_checkpoint(tmp_path / "c.pth")
+
+
 def test_bare_weights_cannot_be_resumed():
     with pytest.raises(UserError, match=r"no optimizer state.*--pretrain_model_path"):
         plain().check_resumable()
