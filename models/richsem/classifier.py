@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from models.dino.heads import FOREGROUND_PRIOR
+from models.dino.layers import at_least_float32
 
 # Length of the norm's bias that carries the prior: large relative to the norm's unit variance.
 PRIOR_BIAS = 4.0
@@ -102,7 +103,4 @@ def init_focal_prior_(classifier: LanguageClassifier, norm: nn.LayerNorm) -> Non
 
 def unit_vectors(projection: nn.Module, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape E"]:
     """Projected queries scaled to length 1, at least float32."""
-    projected = projection(queries)
-    if projected.dtype in (torch.float16, torch.bfloat16):
-        projected = projected.float()
-    return F.normalize(projected, dim=-1)
+    return F.normalize(at_least_float32(projection(queries)), dim=-1)

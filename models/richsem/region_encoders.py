@@ -15,6 +15,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from models.dino.layers import at_least_float32
 from models.richsem.clip_resnet import attention_pool, stage_maps
 from util.errors import UserError
 
@@ -49,7 +50,7 @@ class RegionEncoder(nn.Module, ABC):
             height, width = image_size[0] / features.shape[-2], image_size[1] / features.shape[-1]
         cell = regions.new_tensor((1.0, width, height, width, height))
         # Under autocast the map is in 16 bit; positions in it must not be.
-        features = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+        features = at_least_float32(features)
         return self.embed(roi_align(features, (regions / cell).to(features.dtype), self.grid, aligned=True))
 
 
