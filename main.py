@@ -108,6 +108,8 @@ def train(job: Job) -> None:
     )
     identity = {
         "class_names": names,
+        "image_counts": data.classes.image_counts,
+        "frequencies": data.classes.frequencies,
         "config": config.to_dict(),
         "run": job.run,
         "note": args.note or (checkpoint.note if checkpoint else ""),

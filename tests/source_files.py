@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("config", "datasets", "engine", "models", "util")
+PACKAGES = ("config", "datasets", "engine", "inference", "models", "util")
 PROGRAMS = ("benchmarks", "scripts", "tests", "tools")
 
 

@@ -31,6 +31,8 @@ class Checkpoint:
     path:        the file that it was read from, for messages.
     model:       state dict of the bare model, text embeddings among its buffers.
     class_names: one for each class column; empty where they are not known.
+    image_counts: training images that contain each class; empty where they are not known.
+    frequencies: 'r', 'c', 'f' or '' for each class, as the annotations say; empty where they are not known.
     config:      the config as a plain dict.
     run:         flags that evaluation and the order of the data need, the seed among them.
     note:        the user's remark.
@@ -44,6 +46,8 @@ class Checkpoint:
     path: Path = Path()
     model: State
     class_names: Sequence[str] = ()
+    image_counts: Sequence[int] = ()
+    frequencies: Sequence[str] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
@@ -89,7 +93,7 @@ _NONE = type(None)
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("model", "config", "run"), (Mapping,)),
     **dict.fromkeys(("optimizer", "scheduler", "scaler", "ema"), (Mapping, _NONE)),
-    "class_names": (list, tuple),
+    **dict.fromkeys(("class_names", "image_counts", "frequencies"), (list, tuple)),
     "note": (str,),
     "epoch": (int,),
     "best_ap": (int, float, _NONE),
@@ -103,7 +107,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises UserError where the file cannot be written, for example because the disk is full.
     """
     entries = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint) if f.name != "path"}
-    entries["class_names"] = list(checkpoint.class_names)
+    for name in ("class_names", "image_counts", "frequencies"):
+        entries[name] = list(entries[name])
     try:
         with atomic_path(path) as temporary:
             torch.save({"format": FORMAT, **entries}, temporary)

@@ -32,7 +32,7 @@ def setup(device: str = "auto", local_rank: int | None = None) -> torch.device:
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", local_rank or 0))
-    chosen = _choose_device(device, local, processes)
+    chosen = choose_device(device, local, processes)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     else:
@@ -43,7 +43,12 @@ def setup(device: str = "auto", local_rank: int | None = None) -> torch.device:
     return chosen
 
 
-def _choose_device(device: str, local_rank: int, processes: int) -> torch.device:
+def choose_device(device: str, local_rank: int = 0, processes: int = 1) -> torch.device:
+    """The device of one of `processes`.
+
+    device: 'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'.
+    Raises UserError for a device that is not there.
+    """
     gpus = torch.cuda.device_count()
     if device == "auto":
         device = "cuda" if gpus else "cpu"

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datasets.images.header import decoding_reason
 from util.errors import UserError
 from util.pixels import Size, normalise, padded_size
+
+# EXIF's tag, and its values that exchange height and width.
+_ORIENTATION = 0x0112
+_QUARTER_TURNS = (5, 6, 7, 8)
 
 
 class ImageError(UserError):
@@ -34,16 +38,20 @@ class EncodedImage:
     data:  the file's content, in any format that Pillow reads.
     label: names it in messages.
     size:  (height, width) of the whole image.
+    upright: applies an EXIF orientation; without it, pixels are as they lie in the file.
     Raises ImageError where `data` is not an image.
     """
 
-    def __init__(self, data: bytes, label: str) -> None:
+    def __init__(self, data: bytes, label: str, *, upright: bool = False) -> None:
         self.label = label
         try:
             self._image: Image.Image = Image.open(io.BytesIO(data))
         except Exception as error:
             raise ImageError(f"{label}: does not decode ({decoding_reason(error)})") from None
         self.size: Size = (self._image.height, self._image.width)
+        self._turns = upright and self._image.getexif().get(_ORIENTATION, 1) != 1
+        if self._turns and self._image.getexif()[_ORIENTATION] in _QUARTER_TURNS:
+            self.size = self.size[1], self.size[0]
 
     def decode(self, at_least: Size | None = None) -> np.ndarray:
         """(H, W, 3) uint8 RGB. May be called once.
@@ -54,8 +62,10 @@ class EncodedImage:
         """
         image = self._image
         try:
-            if at_least is not None:
+            if at_least is not None and not self._turns:
                 image.draft(None, (at_least[1], at_least[0]))
+            if self._turns:
+                image = ImageOps.exif_transpose(image)
             return np.array(image if image.mode == "RGB" else image.convert("RGB"))
         except Exception as error:
             raise ImageError(f"{self.label}: does not decode ({decoding_reason(error)})") from None

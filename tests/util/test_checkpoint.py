@@ -30,7 +30,15 @@ def plain(**entries) -> Checkpoint:
 
 def test_plain_data_comes_back(tmp_path):
     path = tmp_path / "checkpoint.pth"
-    written = plain(class_names=["a"], config={"lr": 0.1, "t": (1, 2)}, epoch=3, best_ap=0.5, note="first")
+    written = plain(
+        class_names=["a"],
+        image_counts=[7],
+        frequencies=["r"],
+        config={"lr": 0.1, "t": (1, 2)},
+        epoch=3,
+        best_ap=0.5,
+        note="first",
+    )
     save_checkpoint(path, written)
     found = read_checkpoint(path)
     assert found.path == path and read_content(path)["format"] == FORMAT

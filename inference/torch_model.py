@@ -1,0 +1,79 @@
+"""A checkpoint's model as an `ImageModel`: sizes, precision and weights are those of its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from config import Config
+from datasets.annotations.frequency import frequency_of
+from datasets.augment.policy import EvalPolicy
+from datasets.sample import Sample, to_model_input
+from engine.device import autocast, autocast_dtype
+from inference.prediction import Prediction, make_prediction
+from models.richsem.load import TrainedModel
+from util.checkpoint import Checkpoint
+from util.errors import UserError
+from util.structures import PaddedImages
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+class TorchModel:
+    """Runs a trained model on arrays.
+
+    precision: 'float32', 'bfloat16' or 'float16'; None is what the checkpoint was evaluated with. A CPU that
+        only emulates bfloat16 computes in float32.
+    Raises UserError for an unknown precision.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedModel,
+        checkpoint: Checkpoint,
+        config: Config,
+        device: torch.device,
+        precision: str | None = None,
+    ) -> None:
+        if precision not in (None, *PRECISIONS):
+            raise UserError(f"precision {precision!r}: use one of {', '.join(PRECISIONS)}")
+        self.trained = trained
+        self.config = config
+        self.device = device
+        self.class_names = trained.class_names
+        self.frequencies = class_frequencies(checkpoint, len(trained.class_names))
+        fixed = checkpoint.run.get("fix_size", False)
+        self.policy = EvalPolicy(max(config.data_aug_scales), config.data_aug_max_size, fixed_size=fixed)
+        name = precision or (config.amp_dtype if config.amp else "float32")
+        self._dtype = None if name == "float32" else autocast_dtype(name, device)
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        """As `ImageModel.detect`. Raises UserError for scores that are not finite."""
+        sizes = [pixels.shape[:2] for pixels in images]
+        padded = PaddedImages.from_list([self._resized(i) for i in images], self.config.pad_size_divisor)
+        with autocast(self.device, self._dtype):
+            output = self.trained.model(padded.to(self.device).normalised())
+        found = [d.to("cpu") for d in self.trained.postprocess(output, sizes)]
+        return [
+            make_prediction(self.class_names, d.scores.numpy(), d.labels.numpy(), d.boxes_xyxy.numpy(), size)
+            for d, size in zip(found, sizes, strict=True)
+        ]
+
+    def _resized(self, pixels: np.ndarray) -> torch.Tensor:
+        """(H, W, 3) uint8 -> (3, h, w) uint8 as evaluation sees it."""
+        sample = Sample.from_arrays(pixels, torch.zeros(0, 4), torch.zeros(0))
+        # Evaluation draws no random numbers.
+        return to_model_input(self.policy(sample, np.random.default_rng(0)), 0, pixels.shape[:2])[0]
+
+
+def class_frequencies(checkpoint: Checkpoint, columns: int) -> tuple[str, ...]:
+    """'r', 'c' or 'f' for each class column as the data says, else by LVIS's cuts of its training images;
+    '' where neither is known."""
+    said = tuple(checkpoint.frequencies) or ("",) * columns
+    counts = tuple(checkpoint.image_counts)
+    if not counts:
+        return said
+    return tuple(group or frequency_of(count) for group, count in zip(said, counts, strict=True))
