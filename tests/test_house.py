@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from config.schema import key_fields
-from tests.source_files import ROOT, python_files, tree
+from tests.source_files import PACKAGES, ROOT, python_files, tree
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
@@ -36,6 +36,18 @@ def not_implemented(source: ast.AST) -> list[str]:
     """Uses of NotImplementedError: a feature is there or its key is refused."""
     names = [n for n in ast.walk(source) if isinstance(n, ast.Name)]
     return [f"{n.lineno} {n.id}" for n in names if n.id == "NotImplementedError"]
+
+
+def late_imports(source: ast.AST) -> list[str]:
+    """Imports of our packages inside functions."""
+    found = []
+    for node in (n for function in functions(source) for n in ast.walk(function)):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        found += [f"{node.lineno} {name}" for name in names if name.partition(".")[0] in PACKAGES]
+    return found
 
 
 def keys_read(source: ast.AST) -> set[str]:
@@ -81,6 +93,12 @@ def test_nothing_is_half_there():
     assert not broken(not_implemented, files)
 
 
+def test_packages_import_one_another_at_the_top():
+    # After torch.hub.load the checkout is off sys.path: a later import would fail, or find another library.
+    files = [path for path in python_files() if path.parts[0] in PACKAGES]
+    assert not broken(late_imports, files)
+
+
 def test_every_config_key_is_read():
     readers = [path for path in python_files() if path.name == "build.py" or path == Path("main.py")]
     read = set().union(*(keys_read(tree(path)) for path in readers))
@@ -105,6 +123,8 @@ def test_every_key_that_is_read_exists():
         (device_literals, "x.cuda()\ny = z.cuda(non_blocking=True)", 2),
         (device_literals, "torch.cuda.is_available()\nx.to('cpu')", 0),
         (not_implemented, "raise NotImplementedError", 1),
+        (late_imports, "import util.boxes\ndef f():\n    import json", 0),
+        (late_imports, "def f():\n    import util.boxes\n    from datasets import x", 2),
         (not_implemented, "raise NotImplementedError('x')", 1),
     ],
 )
