@@ -4,6 +4,7 @@ import os
 import pytest
 
 from tests import typecheck
+from tests.browser import browser as browser  # a fixture of every test
 from util import logging as project_log
 
 typecheck.install()
