@@ -4,7 +4,9 @@ import os
 import pytest
 
 from tests import typecheck
-from tests.browser import browser as browser  # a fixture of every test
+from tests.browser import browser as browser  # fixtures of every test
+from tests.docs.stand_in import checkout as checkout
+from tests.docs.stand_in import finished_quickstart as finished_quickstart
 from util import logging as project_log
 
 typecheck.install()

@@ -1,5 +1,6 @@
 """Runs the Python examples of 'How to add' in docs/architecture.md as they are printed."""
 
+import re
 from pathlib import Path
 from textwrap import dedent
 
@@ -10,7 +11,7 @@ def example(title: str) -> str:
     """The Python of the paragraph that begins with **title.**"""
     chapter = DOCUMENT.read_text().split("## How to add", 1)[1]
     paragraphs = {part.split(".**", 1)[0]: part for part in chapter.split("\n**")[1:]}
-    return dedent(paragraphs[title].split("```python\n", 1)[1].split("```", 1)[0])
+    return dedent(re.search(r"```python.*\n([^`]*)```", paragraphs[title])[1])
 
 
 def run_example(title: str, **names) -> dict:
