@@ -93,6 +93,7 @@ def train(job: Job) -> None:
         image_counts=data.classes.image_counts,
         device=device,
         state=checkpoint.model if checkpoint else None,
+        source=args.resume,
         # Otherwise the file of --pretrain_model_path brings the backbone.
         load_backbone=not args.pretrain_model_path or bool(args.finetune_ignore),
     )

@@ -3,6 +3,9 @@ import os
 
 import pytest
 
+# Before huggingface_hub is imported: no test of this process asks the network for anything.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 from tests import typecheck
 from tests.browser import browser as browser  # fixtures of every test
 from tests.docs.stand_in import checkout as checkout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from util.errors import UserError, first_line, nearest
-from util.files import atomic_path
+from util.files import atomic_path, atomic_write
+from util.hub import CONTENT, WEIGHTS
 
 FORMAT = "richsem-1"
 LATEST = "checkpoint.pth"
 BEST = "checkpoint_best.pth"
+# The entry of a safetensors file's metadata that holds everything but the tensors, as JSON.
+_ENTRY = "richsem"
 
 State = Mapping[str, Tensor]
 
@@ -30,7 +36,7 @@ class Checkpoint:
 
     path:        the file that it was read from, for messages.
     model:       state dict of the bare model, text embeddings among its buffers.
-    class_names: one for each class column; empty where they are not known.
+    class_names: one for each class column, '' for a column that is no class; empty where they are not known.
     image_counts: training images that contain each class; empty where they are not known.
     frequencies: 'r', 'c', 'f' or '' for each class, as the annotations say; empty where they are not known.
     config:      the config as a plain dict.
@@ -116,17 +122,69 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
 
 
+def save_published(folder: Path, weights: State, content: Mapping[str, Any]) -> None:
+    """Writes weights for others: `model.safetensors`, which holds `content` too, and a copy as `config.json`.
+
+    content: the other entries of a `Checkpoint`, and more where readers may ignore it; as JSON has it.
+    Raises UserError where the folder cannot be written to.
+    """
+    text = json.dumps({"format": FORMAT, **content}, indent=1, ensure_ascii=False)
+    # Tensors that share memory are refused.
+    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
+    try:
+        with atomic_path(folder / WEIGHTS) as temporary:
+            save_file(own, temporary, metadata={"format": "pt", _ENTRY: text})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder / WEIGHTS}: cannot be written ({first_line(error)})") from error
+    with atomic_write(folder / CONTENT) as file:
+        file.write(text + "\n")
+
+
+def is_published(path: str | Path) -> bool:
+    """Whether a path is a folder with `model.safetensors`, or such a file."""
+    path = Path(path)
+    return path.suffix == ".safetensors" or (path / WEIGHTS).is_file()
+
+
+def _read_published(path: Path) -> dict[str, Any]:
+    """The content of a safetensors file: what its metadata describe, or else the `config.json` beside it."""
+    beside = path.with_name(CONTENT)
+    try:
+        with safe_open(path, framework="pt") as file:
+            model = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            text = (file.metadata() or {}).get(_ENTRY)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: damaged checkpoint ({first_line(error)})") from error
+    if text is None and not beside.is_file():
+        raise UserError(
+            f"{path}: has weights only: its metadata have no {_ENTRY!r}, and {beside} is not there"
+        )
+    try:
+        content = json.loads(beside.read_text(encoding="utf-8") if text is None else text)
+    except (OSError, ValueError) as error:
+        source = beside if text is None else f"{path}: its metadata"
+        raise UserError(f"{source}: cannot be read as JSON ({first_line(error)})") from error
+    if not is_ours(content):
+        source = beside if text is None else path
+        raise UserError(f"{source}: does not describe a checkpoint of this project (no format {FORMAT!r})")
+    return {**content, "model": model}
+
+
 def read_content(path: str | Path) -> Any:
-    """The content of a checkpoint file of ours or the official release's, on the CPU.
+    """The content, on the CPU, of a checkpoint of ours or the official release's, or of a published folder.
 
     Read with `weights_only=True`; besides plain data only argparse's Namespace is allowed, in which the
     official release keeps its options. Raises UserError for a file that is missing, damaged or anything else.
     """
     path = Path(path)
+    if path.is_dir() and is_published(path):
+        path = path / WEIGHTS
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*.pth")] if path.parent.is_dir() else []
-        what = "is a folder, not a checkpoint" if path.is_dir() else "no such checkpoint"
+        what = f"is a folder without {WEIGHTS}" if path.is_dir() else "no such checkpoint"
         raise UserError(f"{path}: {what}.{nearest(path.name, siblings)}")
+    if path.suffix == ".safetensors":
+        return _read_published(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)

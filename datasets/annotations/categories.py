@@ -83,8 +83,8 @@ class ClassTable:
     ) -> ClassTable:
         """The table of an annotation file's categories.
 
-        class_names: a checkpoint's list, which gives the order; categories are matched to it by name.
-            Without it the order is that of ascending ids.
+        class_names: a checkpoint's list, which gives the order; categories are matched to it by name, and
+            '' is a column without a class. Without it the order is that of ascending ids.
         Raises UserError for an empty list, a repeated id or name, and a category that `class_names`
         lacks. Warns of names that differ only in case, underscores or spaces.
         """
@@ -99,7 +99,7 @@ class ClassTable:
             names = [c.name for c in sorted(entries, key=lambda c: c.id)]
         else:
             names = list(class_names)
-            _forbid_repeats("class name of the checkpoint", names)
+            _forbid_repeats("class name of the checkpoint", [name for name in names if name])
             _forbid_missing(by_name, names)
         matched = [by_name.get(name) for name in names]
         return cls(

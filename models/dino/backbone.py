@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from models.dino.simple_pyramid import SimpleFeaturePyramid
 from util.errors import UserError, nearest
+from util.hub import offline_if_unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -181,9 +183,10 @@ def _timm_tag(name: str, weights: str, pretrain_path: str) -> str | None:
     return weights if "." in weights else f"{name}.{weights}"
 
 
-def _create(name: str, **arguments: Any) -> nn.Module:
+def _create(name: str, pretrained: bool, **arguments: Any) -> nn.Module:
     try:
-        return timm.create_model(name, features_only=True, **arguments)
+        with offline_if_unreachable() if pretrained else nullcontext():
+            return timm.create_model(name, pretrained=pretrained, features_only=True, **arguments)
     except RuntimeError as error:  # an unknown name or tag
         model = name.split(".")[0]
         hint = nearest(name, timm.list_models(f"{model}.*", pretrained=True)) if "." in name else ""

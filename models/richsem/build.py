@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import open_clip
 import torch
@@ -66,6 +67,7 @@ def build_model(
     unused: Sequence[int] = (),
     training: bool = True,
     state: Mapping[str, Tensor] | None = None,
+    source: str | Path = "checkpoint",
     clip: Clip | None = None,
     load_backbone: bool = True,
 ) -> ModelParts:
@@ -73,8 +75,8 @@ def build_model(
 
     class_names: one name a class column. image_counts: its training images, for the federated loss.
     unused: columns that are no class. training: whether a teacher is wanted. state: a checkpoint's model
-    state; it brings its vocabulary, and no backbone weights are fetched. clip: used in place of the
-    configured one. load_backbone: False where weights follow in another way.
+    state; it brings its vocabulary, and no backbone weights are fetched. source: the file of `state`, for
+    messages. clip: used in place of the configured one. load_backbone: False where weights follow otherwise.
     Raises UserError when the class list is empty, CLIP cannot be loaded, or the state does not fit.
     """
     if not class_names:
@@ -82,7 +84,7 @@ def build_model(
     text = text_of_state(state or {})
     if text is not None and len(text.raw) != len(class_names):
         raise UserError(
-            f"the checkpoint's vocabulary has {len(text.raw)} classes, the class list {len(class_names)}"
+            f"{source}: its vocabulary has {len(text.raw)} classes, the class list {len(class_names)}"
         )
     wants_teacher = config.use_visual_distill and training
     fresh_trunk = config.backbone == clip_backbone.NAME and state is None
@@ -96,7 +98,7 @@ def build_model(
         encoder = _language_classifier(config, text) if text else None
         model = build_dino(config, len(class_names), encoder, backbone)
     if state is not None:
-        load_state(model, state)
+        load_state(model, state, source)
     else:
         _start_at_prior(model)
     teacher, extra_losses = None, []
@@ -135,7 +137,16 @@ def build_official(
         for name in [n for n in state if n.startswith("head.classifier.projection.")]:
             twin = name.replace("head.classifier.projection.", "head.semantic_projection.")
             state.setdefault(twin, state[name])
-    return build_model(config, class_names, image_counts, unused=unused, state=state, clip=clip, **arguments)
+    return build_model(
+        config,
+        class_names,
+        image_counts,
+        unused=unused,
+        state=state,
+        source=checkpoint.path,
+        clip=clip,
+        **arguments,
+    )
 
 
 def build_richsem(config: Config, text: TextEmbeddings, backbone: Backbone | None = None) -> Detector:
@@ -200,15 +211,16 @@ def text_of_state(state: Mapping[str, Tensor]) -> TextEmbeddings | None:
     return None
 
 
-def load_state(model: Detector, state: Mapping[str, Tensor]) -> None:
+def load_state(model: Detector, state: Mapping[str, Tensor], source: str | Path = "checkpoint") -> None:
     """Loads a whole model state. Training-only parts that this config leaves out are dropped.
 
+    source: the file that it is from, for messages.
     Raises UserError naming the first tensor that is missing, unknown or of another shape.
     """
     own = model.state_dict()
     spare = ("denoising.", "head.semantic_projection.")
     state = {k: v for k, v in state.items() if k in own or not k.startswith(spare)}
-    load_model_state(model, state, "checkpoint")
+    load_model_state(model, state, source)
 
 
 def _language_classifier(config: Config, text: TextEmbeddings) -> LanguageClassifier:

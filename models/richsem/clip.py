@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import open_clip
@@ -10,6 +13,7 @@ import torch
 from torch import nn
 
 from util.errors import UserError, nearest
+from util.hub import offline_if_unreachable
 
 # OpenAI trained its models with QuickGELU; open_clip lists them under separate names.
 QUICK_GELU = {n.removesuffix("-quickgelu"): n for n in open_clip.list_models() if "-quickgelu" in n}
@@ -35,7 +39,8 @@ def load_clip(name: str, pretrained: str) -> nn.Module:
                 f"{', '.join(tags) or 'none'}.{nearest(pretrained, tags)}"
             )
     try:
-        model = open_clip.create_model(known, pretrained=str(pretrained), precision="fp32")
+        with nullcontext() if file.is_file() else _download():
+            model = open_clip.create_model(known, pretrained=str(pretrained), precision="fp32")
     except Exception as error:  # open_clip, torch and the hub raise many kinds
         if not file.is_file():
             raise UserError(
@@ -46,6 +51,22 @@ def load_clip(name: str, pretrained: str) -> nn.Module:
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
         raise UserError(f"{pretrained} does not fit {known!r}: {reason[:300]}") from error
     return freeze(model)
+
+
+@contextmanager
+def _download() -> Iterator[None]:
+    """For weights that open_clip may download. The errors that it logs before it raises them are dropped."""
+    root = logging.getLogger()
+    with offline_if_unreachable():
+        root.addFilter(_is_no_error)
+        try:
+            yield
+        finally:
+            root.removeFilter(_is_no_error)
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 def freeze(model: nn.Module) -> nn.Module:

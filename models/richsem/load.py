@@ -17,6 +17,7 @@ from models.richsem.build import build_model, build_official
 from models.richsem.official_checkpoint import OfficialCheckpoint
 from util.checkpoint import Checkpoint, is_ours, read_content
 from util.errors import UserError
+from util.hub import resolve
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class TrainedModel:
 
     model:       in evaluation mode, on the asked device.
     postprocess: its output -> detections.
-    class_names: one for each class column; an imported official model has columns that are no class.
+    class_names: one for each class column; an imported official model has columns that are no class, 'none',
+        which once published are ''.
     """
 
     model: Detector
@@ -36,8 +38,10 @@ class TrainedModel:
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Reads a checkpoint of ours or of the official release, which becomes an `OfficialCheckpoint`.
 
+    path: a file, a published folder, or an address of the Hub (`util.hub.resolve`).
     Raises UserError for a file that is missing, damaged, or neither.
     """
+    path = resolve(path)
     content = read_content(path)
     if is_ours(content):
         return Checkpoint.from_content(content, path)
@@ -90,7 +94,9 @@ def load_trained(
             class_names=names,
             image_counts=[0] * len(names),
             device=device,
+            unused=[column for column, name in enumerate(names) if not name],
             training=False,
             state=checkpoint.evaluated_weights,
+            source=checkpoint.path,
         )
     return TrainedModel(parts.model.eval(), parts.postprocess, names)

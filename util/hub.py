@@ -1,0 +1,159 @@
+"""Files of the Hugging Face Hub: `hf://` paths, and what to do without a network. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from util.errors import UserError, first_line, nearest
+from util.optional import require
+
+WEIGHTS = "model.safetensors"
+CONTENT = "config.json"
+MODEL_SUFFIXES = (".safetensors", ".pth", ".onnx", ".pt2")
+
+FORM = "hf://OWNER/NAME[/FILE][@REVISION]"
+# A path object has one slash after the colon. The Hub's own URIs have the revision after the name.
+_ADDRESS = re.compile(
+    r"hf:/{1,2}(?P<repo>[^/@]+/[^/@]+)(?:@(?P<early>[^/@]+))?(?:/(?P<file>[^@]+))?(?:@(?P<late>.+))?"
+)
+# Seconds until a host that does not answer counts as not reachable.
+_PATIENCE = 5.0
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether a path names a file of the Hub rather than one of this machine."""
+    return _text(path).startswith("hf:/")
+
+
+def resolve(path: str | Path) -> Path:
+    """The local file of a path: the path itself, or the download of an address `hf://...`.
+
+    The form is `hf://OWNER/NAME[/FILE][@REVISION]`; FILE is `model.safetensors` unless it is given, REVISION
+    a branch, tag or commit. Files are kept in the Hub's cache, which is all that is used without a network.
+    Raises UserError: for another form, a repository, revision or file that is not there, one that may not be
+    read, and a file that can neither be downloaded nor found in the cache.
+    """
+    if not is_address(path):
+        return Path(path)
+    match = _ADDRESS.fullmatch(_text(path).rstrip("/"))
+    if match is None or (match["early"] and match["late"]):
+        raise UserError(f"{_text(path)}: the form of an address is {FORM}")
+    repo, file, revision = match["repo"], match["file"] or WEIGHTS, match["early"] or match["late"]
+    hub = require("huggingface_hub", "hub")
+    with offline_if_unreachable():
+        try:
+            local = Path(hub.hf_hub_download(repo, file, revision=revision))
+            if file.endswith(".safetensors"):
+                _fetch_if_there(hub, repo, str(Path(file).with_name(CONTENT).as_posix()), revision)
+        except (OSError, ValueError, RuntimeError, hub.errors.EntryNotFoundError) as error:
+            raise_for_user(error, repo, file, revision)
+    return local
+
+
+def _text(path: str | Path) -> str:
+    return path.as_posix() if isinstance(path, Path) else path
+
+
+def _fetch_if_there(hub: Any, repo: str, file: str, revision: str | None) -> None:
+    """A description beside the weights, which those that hold their own do not need."""
+    try:
+        hub.hf_hub_download(repo, file, revision=revision)
+    except hub.errors.EntryNotFoundError:
+        return
+
+
+def raise_for_user(error: Exception, repo: str, file: str = "", revision: str | None = None) -> NoReturn:
+    """Raises the UserError that says in one line what a call of huggingface_hub failed at.
+
+    Other errors than those of the Hub, the network and the disk are raised as they are.
+    """
+    hub = require("huggingface_hub", "hub")
+    errors = hub.errors
+    address = f"hf://{repo}"
+    page = f"{hub.constants.ENDPOINT}/{repo}"
+    token = "" if hub.get_token() else " (you are not logged in: run `hf auth login`, or set HF_TOKEN)"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.GatedRepoError):
+        message = f"access is restricted: ask for it at {page}{token}"
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        message = f"there is no such model, or it is private{token}"
+    elif isinstance(error, errors.RevisionNotFoundError):
+        message = f"has no revision {revision!r}"
+    elif isinstance(error, errors.LocalEntryNotFoundError):
+        message = f"{file} is not in the cache, and {_why_unreachable(hub, error)}"
+    elif isinstance(error, errors.EntryNotFoundError):
+        message = f"has no file {file!r}.{_files(hub, repo, file, revision)}"
+    elif status in (401, 403):
+        message = f"the Hub refused access ({first_line(error)}){token}"
+    elif isinstance(error, (errors.HfHubHTTPError, OSError, ValueError)):
+        message = first_line(error)
+    else:
+        raise error
+    raise UserError(f"{address}: {message}") from error
+
+
+def _why_unreachable(hub: Any, error: Exception) -> str:
+    if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE"):
+        return "HF_HUB_OFFLINE forbids the network"
+    cause = error.__cause__
+    if cause is None or isinstance(cause, hub.errors.OfflineModeIsEnabled):
+        return f"{hub.constants.ENDPOINT} cannot be reached"
+    return f"{hub.constants.ENDPOINT} cannot be reached ({first_line(cause)})"
+
+
+def _files(hub: Any, repo: str, file: str, revision: str | None) -> str:
+    """` It has ...`, the models of the repository; '' where they cannot be listed."""
+    try:
+        found = hub.HfApi().list_repo_files(repo, revision=revision)
+    except (OSError, ValueError, RuntimeError):  # the error that is being reported is the one that matters
+        return ""
+    weights = [name for name in found if name.endswith(MODEL_SUFFIXES)]
+    return f" It has {', '.join(weights[:5])}; the form is {FORM}" if weights else nearest(file, found)
+
+
+@contextmanager
+def offline_if_unreachable() -> Iterator[None]:
+    """While the Hub's host cannot be reached, huggingface_hub uses its cache alone, at once.
+
+    Without it every file of open_clip, timm or ours is asked for six times, with a warning each, before the
+    error. A host that answers keeps all retries.
+    """
+    hub = require("huggingface_hub", "hub")
+    constants = hub.constants
+    if constants.HF_HUB_OFFLINE or _reachable(constants.ENDPOINT):
+        yield
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
+def _reachable(endpoint: str) -> bool:
+    """Whether the host accepts a connection; True where a proxy does the connecting.
+
+    A second try, a second later, forgives a name server that missed the first question.
+    """
+    address = urlsplit(endpoint)
+    if address.scheme in getproxies() or address.hostname is None:
+        return True
+    port = address.port or (80 if address.scheme == "http" else 443)
+    for attempt in range(2):
+        if attempt:
+            time.sleep(1.0)
+        try:
+            socket.create_connection((address.hostname, port), timeout=_PATIENCE).close()
+            return True
+        except OSError:
+            continue
+    return False
