@@ -3,7 +3,7 @@
 import os
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,8 @@ def run_evaluation(job: Job) -> None:
     categories = data.val_annotations.categories
     trained = load_trained(job.checkpoint, job.config, {c.id: c.name for c in categories}, job.device)
     classes = ClassTable.from_categories(categories, trained.class_names)
+    if job.checkpoint.image_counts:
+        classes = replace(classes, image_counts=tuple(job.checkpoint.image_counts))
     settings = build_settings(job.config, job.device, job.args.debug)
     with evaluation_folder(job.args.output_dir) as folder:
         evaluator = make_evaluator(job.config, data, classes, folder)
@@ -139,7 +141,14 @@ def run_evaluation(job: Job) -> None:
 def make_evaluator(config: Config, data: DataParts, classes: ClassTable, folder: Path) -> BoxEvaluator:
     """A fresh evaluator of the validation set, which keeps its files in `folder`/eval."""
     ranks = distributed.rank(), distributed.world_size()
-    return BoxEvaluator(data.val_annotations, classes, folder, *ranks, fixed_ap=config.fixed_ap)
+    return BoxEvaluator(
+        data.val_annotations,
+        classes,
+        folder,
+        *ranks,
+        fixed_ap=config.fixed_ap,
+        per_class=config.eval_per_class,
+    )
 
 
 if __name__ == "__main__":

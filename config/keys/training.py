@@ -85,6 +85,9 @@ class TrainingKeys:
     eval_interval: int = config_field(
         1, "Epochs between evaluations; the last epoch is always evaluated", minimum=1
     )
+    eval_per_class: bool = config_field(
+        False, "Print a table of every class's AP after an evaluation, also with `--eval`", official=False
+    )
     eval_batch_size: int = config_field(
         1, "Images per process and step in evaluation", minimum=1, official=False
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from datasets.annotations.categories import ClassTable
 from datasets.annotations.table import AnnotationTable
+from datasets.evaluation.class_table import class_table
 from datasets.evaluation.coco import evaluate_coco
 from datasets.evaluation.lvis import evaluate_lvis
 from datasets.evaluation.predictions import (
@@ -57,6 +58,7 @@ class BoxEvaluator:
     classes:     the model's columns, matched to the annotations' categories by name.
     output_dir:  shared by all ranks; its folder `eval/` holds predictions and result.
     fixed_ap:    adds Fixed AP.
+    per_class:   also logs a table of every class's AP, with the training images that `classes` states.
     Raises UserError for a category without a column, and for fixed_ap without LVIS.
     """
 
@@ -69,6 +71,7 @@ class BoxEvaluator:
         world_size: int = 1,
         *,
         fixed_ap: bool = False,
+        per_class: bool = False,
     ) -> None:
         _check_fixed_ap(annotations, fixed_ap)
         self.annotations = annotations
@@ -82,6 +85,7 @@ class BoxEvaluator:
                 f"class {missing[0]!r} of {annotations.name} is not among the {len(classes)} classes of the "
                 f"model ({len(missing)} missing in all).{nearest(missing[0], classes.names)}"
             )
+        self._image_counts = [classes.image_counts[column] for column in columns] if per_class else None
         self._known = np.isin(np.arange(len(classes)), columns)
         self._category_ids = np.zeros(len(classes), np.int64)
         self._category_ids[columns] = annotations.category_ids
@@ -131,6 +135,9 @@ class BoxEvaluator:
         for protocol in result.protocols:
             get_logger().info("%s", protocol)
         result.write(self.folder / RESULT_FILE)
+        if self._image_counts is not None:
+            table = class_table(result.classes, self._image_counts)
+            get_logger().info("AP of each class, the worst of each group first\n%s", table)
         return result.metrics
 
     def write_results(self, path: str | Path) -> None:
