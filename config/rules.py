@@ -102,6 +102,11 @@ def _check_schedule(c: Keys) -> None:
         c.onecyclelr and c.warmup_iters > 0,
         f"onecyclelr=True has a warm-up of its own: set warmup_iters=0 (it is {c.warmup_iters})",
     )
+    _forbid(
+        c.early_stop_min_delta > 0 and c.early_stop_patience == 0,
+        f"early_stop_min_delta={c.early_stop_min_delta} does nothing with early_stop_patience=0: "
+        "set early_stop_patience, for example 5",
+    )
     drops = list(c.lr_drop_list)
     _forbid(
         c.multi_step_lr and (not drops or drops != sorted(set(drops))),

@@ -8,6 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from config import Config
 from engine.device import autocast_dtype
+from engine.early_stopping import EarlyStopping
 from engine.optimizer import GroupRules, build_adamw, parameter_groups
 from engine.schedule import (
     Factor,
@@ -69,6 +70,8 @@ def build_state(config: Config, model: nn.Module, iterations: int, device: torch
         steps_per_epoch=steps_per_epoch,
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp and config.amp_dtype == "float16"),
         ema=build_ema(model, config.ema_decay, config.ema_warmup) if config.use_ema else None,
+        # The config counts AP in points, as tables show it.
+        early_stopping=EarlyStopping(config.early_stop_patience, config.early_stop_min_delta / 100),
     )
 
 

@@ -44,10 +44,12 @@ def fit(
     """
     log = RunLog(run.log, keep_epochs=state.epoch) if distributed.is_main() else None
     started = time.perf_counter()
-    first = state.epoch
+    first, stopping = state.epoch, state.early_stopping
     if first >= settings.epochs:
         _log.warning("nothing to train: %d of %d epochs are done; raise epochs", first, settings.epochs)
-    while state.epoch < settings.epochs:
+    elif stopping.reached:
+        _log.warning("nothing to train: stopped early after epoch %d: %s; raise it", first, stopping)
+    while state.epoch < settings.epochs and not stopping.reached:
         epoch_started = time.perf_counter()
         losses = train_one_epoch(task, state, train_loader, settings, log)
         _close_epoch(state, settings)
@@ -57,13 +59,16 @@ def fit(
         if last or state.epoch % settings.eval_interval == 0:
             metrics, best = _validate(state, validation, settings)
         _report_damaged(train_loader)
-        _save(state, run, identity, latest=last or state.epoch % settings.save_interval == 0, best=best)
+        latest = last or stopping.reached or state.epoch % settings.save_interval == 0
+        _save(state, run, identity, latest=latest, best=best)
         if log is not None:
             seconds = (trained - epoch_started, time.perf_counter() - trained)
             _log_epoch(log, state, settings, losses, metrics, seconds)
+        if stopping.reached:
+            _log.info("stopped early after epoch %d of %d: %s", state.epoch, settings.epochs, stopping)
     if log is not None:
         log.close()
-        _log.info("trained %d epochs in %s", settings.epochs - first, duration(time.perf_counter() - started))
+        _log.info("trained %d epochs in %s", state.epoch - first, duration(time.perf_counter() - started))
 
 
 def _close_epoch(state: TrainingState, settings: TrainSettings) -> None:
@@ -93,6 +98,7 @@ def _validate(
     best = state.best_ap is None or ap > state.best_ap
     if best:
         state.best_ap = ap
+    state.early_stopping.add(ap)
     return metrics, best
 
 

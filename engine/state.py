@@ -1,7 +1,7 @@
 """Everything that training changes, in one place: what a checkpoint saves and resume restores."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from engine.early_stopping import EarlyStopping
 from engine.optimizer import load_optimizer_state, optimizer_state
 from engine.random_state import load_random_state, random_state
 from engine.schedule import go_to_step, resumed_step
@@ -24,6 +25,7 @@ class TrainingState:
     ema: average of the weights, None when none is kept.  ema_updates: steps that went into it.
     epoch: epochs finished, so also the index from 0 of the next.
     best_ap: highest AP so far, None before the first evaluation.
+    early_stopping: counts evaluations without a rise, whether or not they stop the run.
     """
 
     model: nn.Module
@@ -35,6 +37,7 @@ class TrainingState:
     ema_updates: int = 0
     epoch: int = 0
     best_ap: float | None = None
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -80,6 +83,7 @@ class TrainingState:
             ema=self._ema_state(),
             epoch=self.epoch,
             best_ap=self.best_ap,
+            early_stopping=self.early_stopping.state(),
             rng=distributed.all_gather_object(random_state()),
         )
 
@@ -103,6 +107,7 @@ class TrainingState:
             self.ema.set(self.model)
         self.epoch = checkpoint.epoch
         self.best_ap = checkpoint.best_ap
+        self.early_stopping.restore(checkpoint.early_stopping, checkpoint.best_ap)
         states = checkpoint.rng or ()
         if len(states) == distributed.world_size():
             load_random_state(states[distributed.rank()])

@@ -44,6 +44,7 @@ class Checkpoint:
     note:        the user's remark.
     epoch:       epochs finished.
     best_ap:     highest AP so far, None before the first evaluation.
+    early_stopping: AP at its last rise, and evaluations since; empty in older files.
     optimizer, scheduler, scaler: their states; None in a file of weights alone.
     ema:         `model`, the averaged weights, and `updates`, how often; None without an average.
     rng:         generator states, one entry for each rank.
@@ -59,6 +60,7 @@ class Checkpoint:
     note: str = ""
     epoch: int = 0
     best_ap: float | None = None
+    early_stopping: Mapping[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] | None = None
     scheduler: dict[str, Any] | None = None
     scaler: dict[str, Any] | None = None
@@ -97,7 +99,7 @@ class Checkpoint:
 
 _NONE = type(None)
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("model", "config", "run"), (Mapping,)),
+    **dict.fromkeys(("model", "config", "run", "early_stopping"), (Mapping,)),
     **dict.fromkeys(("optimizer", "scheduler", "scaler", "ema"), (Mapping, _NONE)),
     **dict.fromkeys(("class_names", "image_counts", "frequencies"), (list, tuple)),
     "note": (str,),

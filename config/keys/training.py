@@ -85,6 +85,19 @@ class TrainingKeys:
     eval_interval: int = config_field(
         1, "Epochs between evaluations; the last epoch is always evaluated", minimum=1
     )
+    early_stop_patience: int = config_field(
+        0,
+        "Stop after this many evaluations in a row without a higher AP; 0 = train all epochs",
+        minimum=0,
+        official=False,
+    )
+    early_stop_min_delta: float = config_field(
+        0.0,
+        "AP must rise by more than this, in points of 0..100, to count as higher",
+        minimum=0,
+        maximum=100,
+        official=False,
+    )
     eval_per_class: bool = config_field(
         False, "Print a table of every class's AP after an evaluation, also with `--eval`", official=False
     )

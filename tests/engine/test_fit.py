@@ -1,10 +1,13 @@
+import logging
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from engine.early_stopping import EarlyStopping
 from engine.evaluate import evaluate, metrics_table
 from engine.fit import Validation, fit
 from engine.random_state import load_random_state, random_state, seed_everything
@@ -40,8 +43,6 @@ def run(toy: Toy, folder, epochs: int | None = None) -> RunDirectory:
     """Trains up to `epochs` as an interrupted run would: the schedule is made for the whole."""
     directory = RunDirectory(folder)
     directory.path.mkdir(exist_ok=True)
-    from dataclasses import replace
-
     settings = replace(toy.settings, epochs=epochs or toy.settings.epochs)
     fit(toy.task, toy.state, toy.loader, VALIDATION, settings, directory, IDENTITY)
     return directory
@@ -96,8 +97,19 @@ def test_a_checkpoint_holds_what_it_promises(tmp_path):
     directory = run(noisy_toy(epochs=1), tmp_path / "run")
     content = read_checkpoint(directory.latest)
     assert set(read_content(directory.latest)) == {
-        *("format", "model", "optimizer", "scheduler", "scaler", "ema", "epoch", "best_ap", "rng"),
-        *("class_names", "config", "run", "note"),
+        *(
+            "format",
+            "model",
+            "optimizer",
+            "scheduler",
+            "scaler",
+            "ema",
+            "epoch",
+            "best_ap",
+            "early_stopping",
+            "rng",
+        ),
+        *("class_names", "image_counts", "frequencies", "config", "run", "note"),
     }
     assert content.epoch == 1 and len(content.rng) == 1
     assert set(content.optimizer) == {n for n, _ in ToyDetector(norm=True).named_parameters()}
@@ -118,6 +130,60 @@ def test_best_and_latest(tmp_path):
     assert read_checkpoint(directory.best).epoch == 2
     assert read_checkpoint(directory.latest).epoch == 4
     assert read_checkpoint(directory.latest).best_ap == 0.5
+
+
+def stop_early(folder, aps: list[float], resume_at: int = 0, **changes) -> RunDirectory:
+    """Trains with these APs, interrupted and resumed after `resume_at` epochs where that is given."""
+    left = iter(aps)
+
+    class Given(ToyEvaluator):
+        def finish(self):
+            return {"AP": next(left)}
+
+    validation = Validation(VALIDATION.loader, toy_postprocess, Given)
+    directory = RunDirectory(folder)
+    for end in [resume_at] * bool(resume_at) + [20]:
+        toy = noisy_toy(**{"epochs": 20, "early_stop_patience": 2, **changes})
+        if directory.latest.exists():
+            toy.state.restore(read_checkpoint(directory.latest))
+        settings = replace(toy.settings, epochs=end)
+        fit(toy.task, toy.state, toy.loader, validation, settings, directory, IDENTITY)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("aps", "changes", "last", "best"),
+    [
+        ([0.3, 0.5, 0.2, 0.5, 0.9], {"resume_at": 3}, 4, 2),
+        ([0.3, 0.3004, 0.3008, 0.9], {"early_stop_min_delta": 0.1, "resume_at": 2}, 3, 3),
+        ([0.3, 0.304, 0.308, 0.3, 0.2], {"early_stop_min_delta": 0.1}, 5, 3),
+        ([0.3, 0.2, 0.1], {"eval_interval": 2, "save_checkpoint_interval": 4}, 6, 2),
+        ([-1.0, -1.0, -1.0], {}, 3, 1),
+    ],
+)
+def test_early_stopping(tmp_path, caplog, aps, changes, last, best):
+    caplog.set_level(logging.INFO, logger="engine")
+    directory = stop_early(tmp_path, aps, **changes)
+    assert read_checkpoint(directory.latest).epoch == last
+    assert read_checkpoint(directory.best).epoch == best
+    assert f"stopped early after epoch {last} of 20: AP last rose" in caplog.text
+
+
+def test_a_run_that_stopped_early_goes_on_with_more_patience(tmp_path, caplog):
+    aps = [0.5, 0.2, 0.2]
+    directory = stop_early(tmp_path, aps)
+    stop_early(tmp_path, [])
+    assert "nothing to train: stopped early after epoch 3" in caplog.text
+    stop_early(tmp_path, [0.6, 0.1, 0.1, 0.1], early_stop_patience=3)
+    assert read_checkpoint(directory.latest).epoch == 7
+
+
+def test_older_checkpoints_count_from_their_best_ap(tmp_path):
+    directory = stop_early(tmp_path, [0.5, 0.2, 0.2])
+    stopping = EarlyStopping(patience=2)
+    stopping.restore({}, read_checkpoint(directory.latest).best_ap)
+    stopping.add(0.4)
+    assert (stopping.reference, stopping.stale, stopping.reached) == (0.5, 1, False)
 
 
 def test_an_undefined_ap_still_leaves_a_best_checkpoint(tmp_path):

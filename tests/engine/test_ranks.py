@@ -71,6 +71,21 @@ def fit_with_resume(folder: Path) -> dict:
     }
 
 
+def early_stop(folder: Path) -> int:
+    """Epochs of a run whose AP never rises; rank 0 alone knows it."""
+
+    class Constant(ToyEvaluator):
+        def finish(self):
+            return {"AP": 0.5} if distributed.is_main() else None
+
+    toy = make_toy(ToyLoader(toy_images(4), 2), epochs=9, early_stop_patience=2)
+    run = RunDirectory(folder / "stopped")
+    distributed.on_main(lambda: run.open_for_training(None))
+    validation = Validation(ToyLoader(toy_images(2, seed=3), 1), toy_postprocess, Constant)
+    fit(toy.task, toy.state, toy.loader, validation, toy.settings, run, {})
+    return toy.state.epoch
+
+
 def on_two_ranks(folder: Path) -> dict:
     return {
         "plain": train(toy_images(8), 2),
@@ -78,6 +93,7 @@ def on_two_ranks(folder: Path) -> dict:
         "mixed": train(mixed_images(), 1),
         "not_finite": not_finite(),
         "resume": fit_with_resume(folder),
+        "stopped": early_stop(folder),
     }
 
 
@@ -110,6 +126,10 @@ def test_every_rank_reports_the_same_failure(results):
     first, second = (found["not_finite"] for found in results)
     assert first == second
     assert "iteration 3 on rank 1" in first and "images 105" in first
+
+
+def test_all_ranks_stop_early_together(results):
+    assert [found["stopped"] for found in results] == [3, 3]
 
 
 def test_resume_on_two_ranks(results):
