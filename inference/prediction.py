@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from inference.drawing import LabelledBox, draw_boxes
+from inference.inputs import read_image
 from util.errors import UserError
 from util.optional import require
 from util.pixels import Size
@@ -41,6 +44,29 @@ class Prediction:
         return Prediction(
             names, self.scores[rows], self.boxes_xyxy[rows], self.labels[rows], self.size, self.file
         )
+
+    def labelled_boxes(self) -> list[LabelledBox]:
+        """The detections as `draw_boxes` takes them."""
+        columns = self.boxes_xyxy.tolist(), self.names, self.scores.tolist()
+        return [LabelledBox(tuple(box), name, score) for box, name, score in zip(*columns, strict=True)]
+
+    def draw(self, image: Image.Image | np.ndarray | None = None, *, min_side: int = 480) -> Image.Image:
+        """The image with the detections drawn on it.
+
+        image:    the upright RGB image, as PIL or (H, W, 3) uint8; None reads `file`.
+        min_side: a smaller short side is enlarged by an integer first, so that labels can be read.
+        Raises UserError for an image of another size, and where there is neither image nor file.
+        """
+        if image is None:
+            if not self.file:
+                raise UserError("this prediction knows no file to draw on: draw(image)")
+            image = read_image(self.file)[0]
+        if not isinstance(image, Image.Image):
+            image = Image.fromarray(image)
+        if (image.height, image.width) != self.size:
+            (height, width), own = self.size, f"{image.width}x{image.height}"
+            raise UserError(f"the image to draw on is {own}, the predicted one was {width}x{height}")
+        return draw_boxes(image, self.labelled_boxes(), min_side=min_side)
 
     def to_supervision(self) -> Any:
         """`supervision.Detections`, with the names under `data["class_name"]`.

@@ -21,7 +21,7 @@ from datasets.annotations.cache import open_annotations
 from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.predictions import Predictions, read_predictions
 from datasets.images.reader import ImageFolder
-from tools.drawing import LabelledBox, draw_boxes
+from inference.drawing import LabelledBox, draw_boxes
 from util.errors import UserError, run_command
 
 _GAP = 10

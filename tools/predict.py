@@ -15,26 +15,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from PIL import Image
+import numpy as np
 
 from datasets.images.preprocess import ImageError
 from inference.inputs import find_images, read_image
 from inference.load import load_predictor
-from inference.prediction import Prediction
 from inference.predictor import Predictor
 from inference.thresholds import parse_score
-from tools.drawing import LabelledBox, draw_boxes
 from util.errors import UserError, run_command
 
-_MIN_DRAWN_SIDE = 480
 _MAX_DETECTIONS = 100
-
-
-def labelled(prediction: Prediction) -> list[LabelledBox]:
-    """The best detections, to be drawn."""
-    columns = (prediction.boxes_xyxy.tolist(), prediction.names, prediction.scores.tolist())
-    rows = zip(*(column[:_MAX_DETECTIONS] for column in columns), strict=True)
-    return [LabelledBox(tuple(box), name, score) for box, name, score in rows]
 
 
 def predict(
@@ -52,10 +42,12 @@ def predict(
         except ImageError as error:
             damaged.append(str(error))
             continue
-        boxes = labelled(predictor.detect([pixels])[0])
+        found = predictor.detect([pixels])[0]
+        found = found.select(np.arange(min(len(found), _MAX_DETECTIONS)))
+        boxes = found.labelled_boxes()
         drawn = output / f"{path.name}.png"
         drawn.parent.mkdir(parents=True, exist_ok=True)
-        draw_boxes(Image.fromarray(pixels), boxes, min_side=_MIN_DRAWN_SIDE).save(drawn)
+        found.draw(pixels).save(drawn)
         entries.append(
             {
                 "file": str(path),

@@ -139,3 +139,17 @@ def test_precision_and_device_are_checked(checkpoint, predictor, pixels):
         load_predictor(checkpoint, device="cpu", precision="float64")
     with pytest.raises(UserError, match="unknown device"):
         load_predictor(checkpoint, device="warp")
+
+
+def test_a_prediction_draws_itself(predictor, pixels, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    found = predictor(path)
+    drawn = np.asarray(found.draw(min_side=0))
+    assert drawn.shape == pixels.shape and (drawn != pixels).any()
+    assert np.array_equal(drawn, found.draw(Image.fromarray(pixels), min_side=0))
+    assert np.array_equal(predictor(pixels, score=1).draw(pixels, min_side=0), pixels)
+    with pytest.raises(UserError, match="90x40, the predicted one was 90x60"):
+        found.draw(pixels[:40])
+    with pytest.raises(UserError, match="no file"):
+        predictor(pixels).draw()

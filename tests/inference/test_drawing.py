@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.drawing import LabelledBox, class_colour, draw_boxes
+from inference.drawing import LabelledBox, class_colour, draw_boxes
 
 GREY = (90, 90, 90)
 

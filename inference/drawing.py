@@ -1,9 +1,12 @@
-"""Draws labelled boxes on images."""
+"""Draws labelled boxes on images. Needs no torch."""
+
+from __future__ import annotations
 
 import colorsys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -28,7 +31,8 @@ def class_colour(name: str) -> tuple[int, int, int]:
     """A bright RGB colour, the same for a name in every image and run."""
     number = zlib.crc32(name.encode())
     hue, light = (number % 997) / 997, 0.52 + 0.16 * ((number // 997) % 3) / 2
-    return tuple(round(255 * v) for v in colorsys.hls_to_rgb(hue, light, 0.9))
+    red, green, blue = (round(255 * v) for v in colorsys.hls_to_rgb(hue, light, 0.9))
+    return red, green, blue
 
 
 def draw_boxes(
@@ -47,7 +51,8 @@ def draw_boxes(
     )
     draw = ImageDraw.Draw(canvas)
     side = min(canvas.size)
-    font = ImageFont.load_default(text_size or max(10, min(22, side // 36)))
+    # With a size, Pillow gives its built-in TrueType font.
+    font = cast(ImageFont.FreeTypeFont, ImageFont.load_default(text_size or max(10, min(22, side // 36))))
     line = max(1, round(side / 240))
     rectangles = [_clip(b.box_xyxy, factor, canvas.size) for b in boxes]
     for box, rectangle in reversed(list(zip(boxes, rectangles, strict=True))):
@@ -74,7 +79,9 @@ def _clip(box: Sequence[float], factor: float, size: tuple[int, int]) -> Rectang
     return left, top, max(left, right), max(top, bottom)
 
 
-def _fit_text(draw: ImageDraw.ImageDraw, text: str, font, width: int) -> tuple[str, tuple[int, int]]:
+def _fit_text(
+    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int
+) -> tuple[str, tuple[int, int]]:
     """The text, cut to `width` pixels, and the (width, height) of its label."""
     while len(text) > 1 and draw.textlength(text, font=font) > width:
         text = text[:-1]
