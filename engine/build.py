@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from config import Config
 from engine.device import autocast_dtype
 from engine.early_stopping import EarlyStopping
+from engine.freeze import freeze
 from engine.optimizer import GroupRules, build_adamw, parameter_groups
 from engine.schedule import (
     Factor,
@@ -46,8 +47,10 @@ def build_settings(config: Config, device: torch.device, debug: bool = False) ->
 def build_state(config: Config, model: nn.Module, iterations: int, device: torch.device) -> TrainingState:
     """Optimizer, schedule, scaler and average around `model`, which is on its device.
 
-    iterations: batches of an epoch. Raises UserError where there is none.
+    Freezes what the config's `freeze` names, so it comes before `wrap_distributed`.
+    iterations: batches of an epoch. Raises UserError where there is none, and as `freeze` does.
     """
+    freeze(model, config.freeze)
     rules = GroupRules(
         kind=config.param_dict_type,
         lr=config.lr,

@@ -15,6 +15,7 @@ from engine.accumulate import (
     touch_all_parameters,
 )
 from engine.device import autocast, peak_memory, to_device
+from engine.freeze import hold_frozen_statistics
 from engine.loss_buffer import Averages, LossBuffer
 from engine.protocols import Criterion, Loader, Teacher
 from engine.run_log import RunLog, progress_bar, step_line
@@ -46,6 +47,7 @@ def train_one_epoch(
     """
     loader.set_epoch(state.epoch)
     task.model.train()
+    hold_frozen_statistics(state.model)
     iterations = settings.iterations(len(loader))
     train_step = TrainStep(task, state, settings, iterations)
     step_logger = StepLogger(state, settings, iterations, log)

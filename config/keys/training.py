@@ -18,6 +18,12 @@ class TrainingKeys:
     clip_max_norm: float = config_field(0.1, "Maximum gradient norm; 0 = no clipping", minimum=0)
     adam_beta1: float = config_field(0.9, "AdamW's beta 1", minimum=0, maximum=1, official=False)
     adam_beta2: float = config_field(0.999, "AdamW's beta 2", minimum=0, maximum=1, official=False)
+    freeze: tuple[str, ...] = config_field(
+        (),
+        "Parts that do not train, by name: modules (`encoder`, `backbone.body`), parameters, or patterns of "
+        "parameter names (`decoder.layers.[0-3].*`)",
+        official=False,
+    )
     accumulate_steps: int = config_field(
         1, "Batches per optimizer step (gradient accumulation)", minimum=1, official=False
     )

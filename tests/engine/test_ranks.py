@@ -91,6 +91,7 @@ def on_two_ranks(folder: Path) -> dict:
         "plain": train(toy_images(8), 2),
         "accumulated": train(toy_images(8), 1, accumulate_steps=2),
         "mixed": train(mixed_images(), 1),
+        "frozen": train(toy_images(8), 2, freeze=["backbone"]),
         "not_finite": not_finite(),
         "resume": fit_with_resume(folder),
         "stopped": early_stop(folder),
@@ -102,10 +103,11 @@ def results(tmp_path_factory) -> list[dict]:
     return run_on_ranks(2, on_two_ranks, tmp_path_factory.mktemp("runs"))
 
 
-@pytest.mark.parametrize("case", ["plain", "accumulated", "mixed"])
+@pytest.mark.parametrize("case", ["plain", "accumulated", "mixed", "frozen"])
 def test_two_ranks_equal_one_process(results, case):
     images = mixed_images() if case == "mixed" else toy_images(8)
-    expected = train(images, 2 if case == "mixed" else 4)
+    frozen = ["backbone"] if case == "frozen" else []
+    expected = train(images, 2 if case == "mixed" else 4, freeze=frozen)
     for found in results:
         assert found[case]["steps"] == expected["steps"]
         for ours, theirs in zip(found[case]["losses"], expected["losses"], strict=True):
@@ -114,10 +116,11 @@ def test_two_ranks_equal_one_process(results, case):
         assert found[case]["state"] == results[0][case]["state"]
 
 
-@pytest.mark.parametrize("case", ["plain", "accumulated", "mixed"])
+@pytest.mark.parametrize("case", ["plain", "accumulated", "mixed", "frozen"])
 def test_two_ranks_end_with_the_weights_of_one_process(case, results):
     images = mixed_images() if case == "mixed" else toy_images(8)
-    expected = train(images, 2 if case == "mixed" else 4)["state"]
+    frozen = ["backbone"] if case == "frozen" else []
+    expected = train(images, 2 if case == "mixed" else 4, freeze=frozen)["state"]
     for name, value in results[0][case]["state"].items():
         assert torch.allclose(torch.tensor(value), torch.tensor(expected[name]), atol=1e-4), name
 
