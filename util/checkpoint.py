@@ -133,13 +133,15 @@ def save_published(folder: Path, weights: State, content: Mapping[str, Any]) -> 
     text = json.dumps({"format": FORMAT, **content}, indent=1, ensure_ascii=False)
     # Tensors that share memory are refused.
     own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
+    with atomic_write(folder / CONTENT) as file:
+        file.write(text + "\n")
     try:
         with atomic_path(folder / WEIGHTS) as temporary:
             save_file(own, temporary, metadata={"format": "pt", _ENTRY: text})
+            # safetensors lets nobody else read its files.
+            temporary.chmod((folder / CONTENT).stat().st_mode)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder / WEIGHTS}: cannot be written ({first_line(error)})") from error
-    with atomic_write(folder / CONTENT) as file:
-        file.write(text + "\n")
 
 
 def is_published(path: str | Path) -> bool:

@@ -93,12 +93,17 @@ def raise_for_user(error: Exception, repo: str, file: str = "", revision: str | 
     elif isinstance(error, errors.EntryNotFoundError):
         message = f"has no file {file!r}.{_files(hub, repo, file, revision)}"
     elif status in (401, 403):
-        message = f"the Hub refused access ({first_line(error)}){token}"
+        message = f"the Hub refused access ({_one_line(error)}){token}"
     elif isinstance(error, (errors.HfHubHTTPError, OSError, ValueError)):
-        message = first_line(error)
+        message = _one_line(error)
     else:
         raise error
     raise UserError(f"{address}: {message}") from error
+
+
+def _one_line(error: Exception) -> str:
+    """The whole message: the first of its lines only says that something is wrong."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _why_unreachable(hub: Any, error: Exception) -> str:

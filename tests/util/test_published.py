@@ -46,6 +46,7 @@ def test_the_file_alone_is_enough_and_the_copy_says_the_same(folder, tmp_path):
     assert copy["class_names"] == ENTRIES["class_names"] and copy["format"] == FORMAT
     alone = (folder / WEIGHTS).rename(tmp_path / "alone.safetensors")
     assert read_checkpoint(alone).epoch == 3
+    assert alone.stat().st_mode == (folder / CONTENT).stat().st_mode, "others may not read the weights"
 
 
 def test_weights_without_metadata_take_the_description_beside_them(folder):
