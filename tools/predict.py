@@ -1,100 +1,188 @@
-"""Runs a trained model on images: draws the detections and writes them as JSON.
+"""Runs a trained model on images and videos: draws the detections and writes them in several formats.
 
-python tools/predict.py CKPT IMAGE|FOLDER... [--output DIR] [--score 0.3]
+    python tools/predict.py CKPT INPUT... [--output DIR] [--score 0.3] [--format drawn,json,coco,yolo,csv]
 
-Writes DIR/NAME.png for every image, and DIR/predictions.json. A checkpoint of this project is all it needs;
-an official one has no class names, so it needs `--annotations`, an LVIS file.
+An input is an image, a folder, a quoted glob, a list file (.txt, a path a line), a video, or a camera
+(`camera:0`, until Ctrl-C). Writes DIR/NAME.drawn.png for every image, and DIR/predictions.json;
+docs/predict.md has the other formats. A checkpoint of this project is all it needs; an official one has no
+class names, so it needs `--annotations`, an LVIS file.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from tqdm import tqdm
 
 from datasets.images.preprocess import ImageError
-from inference.inputs import find_images, read_image
-from inference.load import load_predictor
+from inference.image_ids import ImageIds
+from inference.inputs import read_image
 from inference.predictor import Predictor
+from inference.prefetch import prefetched
+from inference.sources import Source, find_sources
 from inference.thresholds import parse_score
+from inference.video import frame_count, read_video, require_video
+from inference.writers import FORMATS, Item, Results, parse_formats
 from util.errors import UserError, run_command
 
-_MAX_DETECTIONS = 100
+# Batches that are decoded while the network works.
+_AHEAD = 2
+
+
+@dataclass
+class Count:
+    """What became of the sources."""
+
+    images: int = 0
+    detections: int = 0
+    unreadable: int = 0
+    stopped: bool = False
+
+
+def read_items(sources: Sequence[Source]) -> Iterator[Item | ImageError]:
+    """Every image and frame; in place of a source that cannot be read, or of its rest, the reason."""
+    for source in sources:
+        try:
+            if source.is_video:
+                for frame in read_video(source.path):
+                    yield Item(source, frame.pixels, frame.number, frame.seconds, frame.rate)
+            else:
+                yield Item(source, read_image(source.path)[0])
+        except ImageError as error:
+            yield error
+
+
+def batches(items: Iterator[Item | ImageError], size: int, count: Count) -> Iterator[list[Item]]:
+    """Readable images, `size` at a time; the others are named on standard error and counted."""
+
+    def readable() -> Iterator[Item]:
+        for item in items:
+            if isinstance(item, ImageError):
+                count.unreadable += 1
+                tqdm.write(str(item), file=sys.stderr)
+            else:
+                yield item
+
+    remaining = readable()
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 def predict(
-    predictor: Predictor, images: Iterable[Path], output: Path
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Draws the detections of every image, below `output`.
-
-    Returns:
-        The entries of the JSON, and an error message for every image that could not be read.
-    """
-    entries, damaged = [], []
-    for path in images:
+    predictor: Predictor, sources: Sequence[Source], results: Results, *, batch_size: int, limit: int
+) -> Count:
+    """Adds the predictions of all sources to `results`. limit: detections an image. Ctrl-C ends it early."""
+    count = Count()
+    totals = [(0 if s.is_camera else frame_count(s.path)) if s.is_video else 1 for s in sources]
+    items = prefetched(read_items(sources), _AHEAD * batch_size)
+    total = sum(totals) if all(totals) else None
+    with tqdm(
+        total=total, desc="predict", unit="image", disable=None, leave=False, dynamic_ncols=True
+    ) as bar:
         try:
-            pixels, _ = read_image(path)
-        except ImageError as error:
-            damaged.append(str(error))
-            continue
-        found = predictor.detect([pixels])[0]
-        found = found.select(np.arange(min(len(found), _MAX_DETECTIONS)))
-        boxes = found.labelled_boxes()
-        drawn = output / f"{path.name}.png"
-        drawn.parent.mkdir(parents=True, exist_ok=True)
-        found.draw(pixels).save(drawn)
-        entries.append(
-            {
-                "file": str(path),
-                "width": pixels.shape[1],
-                "height": pixels.shape[0],
-                "drawn": str(drawn),
-                "detections": [
-                    {"name": b.name, "score": b.score, "box_xyxy": [round(v, 2) for v in b.box_xyxy]}
-                    for b in boxes
-                ],
-            }
-        )
-    return entries, damaged
+            for batch in batches(items, batch_size, count):
+                for item, found in zip(batch, predictor.detect([i.pixels for i in batch]), strict=True):
+                    kept = found.select(np.arange(min(len(found), limit)))
+                    results.add(item, kept)
+                    count.images += 1
+                    count.detections += len(kept)
+                    bar.update()
+        except KeyboardInterrupt:
+            count.stopped = True
+    return count
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("images", type=Path, nargs="+", help="images, or folders of images")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", help="a checkpoint, or an exported .onnx file")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="images, folders, globs, lists, videos, cameras"
+    )
     parser.add_argument("--output", type=Path, default=Path("predictions"), help="folder to write to")
+    parser.add_argument("--format", default="drawn,json", help=f"what to write: some of {','.join(FORMATS)}")
     parser.add_argument(
         "--score", default="0.3", help="lowest score that is kept: a number, or rare=0.2,others=0.3,NAME=0.5"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
-        "--annotations", type=Path, help="LVIS file with the class names of an official checkpoint"
+        "--max-detections", type=int, default=100, metavar="N", help="the best N of an image are kept"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument("--batch-size", type=int, default=1, help="images that the network sees at a time")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", help="float32, bfloat16 or float16; default: the checkpoint's own")
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        help="LVIS or COCO file: ids for --format coco, and class names of an official checkpoint",
+    )
+    args = parser.parse_args(arguments)
+    for name in ("batch_size", "max_detections"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
+    return args
+
+
+def load(args: argparse.Namespace) -> Predictor:
+    """The model that `args` names. Imported here: an exported one needs no torch."""
+    from inference.load import load_predictor
+
+    return load_predictor(
+        args.checkpoint,
+        device=args.device,
+        precision=args.precision,
+        score=parse_score(args.score),
+        annotations=args.annotations,
+    )
+
+
+def image_ids(annotations: Path, sources: Sequence[Source]) -> ImageIds | None:
+    """The ids for COCO results; None where the file has none of the images, and so is there for its names."""
+    ids = ImageIds.read(annotations)
+    absent = [s.path for s in sources if s.is_video or ids.find(s.path) is None]
+    if len(absent) == len(sources):
+        print(f"{annotations}: has none of these images; coco_images.json has the ids", file=sys.stderr)
+        return None
+    if absent:
+        print(
+            f"{annotations}: coco_results.json leaves out {len(absent)} images that it does not have, "
+            f"first: {absent[0]}",
+            file=sys.stderr,
+        )
+    return ids
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes drawings and JSON. Raises UserError if the checkpoint or every image is unreadable."""
+    """Writes the results. Raises UserError if the checkpoint or every image is unreadable."""
     args = parse_arguments(arguments)
-    score = parse_score(args.score)
-    images = find_images(args.images)
-    predictor = load_predictor(args.checkpoint, device=args.device, score=score, annotations=args.annotations)
-    entries, damaged = predict(predictor, images, args.output)
-    for line in damaged:
-        print(line, file=sys.stderr)
-    if not entries:
-        raise UserError(f"none of the {len(images)} images can be read.")
-    path = args.output / "predictions.json"
-    path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-    count = sum(len(e["detections"]) for e in entries)
-    skipped = f", {len(damaged)} unreadable" if damaged else ""
-    print(f"{path}: {count} detections in {len(entries)} images{skipped}")
-    return 0
+    formats = parse_formats(args.format)
+    parse_score(args.score)
+    sources = find_sources(args.inputs, args.output)
+    for video in (s for s in sources if s.is_video):
+        require_video(video.path)
+    predictor = load(args)
+    ids = image_ids(args.annotations, sources) if args.annotations and "coco" in formats else None
+    started = time.perf_counter()
+    with Results(args.output, formats, predictor.class_names, ids) as results:
+        count = predict(predictor, sources, results, batch_size=args.batch_size, limit=args.max_detections)
+        if not count.images and not count.stopped:
+            raise UserError(f"none of the {len(sources)} images can be read.")
+    rate = count.images / (time.perf_counter() - started)
+    skipped = f", {count.unreadable} unreadable" if count.unreadable else ""
+    print(
+        f"{args.output}: {count.detections} detections in {count.images} images{skipped}, "
+        f"{rate:.3g} images/s ({', '.join(formats)})"
+    )
+    if count.stopped:
+        print("stopped by the user; what was predicted is written", file=sys.stderr)
+    return 130 if count.stopped else 0
 
 
 if __name__ == "__main__":

@@ -80,22 +80,32 @@ class OpenClassSource:
 
 def is_image(path: str) -> bool:
     """Whether a file has an image's suffix and is not hidden, as macOS's `._*` are."""
-    name = path.rsplit("/", 1)[-1]
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+    return _is_visible(path.rsplit("/", 1)[-1], IMAGE_SUFFIXES)
+
+
+def _is_visible(name: str, suffixes: tuple[str, ...]) -> bool:
+    return name.lower().endswith(suffixes) and not name.startswith(".")
 
 
 def images_below(folder: str | Path) -> list[str]:
-    """The images in a folder at any depth, relative to it, in order of name. Links are followed.
+    """As `files_below`, the images."""
+    return files_below(folder, IMAGE_SUFFIXES)
 
-    Raises UserError for a folder that cannot be read.
+
+def files_below(folder: str | Path, suffixes: tuple[str, ...]) -> list[str]:
+    """The files with one of `suffixes` in a folder at any depth, relative to it, in order of name.
+
+    Hidden ones are left out; links are followed. Raises UserError for a folder that cannot be read.
     """
     try:
-        return sorted(_images_below(folder, "", frozenset()))
+        return sorted(_files_below(folder, suffixes, "", frozenset()))
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
 
 
-def _images_below(folder: str | Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+def _files_below(
+    folder: str | Path, suffixes: tuple[str, ...], prefix: str, above: frozenset[tuple[int, int]]
+) -> Iterator[str]:
     status = os.stat(folder)
     here = status.st_dev, status.st_ino
     if here in above:  # a link to a folder that contains it
@@ -103,8 +113,8 @@ def _images_below(folder: str | Path, prefix: str, above: frozenset[tuple[int, i
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
-                yield from _images_below(entry.path, f"{prefix}{entry.name}/", above | {here})
-            elif is_image(entry.name):
+                yield from _files_below(entry.path, suffixes, f"{prefix}{entry.name}/", above | {here})
+            elif _is_visible(entry.name, suffixes):
                 yield prefix + entry.name
 
 
