@@ -31,7 +31,8 @@ def richsem(checkpoint: str | Path, **options: Any) -> Any:
     """A trained detector: an `inference.predictor.Predictor`, called on images, gives their predictions.
 
     checkpoint: of this project or of the official release.
-    options: as `inference.load.load_predictor` takes them: `device`, `precision`, `score`, `annotations`.
+    options: as `inference.load.load_predictor` takes them: `device`, `precision`, `score`, `tile`,
+        `annotations`.
     Raises UserError, a one-line message, for a file or an option that does not fit.
     """
     with _own_modules():

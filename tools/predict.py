@@ -116,6 +116,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--max-detections", type=int, default=100, metavar="N", help="the best N of an image are kept"
     )
     parser.add_argument("--batch-size", type=int, default=1, help="images that the network sees at a time")
+    parser.add_argument(
+        "--tile", type=int, metavar="PIXELS", help="see larger images in tiles of this side too"
+    )
+    parser.add_argument("--overlap", type=float, default=0.2, help="of tiles, as a part of their side")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", help="float32, bfloat16 or float16; default: the checkpoint's own")
     parser.add_argument(
@@ -139,6 +143,7 @@ def load(args: argparse.Namespace) -> Predictor:
         device=args.device,
         precision=args.precision,
         score=parse_score(args.score),
+        tile=(args.tile, args.overlap) if args.tile is not None else None,
         annotations=args.annotations,
     )
 
