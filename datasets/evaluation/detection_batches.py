@@ -36,6 +36,10 @@ class DetectionBatch:
     boxes_xywh: np.ndarray
     has_area: np.ndarray
 
+    def prediction_rows(self, index: np.ndarray) -> np.ndarray:
+        """(k,) int64: the rows of the predictions of some of the n detections."""
+        return index + self.rows.start if isinstance(self.rows, slice) else self.rows[index]
+
 
 def iter_batches(
     annotations: AnnotationTable, predictions: Predictions, no_area_outcome: str

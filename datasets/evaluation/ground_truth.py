@@ -19,6 +19,7 @@ AREA_RANGES = np.array([[0.0, 1e10], [0.0, 32.0**2], [32.0**2, 96.0**2], [96.0**
 class GroundTruth:
     """G boxes sorted by key = image_index * K + category_index, then by file order. A = 4 area ranges.
 
+    rows:           (G,) int64: the boxes' rows of the annotations.
     boxes_xywh:     (G, 4) float64 pixels.
     category_index: (G,) int64 0..K-1.
     ignored:        (G, A) bool: neither missed when unmatched nor counted when matched.
@@ -31,6 +32,7 @@ class GroundTruth:
     exhaustive:     all other pairs are evaluated too, as pairs without a box.
     """
 
+    rows: np.ndarray
     boxes_xywh: np.ndarray
     category_index: np.ndarray
     ignored: np.ndarray
@@ -91,6 +93,7 @@ def _group_by_key(
     with_boxes = np.searchsorted(keys, key[starts])
     first[with_boxes], count[with_boxes] = starts, np.diff(np.append(starts, len(key)))
     return GroundTruth(
+        rows=rows,
         boxes_xywh=annotations.boxes_xywh[rows],
         category_index=key % num_categories,
         ignored=ignore[order, None] | outside_area_ranges(annotations.areas[rows]),

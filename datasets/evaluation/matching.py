@@ -15,10 +15,7 @@ import numpy as np
 from datasets.evaluation.detection_batches import DetectionBatch
 from datasets.evaluation.ground_truth import AREA_RANGES, IOU_THRESHOLDS, GroundTruth, outside_area_ranges
 from datasets.evaluation.grouping import rank_within_group, run_starts, stable_order
-
-# (dt, gt) pairs whose IoU is computed at a time, and candidate pairs that are matched at a time; few enough
-# for their columns to stay in the CPU's cache.
-_PAIRS_AT_ONCE = 1 << 16
+from datasets.evaluation.overlap import PAIRS_AT_ONCE, edges_of, expand_pairs, overlapping, pair_slices
 
 # One integer holds a bit for every area range and IoU threshold: bit area * T + threshold.
 _T = len(IOU_THRESHOLDS)
@@ -34,19 +31,24 @@ class Matches:
     category_index:   (D,) int64 0..K-1.
     ignore_unmatched: (D, A) bool: no false positive when unmatched.
     kept:             (M, D) bool: within each of the M limits on detections (max_dets).
+    rows:             (D,) int32: their rows of the predictions.
     hits:             (H,) int64 ascending: index 0..D-1 of those that matched.
     matched, ignored: (H,) uint64, a bit for each area range and IoU threshold (`has_bit`): matched a box;
                       matched an ignored one.
     num_gt:           (A, K) int64: boxes that are not ignored.
+    found:            (G,) uint64, bits as in `matched`: the boxes of the GroundTruth that a detection of the
+                      widest limit matched.
     """
 
     category_index: np.ndarray
     ignore_unmatched: np.ndarray
     kept: np.ndarray
+    rows: np.ndarray
     hits: np.ndarray
     matched: np.ndarray
     ignored: np.ndarray
     num_gt: np.ndarray
+    found: np.ndarray
 
     def within(self, limit: int) -> Matches:
         """The matches of the detections within one limit. A limit keeps the best, so no match changes."""
@@ -59,6 +61,7 @@ class Matches:
             category_index=self.category_index[kept],
             ignore_unmatched=self.ignore_unmatched[kept],
             kept=self.kept[:, kept],
+            rows=self.rows[kept],
             hits=(np.cumsum(kept) - 1)[self.hits[kept_hits]],
             matched=self.matched[kept_hits],
             ignored=self.ignored[kept_hits],
@@ -89,12 +92,12 @@ def match(
     waiting = [_Pairs.none()]
     for batch in batches:
         waiting.append(collector.add(batch))
-        if sum(len(pairs.gt) for pairs in waiting) > _PAIRS_AT_ONCE:
+        if sum(len(pairs.gt) for pairs in waiting) > PAIRS_AT_ONCE:
             hits.append(_match_greedily(_Pairs.join(waiting), bits))
             waiting = [_Pairs.none()]
     hits.append(_match_greedily(_Pairs.join(waiting), bits))
     dt, matched, ignored = (np.concatenate(columns) for columns in zip(*hits, strict=True))
-    category_index, scores, ignore_unmatched, kept = collector.columns()
+    category_index, scores, ignore_unmatched, kept, rows = collector.columns()
     by_score = np.argsort(-scores, kind="stable")
     order = by_score[stable_order(category_index[by_score], num_categories)]
     sorted_index = np.empty(len(order), dtype=np.int64)
@@ -104,10 +107,12 @@ def match(
         category_index=category_index[order],
         ignore_unmatched=ignore_unmatched[order],
         kept=kept[order].T,
+        rows=rows[order],
         hits=sorted_index[dt][ascending],
         matched=matched[ascending],
         ignored=ignored[ascending],
         num_gt=np.stack([np.bincount(gt.category_index[~i], minlength=num_categories) for i in gt.ignored.T]),
+        found=bits.taken & bits.matchable,
     )
 
 
@@ -154,7 +159,7 @@ class _DetectionCollector:
         self.within_max_dets, self.needs_area = within_max_dets, needs_area
         # A category without any box has no curve.
         self.annotated = np.bincount(gt.category_index, minlength=num_categories).astype(bool)
-        self.edges = _edges(gt.boxes_xywh)
+        self.edges = edges_of(gt.boxes_xywh)
         self.parts: list[tuple[np.ndarray, ...]] = []
         self.num_dt = 0
 
@@ -172,13 +177,16 @@ class _DetectionCollector:
         outside = outside_area_ranges(boxes_xywh[:, 2] * boxes_xywh[:, 3])
         ignore_unmatched = outside | gt.not_exhaustive[key_index][:, None]
         category_index = batch.category_index[rows].astype(np.int32)
-        self.parts.append((category_index, batch.scores[rows], ignore_unmatched, kept[:, rows].T))
+        prediction_rows = batch.prediction_rows(rows).astype(np.int32)
+        self.parts.append(
+            (category_index, batch.scores[rows], ignore_unmatched, kept[:, rows].T, prediction_rows)
+        )
         before, self.num_dt = self.num_dt, self.num_dt + len(rows)
         candidates = self._candidates(boxes_xywh, gt.first[key_index], gt.count[key_index])
         return _Pairs.join([_Pairs(dt + before, key[dt], box, iou) for dt, box, iou in candidates])
 
     def columns(self) -> tuple[np.ndarray, ...]:
-        """category_index (D,), scores (D,), ignore_unmatched (D, A), kept (D, M) of what was collected."""
+        """category_index (D,), scores (D,), ignore_unmatched (D, A), kept (D, M) and rows (D,)."""
         return tuple(np.concatenate(columns) for columns in zip(*self.parts, strict=True))
 
     def _candidates(
@@ -186,27 +194,11 @@ class _DetectionCollector:
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """(dt, gt, iou) of pairs with IoU >= 0.5: each detection with `count` boxes from `first` on."""
         with_gt = np.flatnonzero(count)
-        first, count, edges = first[with_gt], count[with_gt], _edges(boxes_xywh[with_gt])
-        for part in _slices(count):
-            dt = np.repeat(np.arange(part.start, part.stop), count[part])
-            gt = np.repeat(first[part] - np.cumsum(count[part]) + count[part], count[part])
-            gt += np.arange(len(gt))
-            dt, gt, iou = _overlapping(edges, self.edges, dt, gt, self.gt.crowd)
+        first, count, edges = first[with_gt], count[with_gt], edges_of(boxes_xywh[with_gt])
+        for part in pair_slices(count):
+            dt, gt, iou = overlapping(edges, self.edges, *expand_pairs(first, count, part), self.gt.crowd)
             near = np.flatnonzero(iou >= IOU_THRESHOLDS[0])
             yield with_gt[dt[near]], gt[near], iou[near]
-
-
-def _slices(num_pairs: np.ndarray) -> Iterator[slice]:
-    """Slices of detections with about _PAIRS_AT_ONCE pairs each; an empty one if there are no detections."""
-    total, begin = np.cumsum(num_pairs), 0
-    while True:
-        done = total[begin - 1] if begin else 0
-        end = int(np.searchsorted(total, done + _PAIRS_AT_ONCE, "right"))
-        end = max(end, min(begin + 1, len(num_pairs)))
-        yield slice(begin, end)
-        begin = end
-        if begin == len(num_pairs):
-            return
 
 
 def _match_greedily(pairs: _Pairs, bits: _GroundTruthBits) -> tuple[np.ndarray, ...]:
@@ -263,29 +255,3 @@ def _steps(
     step = np.concatenate((first_step[dt[one]], first_step[dt[many]] + rank_within_group(dt[many])))
     allowed = np.concatenate((reached[one], reached[many] & np.where(second_pass, ~counted, counted)))
     return dt[row], pairs.gt[row], allowed, step
-
-
-def _edges(boxes_xywh: np.ndarray) -> np.ndarray:
-    """(5, n): left, top, right, bottom, area, rounded as in pycocotools' `bbIou`, which adds x + w."""
-    x, y, w, h = boxes_xywh.T
-    return np.stack((x, y, w + x, h + y, w * h))
-
-
-def _overlapping(
-    dt_edges: np.ndarray, gt_edges: np.ndarray, dt: np.ndarray, gt: np.ndarray, crowd: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of columns of (5, n) edges -> (dt, gt, IoU) of those that overlap.
-
-    For a crowd, IoU is the intersection over the detection's area.
-    """
-    sides = []
-    # Few pairs overlap: each axis sees those that the one before left over.
-    for low, high in ((0, 2), (1, 3)):
-        side = np.minimum(dt_edges[high].take(dt), gt_edges[high].take(gt))
-        side -= np.maximum(dt_edges[low].take(dt), gt_edges[low].take(gt))
-        overlap = np.flatnonzero(side > 0)
-        dt, gt, sides = dt[overlap], gt[overlap], [s[overlap] for s in (*sides, side)]
-    intersection = sides[0] * sides[1]
-    dt_area = dt_edges[4].take(dt)
-    union = np.where(crowd[gt], dt_area, dt_area + gt_edges[4].take(gt) - intersection)
-    return dt, gt, intersection / union

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.annotations.json_reader import read_annotations
-from datasets.evaluation import detection_batches, matching
+from datasets.evaluation import detection_batches, matching, overlap
 from datasets.evaluation.coco import METRICS as COCO_METRICS
 from datasets.evaluation.coco import evaluate_coco
 from datasets.evaluation.lvis import METRICS, evaluate_lvis
@@ -72,7 +72,8 @@ def test_small_batches_change_nothing(monkeypatch):
 
     whole = metrics()
     monkeypatch.setattr(detection_batches, "_BATCH_SIZE", 25)
-    monkeypatch.setattr(matching, "_PAIRS_AT_ONCE", 7)
+    for module in (matching, overlap):
+        monkeypatch.setattr(module, "PAIRS_AT_ONCE", 7)
     assert metrics() == whole
 
 

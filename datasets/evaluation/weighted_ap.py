@@ -1,0 +1,146 @@
+"""AP of every class when images have weights, and the bootstrap that such weights make.
+
+Intervals are those of the Bayesian bootstrap (Rubin 1981): each replicate weighs the images by independent
+draws of the standard exponential distribution. Resampling with replacement would leave out a third of the
+images in each replicate, and with them every box of many a rare class; here no class is ever without boxes.
+The interval answers one question: how much would the number move on other validation images of the same
+kind? It does not know how much it would move with another training seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.evaluation.ground_truth import IOU_THRESHOLDS
+from datasets.evaluation.grouping import run_starts
+from datasets.evaluation.judged import Judged, has_bit
+
+# Recall levels are 0, 1/100, ..., 1.
+LAST_LEVEL = 100
+# Recalls are quotients: one may fall short of its level by a rounding error.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class _Threshold:
+    """true: the hits that are true positives.  false: (H,) bool, hits that are false positives.
+    starts: where each class begins among `true`.  first_hit: the first hit of each one's class."""
+
+    true: np.ndarray
+    false: np.ndarray
+    starts: np.ndarray
+    first_hit: np.ndarray
+
+
+class WeightedAP:
+    """Prepared once, then called with weights. Work and memory grow with the judged detections."""
+
+    def __init__(self, judged: Judged) -> None:
+        self._num_classes = judged.num_classes
+        boxes, hits = judged.boxes, judged.hits
+        self._box_image = boxes.image_index[boxes.counted]
+        self._box_class = boxes.class_index[boxes.counted]
+        self._hit_image, self._hit_class = judged.image_index[hits], judged.class_index[hits]
+        first_hit = np.searchsorted(self._hit_class, self._hit_class)
+        self._thresholds = []
+        for threshold in range(len(IOU_THRESHOLDS)):
+            true = np.flatnonzero(judged.true(threshold))
+            false = judged.counts[hits] & ~has_bit(judged.matched | judged.ignored, threshold)
+            starts = run_starts(self._hit_class[true])
+            self._thresholds.append(_Threshold(true, false, starts, first_hit[true]))
+        self._find_false(judged)
+
+    def _find_false(self, judged: Judged) -> None:
+        """Detections that are false at every threshold, up to the last hit of their class, by next hit."""
+        is_hit = np.zeros(len(judged.rows), bool)
+        is_hit[judged.hits] = True
+        false = np.flatnonzero(judged.counts & ~is_hit)
+        next_hit = np.cumsum(is_hit)[false]
+        false, next_hit = (column[next_hit < len(judged.hits)] for column in (false, next_hit))
+        same_class = judged.class_index[false] == self._hit_class[next_hit]
+        false, next_hit = false[same_class], next_hit[same_class]
+        self._false_image = judged.image_index[false]
+        self._false_starts = run_starts(next_hit)
+        self._false_hit = next_hit[self._false_starts]
+
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        """(I,) float64 weights >= 0 of the images -> (K,) float64 AP, NaN for a class without boxes."""
+        num_boxes = np.bincount(self._box_class, weights[self._box_image], minlength=self._num_classes)
+        hit_weights = weights[self._hit_image]
+        before = np.zeros(len(hit_weights))
+        if len(self._false_starts):
+            before[self._false_hit] = np.add.reduceat(weights[self._false_image], self._false_starts)
+        before = np.cumsum(before)
+        total = np.zeros(self._num_classes)
+        for threshold in self._thresholds:
+            self._add(threshold, hit_weights, before, num_boxes, total)
+        return np.where(num_boxes > 0, total / len(self._thresholds), np.nan)
+
+    def _add(
+        self,
+        threshold: _Threshold,
+        hit_weights: np.ndarray,
+        before: np.ndarray,
+        num_boxes: np.ndarray,
+        total: np.ndarray,
+    ) -> None:
+        """Adds the APs at one threshold to `total` (K,)."""
+        if not len(threshold.true):
+            return
+        class_index = self._hit_class[threshold.true]
+        false = before + np.cumsum(np.where(threshold.false, hit_weights, 0.0))
+        offset = np.concatenate(([0.0], false))[threshold.first_hit]
+        fp = false[threshold.true] - offset
+        tp = np.cumsum(hit_weights[threshold.true])
+        sizes = np.diff(np.append(threshold.starts, len(tp)))
+        tp -= np.repeat(np.concatenate(([0.0], tp))[threshold.starts], sizes)
+        ap = interpolated_ap(tp, fp, num_boxes[class_index], class_index, threshold.starts)
+        total[class_index[threshold.starts]] += ap
+
+
+def interpolated_ap(
+    tp: np.ndarray, fp: np.ndarray, num_boxes: np.ndarray, class_index: np.ndarray, starts: np.ndarray
+) -> np.ndarray:
+    """(k,) AP of the k classes that have a true positive: mean interpolated precision over 101 recall levels.
+
+    tp, fp:    (n,) weight of the true and false positives of the class up to and including each of n true
+               positives, which are sorted by class, then score.
+    num_boxes: (n,) weight of the boxes of its class.  starts: (k,) where each class begins.
+    """
+    # Of weights that were summed in another order, a difference may be minus a rounding error.
+    precision = tp / np.maximum(tp + np.maximum(fp, 0.0), np.finfo(float).tiny)
+    # From right to left classes descend; with an offset that ascends, the maximum starts anew at each.
+    shift = -2.0 * class_index[::-1]
+    envelope = (np.maximum.accumulate(precision[::-1] + shift) - shift)[::-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = np.floor(LAST_LEVEL * tp / num_boxes + _ROUNDING)
+    level = np.where(num_boxes > 0, np.minimum(level, LAST_LEVEL), -1.0)
+    gained = np.diff(level, prepend=-1.0)
+    gained[starts] = level[starts] + 1
+    return np.add.reduceat(envelope * gained, starts) / (LAST_LEVEL + 1)
+
+
+def image_weights(num_images: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
+    """The weights (I,) of each replicate; the same for every run, so that differences are paired."""
+    rng = np.random.default_rng(seed)
+    for _ in range(replicates):
+        yield rng.standard_exponential(num_images)
+
+
+def bootstrap(runs: Sequence[Judged], replicates: int, seed: int = 0) -> list[np.ndarray]:
+    """(replicates, K) float64 AP of every class in every replicate, for each run on the same images."""
+    measures = [WeightedAP(judged) for judged in runs]
+    replicas = [np.empty((replicates, judged.num_classes)) for judged in runs]
+    for number, weights in enumerate(image_weights(runs[0].num_images, replicates, seed)):
+        for measure, replica in zip(measures, replicas, strict=True):
+            replica[number] = measure(weights)
+    return replicas
+
+
+def interval(replicas: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """(replicates,) -> the middle `level` of them: lower and upper end."""
+    low, high = np.quantile(replicas, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
