@@ -123,6 +123,9 @@ def run_evaluation(job: Job) -> None:
     """--eval: the metrics of a checkpoint (LVIS's, or COCO's). --test: its predictions only."""
     assert job.checkpoint is not None  # the command line asks for one
     data = build_datasets(job.config, job.data, train=False)
+    if job.checkpoint.image_counts:
+        counts = dict(zip(job.checkpoint.class_names, job.checkpoint.image_counts, strict=True))
+        data = replace(data, record=data.record.with_counts(counts))
     categories = data.val_annotations.categories
     trained = load_trained(job.checkpoint, job.config, {c.id: c.name for c in categories}, job.device)
     classes = ClassTable.from_categories(categories, trained.class_names)
@@ -148,6 +151,7 @@ def make_evaluator(config: Config, data: DataParts, classes: ClassTable, folder:
         *ranks,
         fixed_ap=config.fixed_ap,
         per_class=config.eval_per_class,
+        record=data.record,
     )
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from config import Config
 from datasets.annotations.categories import ClassTable
-from datasets.annotations.discovery import open_detection, open_image_level
+from datasets.annotations.discovery import find_detection, open_detection, open_image_level
 from datasets.annotations.table import AnnotationTable
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.photometric import Photometric
 from datasets.augment.policy import EvalPolicy, TrainPolicy
 from datasets.detection import DetectionDataset
+from datasets.evaluation.dataset_record import DatasetRecord, record_of
 from datasets.image_level import ImageLevel
 from datasets.loader import Collate, Loader, ShardBatchSampler
 from datasets.sampling.aspect import AspectGroupedSampler, aspects_of
@@ -58,12 +59,14 @@ class DataParts:
     classes:         the columns of the model; counts and frequencies of the box-annotated training file.
     val_loader:      each validation image once over all ranks.
     val_annotations: for the evaluator.
+    record:          of the validation data; with class counts if the training data was read.
     train_loader:    None for evaluation alone.
     """
 
     classes: ClassTable
     val_loader: Loader
     val_annotations: AnnotationTable
+    record: DatasetRecord
     train_loader: Loader | None = None
 
 
@@ -94,8 +97,16 @@ def build_datasets(
         draft=config.decode_draft,
     )
     val_loader = _val_loader(config, settings, val_set)
+    record = record_of(
+        val_annotations,
+        path=find_detection(settings.data_path, "val", settings.dataset_file).path,
+        images=val_images.root,
+        data_path=settings.data_path,
+        dataset_file=settings.dataset_file,
+        imagenet_path=config.imagenet_path,
+    )
     if train_annotations is None:
-        return DataParts(classes, val_loader, val_annotations)
+        return DataParts(classes, val_loader, val_annotations, record)
     train_set = DetectionDataset(
         train_annotations,
         train_images,
@@ -111,7 +122,11 @@ def build_datasets(
         raise UserError(f"{train_annotations.name}: has no box to train on")
     image_level = _image_level(config, settings, classes, train_annotations) if config.use_imagenet else None
     train_loader = _train_loader(config, settings, train_set, image_level)
-    return DataParts(classes, val_loader, val_annotations, train_loader)
+    record = record.with_counts(
+        dict(zip(classes.names, classes.image_counts, strict=True)),
+        image_level.images_of_class(classes.names) if image_level else {},
+    )
+    return DataParts(classes, val_loader, val_annotations, record, train_loader)
 
 
 def _check_same_classes(train: AnnotationTable, val: AnnotationTable) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -78,6 +80,10 @@ class ImageLevel(Dataset):
             sample = self.mosaic([sample, *partners], rng)
         return to_model_input(sample, image_id, sample.size, image_level=True)
 
+    def images_of_class(self, names: Sequence[str]) -> dict[str, int]:
+        """The number of images of each class. names: of the columns."""
+        return _count_by_name(self.labels, names)
+
     def damaged_names(self) -> list[str]:
         """File names of the images met so far that could not be used."""
         return [self.annotations.file_names[self.used[i]] for i in self.damaged.images()]
@@ -93,6 +99,18 @@ class ImageLevel(Dataset):
         image = encoded.decode(params.decode_size if self.draft else None)
         box = whole_image_box(encoded.size)
         return params(Sample.from_arrays(image, box, torch.tensor([self.labels[index]]), encoded.size))
+
+
+def image_labels_count(
+    annotations: AnnotationTable, classes: ClassTable, categories: tuple[Category, ...]
+) -> dict[str, int]:
+    """Class name -> images that `ImageLevel` would show of it."""
+    labels = _image_labels(annotations, classes, categories)
+    return _count_by_name(labels[labels >= 0], classes.names)
+
+
+def _count_by_name(labels: np.ndarray, names: Sequence[str]) -> dict[str, int]:
+    return dict(zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True))
 
 
 def _image_labels(

@@ -11,6 +11,7 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.class_table import class_table
 from datasets.evaluation.coco import evaluate_coco
+from datasets.evaluation.dataset_record import DatasetRecord
 from datasets.evaluation.lvis import evaluate_lvis
 from datasets.evaluation.predictions import (
     PREDICTIONS_FILE,
@@ -59,6 +60,7 @@ class BoxEvaluator:
     output_dir:  shared by all ranks; its folder `eval/` holds predictions and result.
     fixed_ap:    adds Fixed AP.
     per_class:   also logs a table of every class's AP, with the training images that `classes` states.
+    record:      of the annotations; left beside the predictions, for reports.
     Raises UserError for a category without a column, and for fixed_ap without LVIS.
     """
 
@@ -72,6 +74,7 @@ class BoxEvaluator:
         *,
         fixed_ap: bool = False,
         per_class: bool = False,
+        record: DatasetRecord | None = None,
     ) -> None:
         _check_fixed_ap(annotations, fixed_ap)
         self.annotations = annotations
@@ -79,6 +82,7 @@ class BoxEvaluator:
         self.rank = rank
         self.world_size = world_size
         self.fixed_ap = fixed_ap
+        self.record = record
         columns = classes.columns_of(annotations.categories)
         if missing := [annotations.categories[i].name for i in np.flatnonzero(columns < 0)]:
             raise UserError(
@@ -135,6 +139,8 @@ class BoxEvaluator:
         for protocol in result.protocols:
             get_logger().info("%s", protocol)
         result.write(self.folder / RESULT_FILE)
+        if self.record is not None:
+            self.record.write(self.folder)
         if self._image_counts is not None:
             table = class_table(result.classes, self._image_counts)
             get_logger().info("AP of each class, the worst of each group first\n%s", table)

@@ -37,7 +37,7 @@ def per_class_ap(matches: Matches) -> PerClassAP:
     first_hit = np.searchsorted(category_index, np.arange(num_categories + 1))
     for area, num_gt in enumerate(matches.num_gt):
         present = num_gt > 0
-        needed = _true_positives_needed(num_gt[present])
+        needed = true_positives_needed(num_gt[present])
         counts = ~matches.ignore_unmatched[:, area]
         # False positives up to and including each hit, within its category, if no detection had matched.
         running = np.concatenate(([0], np.cumsum(counts)))
@@ -66,7 +66,7 @@ def mean_or_minus_one(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else -1.0
 
 
-def _true_positives_needed(num_gt: np.ndarray) -> np.ndarray:
+def true_positives_needed(num_gt: np.ndarray) -> np.ndarray:
     """(k, R) int64: the smallest n with n / num_gt >= level, by the same division as lvis."""
     needed = np.ceil(num_gt[:, None] * RECALL_LEVELS).astype(np.int64)
     # The product may round to either side of the quotient.

@@ -1,0 +1,122 @@
+"""What an evaluation leaves beside its predictions: where its data lies, and the counts of its classes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from datasets.annotations.table import AnnotationTable
+from util.errors import UserError, first_line
+from util.files import atomic_write
+
+DATASET_FILE = "dataset.json"
+
+
+@dataclass(frozen=True)
+class RecordedClass:
+    """train_images: box-annotated training images that show the class.
+    image_level_images: image-level training images labelled with it.
+    Either is None where the evaluation did not know."""
+
+    name: str
+    frequency: str = ""
+    train_images: int | None = None
+    image_level_images: int | None = None
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """data_path, dataset_file, imagenet_path: as the run was given them; paths are absolute, '' if unknown.
+    annotations: the file or folder of the validation annotations.  images: the folder of their images.
+    fingerprint: of the annotations' content.
+    classes: of the validation annotations, ascending by id."""
+
+    data_path: str
+    dataset_file: str
+    imagenet_path: str
+    annotations: str
+    images: str
+    fingerprint: str
+    classes: tuple[RecordedClass, ...]
+
+    def with_counts(
+        self,
+        train_images: Mapping[str, int] | None = None,
+        image_level_images: Mapping[str, int] | None = None,
+    ) -> DatasetRecord:
+        """The record with counts by class name; what is None stays as it is."""
+        classes = self.classes
+        if train_images is not None:
+            classes = tuple(replace(c, train_images=train_images.get(c.name)) for c in classes)
+        if image_level_images is not None:
+            classes = tuple(replace(c, image_level_images=image_level_images.get(c.name, 0)) for c in classes)
+        return replace(self, classes=classes)
+
+    def write(self, folder: Path) -> None:
+        """Writes dataset.json. Raises UserError where the file cannot be written."""
+        with atomic_write(folder / DATASET_FILE, durable=False) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(self), indent=1).decode() + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> DatasetRecord | None:
+        """The record of an evaluation; None where it left none. Raises UserError for a damaged file."""
+        path = folder / DATASET_FILE
+        if not path.is_file():
+            return None
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (msgspec.MsgspecError, OSError) as error:
+            raise UserError(f"{path}: cannot be read ({first_line(error)}); evaluate again") from None
+
+
+def record_of(
+    annotations: AnnotationTable,
+    *,
+    path: Path,
+    images: Path | str = "",
+    data_path: Path | str = "",
+    dataset_file: str = "",
+    imagenet_path: str = "",
+) -> DatasetRecord:
+    """The record of validation annotations that were read from `path`, without counts."""
+    return DatasetRecord(
+        data_path=_absolute(data_path),
+        dataset_file=dataset_file,
+        imagenet_path=_absolute(imagenet_path),
+        annotations=_absolute(path),
+        images=_absolute(images),
+        fingerprint=fingerprint(annotations),
+        classes=tuple(RecordedClass(c.name, c.frequency) for c in annotations.categories),
+    )
+
+
+def _absolute(path: Path | str) -> str:
+    return str(Path(path).resolve()) if path else ""
+
+
+def fingerprint(annotations: AnnotationTable) -> str:
+    """Equal for annotations that give the same metrics for the same predictions."""
+    digest = hashlib.sha256()
+    columns: Sequence[np.ndarray] = (
+        annotations.image_ids,
+        annotations.category_ids,
+        annotations.box_offsets,
+        annotations.boxes_xywh,
+        annotations.areas,
+        annotations.category_index,
+        annotations.ignore,
+        annotations.crowd,
+        annotations.negatives.offsets,
+        annotations.negatives.values,
+        annotations.not_exhaustive.offsets,
+        annotations.not_exhaustive.values,
+    )
+    for column in columns:
+        digest.update(np.ascontiguousarray(column).data)
+    digest.update("\n".join(c.name for c in annotations.categories).encode())
+    return digest.hexdigest()[:32]
