@@ -24,6 +24,7 @@ from engine.fit import Validation, fit
 from engine.pretrained import load_pretrained
 from engine.random_state import seed_everything
 from engine.run_directory import RunDirectory, evaluation_folder
+from engine.trackers import import_trackers
 from engine.train_epoch import Task
 from models.richsem.build import build_model
 from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
@@ -80,6 +81,7 @@ def train(job: Job) -> None:
     if checkpoint is not None:
         checkpoint.check_resumable()
     run = RunDirectory(Path(args.output_dir))
+    distributed.on_main(lambda: import_trackers(config.tracker, run.path))
     distributed.on_main(lambda: run.open_for_training(args.resume))
     setup_logging(distributed.rank(), run.text_log)
     data = build_datasets(config, job.data)

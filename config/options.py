@@ -60,7 +60,8 @@ def _parse_as(text: str, kind: Any) -> Any:
     if get_origin(kind) is tuple and not isinstance(value, (list, tuple)):
         value = [] if value == "" else [value]
     if get_origin(kind) is tuple and get_args(kind)[0] is str:
-        value = [v if isinstance(v, str) else str(v) for v in value]
+        # None is a word here too: tracker=none.
+        value = [v if isinstance(v, str) else "none" if v is None else str(v) for v in value]
     return value
 
 

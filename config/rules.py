@@ -107,6 +107,11 @@ def _check_schedule(c: Keys) -> None:
         f"early_stop_min_delta={c.early_stop_min_delta} does nothing with early_stop_patience=0: "
         "set early_stop_patience, for example 5",
     )
+    trackers = list(c.tracker)
+    _forbid(
+        len(trackers) != len(set(trackers)) or ("none" in trackers and len(trackers) > 1),
+        f"tracker={trackers} must name each tracker once, or 'none' alone",
+    )
     drops = list(c.lr_drop_list)
     _forbid(
         c.multi_step_lr and (not drops or drops != sorted(set(drops))),

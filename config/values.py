@@ -54,10 +54,10 @@ def convert(name: str, value: Any, kind: Any) -> Any:
 def check_bounds(name: str, value: Any, declared: Field) -> None:
     """Raises UserError when `value` or one of its elements is not among the choices or within the bounds."""
     choices, low, high = (declared.metadata[k] for k in ("choices", "minimum", "maximum"))
-    if choices and value not in choices:
-        listed = ", ".join(map(repr, choices))
-        raise UserError(f"key {name!r} = {value!r}: choose one of {listed}.{nearest(value, choices)}")
     for number in value if isinstance(value, tuple) else (value,):
+        if choices and number not in choices:
+            listed = ", ".join(map(repr, choices))
+            raise UserError(f"key {name!r} = {value!r}: choose one of {listed}.{nearest(number, choices)}")
         if isinstance(number, float) and not math.isfinite(number):
             raise UserError(f"key {name!r} = {value!r}: must be a finite number")
         if low is not None and number < low:

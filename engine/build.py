@@ -41,6 +41,7 @@ def build_settings(config: Config, device: torch.device, debug: bool = False) ->
         eval_interval=config.eval_interval,
         save_interval=config.save_checkpoint_interval,
         max_iterations=DEBUG_ITERATIONS if debug else 0,
+        trackers=config.tracker,
     )
 
 

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from engine.run_directory import RunDirectory
 from engine.run_log import RunLog, duration
 from engine.settings import TrainSettings
 from engine.state import TrainingState
+from engine.trackers import open_trackers
 from engine.train_epoch import Task, train_one_epoch
 from util import distributed
 from util.checkpoint import save_checkpoint
@@ -42,33 +44,56 @@ def fit(
 
     identity: what every checkpoint also holds: class names, config, run section. Called on every rank.
     """
-    log = RunLog(run.log, keep_epochs=state.epoch) if distributed.is_main() else None
+    log = _open_log(run, state, settings, identity) if distributed.is_main() else None
     started = time.perf_counter()
     first, stopping = state.epoch, state.early_stopping
     if first >= settings.epochs:
         _log.warning("nothing to train: %d of %d epochs are done; raise epochs", first, settings.epochs)
     elif stopping.reached:
         _log.warning("nothing to train: stopped early after epoch %d: %s; raise it", first, stopping)
-    while state.epoch < settings.epochs and not stopping.reached:
-        epoch_started = time.perf_counter()
-        losses = train_one_epoch(task, state, train_loader, settings, log)
-        _close_epoch(state, settings)
-        trained = time.perf_counter()
-        last = state.epoch == settings.epochs
-        metrics, best = None, False
-        if last or state.epoch % settings.eval_interval == 0:
-            metrics, best = _validate(state, validation, settings)
-        _report_damaged(train_loader)
-        latest = last or stopping.reached or state.epoch % settings.save_interval == 0
-        _save(state, run, identity, latest=latest, best=best)
-        if log is not None:
-            seconds = (trained - epoch_started, time.perf_counter() - trained)
-            _log_epoch(log, state, settings, losses, metrics, seconds)
-        if stopping.reached:
-            _log.info("stopped early after epoch %d of %d: %s", state.epoch, settings.epochs, stopping)
+    with log or nullcontext():
+        while state.epoch < settings.epochs and not stopping.reached:
+            _run_epoch(task, state, train_loader, validation, settings, run, identity, log)
+    _log.info("trained %d epochs in %s", state.epoch - first, duration(time.perf_counter() - started))
+
+
+def _open_log(
+    run: RunDirectory, state: TrainingState, settings: TrainSettings, identity: Mapping[str, Any]
+) -> RunLog:
+    """The log, with the trackers that the settings name."""
+    shown = {**identity.get("config", {}), "seed": identity.get("run", {}).get("seed")}
+    trackers = open_trackers(settings.trackers, run.path, shown)
+    return RunLog(run.log, keep_epochs=state.epoch, trackers=trackers)
+
+
+def _run_epoch(
+    task: Task,
+    state: TrainingState,
+    train_loader: Loader,
+    validation: Validation,
+    settings: TrainSettings,
+    run: RunDirectory,
+    identity: dict[str, Any],
+    log: RunLog | None,
+) -> None:
+    """Trains, evaluates where it is due, saves, logs."""
+    epoch_started = time.perf_counter()
+    stopping = state.early_stopping
+    losses = train_one_epoch(task, state, train_loader, settings, log)
+    _close_epoch(state, settings)
+    trained = time.perf_counter()
+    last = state.epoch == settings.epochs
+    metrics, best = None, False
+    if last or state.epoch % settings.eval_interval == 0:
+        metrics, best = _validate(state, validation, settings)
+    _report_damaged(train_loader)
+    latest = last or stopping.reached or state.epoch % settings.save_interval == 0
+    _save(state, run, identity, latest=latest, best=best)
     if log is not None:
-        log.close()
-        _log.info("trained %d epochs in %s", state.epoch - first, duration(time.perf_counter() - started))
+        seconds = (trained - epoch_started, time.perf_counter() - trained)
+        _log_epoch(log, state, settings, losses, metrics, seconds)
+    if stopping.reached:
+        _log.info("stopped early after epoch %d of %d: %s", state.epoch, settings.epochs, stopping)
 
 
 def _close_epoch(state: TrainingState, settings: TrainSettings) -> None:

@@ -1,4 +1,4 @@
-"""`log.jsonl`, the console lines and TensorBoard of one run. Rank 0 only; other ranks have none.
+"""`log.jsonl`, the console lines and the trackers of one run. Rank 0 only; other ranks have none.
 
 Each line of `log.jsonl` is one object. `kind` is 'step' (each log interval) or 'epoch'; `epoch` counts
 from 1 and `step` counts optimizer steps of the whole run. Numbers that are not finite are null.
@@ -15,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from engine.trackers import Trackers
 from util import distributed
 from util.files import atomic_write
 
@@ -32,46 +33,52 @@ _ORDER = ("class", "box", "giou", "distill", "denoising")
 
 
 class RunLog:
-    """Appends objects to a file, and their numbers to TensorBoard where it is installed.
+    """Appends objects to a file, and gives their numbers to trackers. `with` closes it.
 
     path: the file.
     keep_epochs: on resume, entries of later epochs (of a run that went on after its checkpoint) and a half
         written last line are dropped, so that the file reads as one run.
+    trackers: none by default.
     """
 
-    def __init__(self, path: Path, keep_epochs: int | None = None) -> None:
+    def __init__(self, path: Path, keep_epochs: int | None = None, trackers: Trackers | None = None) -> None:
         self.path = path
         if keep_epochs is not None and path.exists():
             kept = [entry for entry in read_log(path) if entry.get("epoch", 0) <= keep_epochs]
             with atomic_write(path) as file:
                 file.writelines(json.dumps(entry) + "\n" for entry in kept)
-        self._board = _tensorboard(path.parent)
+        self._trackers = trackers or Trackers({})
 
     def step(self, entry: Mapping[str, Any], line: str) -> None:
         """One log interval: `entry` for the file, `line` for people."""
         self._append("step", entry)
         _log.info(line)
         numbers = {"total": entry["total"], **entry["losses"]}
-        self._scalars("train", {**numbers, "lr": entry["lr"], "grad_norm": entry["grad_norm"]}, entry["step"])
+        numbers |= {"lr": entry["lr"], "grad_norm": entry["grad_norm"]}
+        self._trackers.log("train", numbers, entry["step"], entry["epoch"])
 
     def epoch(self, entry: Mapping[str, Any]) -> None:
         """The end of an epoch: mean losses, and metrics where it was evaluated."""
         self._append("epoch", entry)
-        self._scalars("epoch", {"total": entry["total"], **entry["losses"]}, entry["step"])
-        self._scalars("val", entry.get("metrics") or {}, entry["step"])
+        for group, numbers in (
+            ("epoch", {"total": entry["total"], **entry["losses"]}),
+            ("val", entry["metrics"] or {}),
+        ):
+            self._trackers.log(group, numbers, entry["step"], entry["epoch"])
 
-    def close(self) -> None:
-        if self._board is not None:
-            self._board.close()
+    def close(self, failed: bool = False) -> None:
+        """Ends the run in its trackers. failed: by an error or by the user."""
+        self._trackers.finish(failed)
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
 
     def _append(self, kind: str, entry: Mapping[str, Any]) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(_finite({"kind": kind, **entry})) + "\n")
-
-    def _scalars(self, group: str, numbers: Mapping[str, float], step: int) -> None:
-        if self._board is not None:
-            for name, value in numbers.items():
-                self._board.add_scalar(f"{group}/{name}", value, step)
 
 
 def read_log(path: Path) -> list[dict]:
@@ -128,11 +135,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(v) for key, v in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))

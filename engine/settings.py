@@ -12,6 +12,7 @@ class TrainSettings:
     accumulate_steps: batches per optimizer step.  clip_max_norm: 0 for no clipping.
     log_interval: optimizer steps between log lines; eval_interval, save_interval: in epochs.
     max_iterations: batches after which an epoch and an evaluation stop early (`--debug`), 0 for never.
+    trackers: names of `engine.trackers`; empty for TensorBoard where it is installed.
     """
 
     epochs: int
@@ -24,6 +25,7 @@ class TrainSettings:
     eval_interval: int = 1
     save_interval: int = 1
     max_iterations: int = 0
+    trackers: tuple[str, ...] = ()
 
     def iterations(self, loader_length: int) -> int:
         """Batches of an epoch."""

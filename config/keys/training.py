@@ -111,4 +111,11 @@ class TrainingKeys:
         1, "Images per process and step in evaluation", minimum=1, official=False
     )
     save_checkpoint_interval: int = config_field(1, "Epochs between writes of `checkpoint.pth`", minimum=1)
+    tracker: tuple[str, ...] = config_field(
+        (),
+        "Where the log's numbers also go: any of `tensorboard`, `wandb`, `mlflow`, `trackio`; empty = "
+        "TensorBoard if it is installed, `none` = nowhere",
+        choices=("none", "tensorboard", "wandb", "mlflow", "trackio"),
+        official=False,
+    )
     log_interval: int = config_field(50, "Steps between log lines", minimum=1, official=False)

@@ -54,6 +54,11 @@ def test_the_type_of_a_known_key_decides():
     }
 
 
+@pytest.mark.parametrize("text", ["none", "None", "[none]"])
+def test_none_is_a_word_in_a_list_of_words(text):
+    assert parse_options([f"tracker={text}"]) == {"tracker": ["none"]}
+
+
 def test_entries_of_a_dict_and_later_pairs():
     pairs = ["backbone_args.stem_width=8", "backbone_args.channels=[8,16]", "epochs=1", "epochs=2"]
     assert parse_options(pairs) == {"backbone_args": {"stem_width": 8, "channels": [8, 16]}, "epochs": 2}

@@ -33,6 +33,8 @@ CONTRADICTIONS = [
     ({"data_aug_scales2_crop": (600, 384)}, ("data_aug_scales2_crop", "swap")),
     ({"mosaic_centre": (1.5, 0.5)}, ("mosaic_centre", "swap")),
     ({"early_stop_min_delta": 0.1}, ("early_stop_min_delta=0.1", "early_stop_patience=0")),
+    ({"tracker": ["wandb", "none"]}, ("tracker=['wandb', 'none']", "'none' alone")),
+    ({"tracker": ["wandb", "wandb"]}, ("tracker", "once")),
     ({"adam_beta2": 1.0}, ("adam_beta1", "adam_beta2")),
 ]
 

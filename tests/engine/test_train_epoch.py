@@ -211,36 +211,6 @@ def test_batches_move_as_a_whole():
     assert [t.boxes_cxcywh.device.type for t in targets] == ["meta", "meta"]
 
 
-class Board:
-    """Stands in for TensorBoard's writer, which is not a requirement."""
-
-    def __init__(self) -> None:
-        self.scalars: dict[str, list[tuple[int, float]]] = {}
-        self.closed = False
-
-    def add_scalar(self, name: str, value: float, step: int) -> None:
-        self.scalars.setdefault(name, []).append((step, value))
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def test_tensorboard_gets_losses_rates_and_metrics(tmp_path, monkeypatch):
-    board = Board()
-    monkeypatch.setattr("engine.run_log._tensorboard", lambda folder: board)
-    toy = make_toy(ToyLoader(toy_images(4), 2), log_interval=1)
-    log = RunLog(tmp_path / "log.jsonl")
-    train_one_epoch(toy.task, toy.state, toy.loader, toy.settings, log)
-    log.epoch({"epoch": 1, "step": 2, "total": 1.0, "losses": {"loss_ce": 0.5}, "metrics": {"AP": 0.25}})
-    log.close()
-    assert [step for step, _ in board.scalars["train/loss_bbox"]] == [1, 2]
-    assert {"train/total", "train/lr", "train/grad_norm", "epoch/total", "epoch/loss_ce"} <= set(
-        board.scalars
-    )
-    assert board.scalars["val/AP"] == [(2, 0.25)]
-    assert board.closed
-
-
 def test_numbers_that_are_not_finite_are_null_in_the_file(tmp_path):
     log = RunLog(tmp_path / "log.jsonl")
     log.epoch({"epoch": 1, "step": 4, "total": float("nan"), "losses": {"a": float("inf")}, "metrics": None})
