@@ -11,6 +11,7 @@ import torch
 
 import main as program
 from config.command_line import build_parser, parse_arguments, run_section
+from datasets.evaluation.dataset_record import DatasetRecord
 from datasets.evaluation.lvis import METRICS
 from engine.run_log import read_log
 from tests.checkpoints import read_checkpoint
@@ -208,6 +209,7 @@ def test_predictions_and_metrics_are_kept_where_asked(trained, tmp_path):
     assert run("--eval", "--resume", trained, "--output_dir", tmp_path, "--save_results") == 0
     metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert list(metrics) == list(METRICS)
+    assert [c.train_images for c in DatasetRecord.read(tmp_path / "eval").classes] == [9, 5, 1]
     predictions = json.loads((tmp_path / "eval" / "predictions.json").read_text())
     assert {p["image_id"] for p in predictions} == {100, 101, 102, 103, 104}
     assert {p["category_id"] for p in predictions} <= {1, 2, 5}

@@ -53,29 +53,6 @@ def test_an_epoch_goes_on_where_it_was_left(data, workers):
     assert rest == [total for _, total, _ in whole[3:]]
 
 
-def test_the_worst_batch_has_the_most_boxes_on_the_largest_canvas(tmp_path):
-    folder = tiny.write_all(tmp_path)
-    (path,) = folder.rglob("lvis_v1_train.json")
-    content = json.loads(path.read_text())
-    # One portrait; the others are 60x80 and become 60x80, or 75x100 in the largest size.
-    portrait = content["images"][2]
-    portrait["height"], portrait["width"] = 80, 60
-    boxes = [a for a in content["annotations"] if a["image_id"] == portrait["id"]]
-    extra = [{**boxes[0], "id": 1000 + i, "bbox": [5.0 * i, 5.0, 9.0, 9.0]} for i in range(5)]
-    content["annotations"] += extra
-    path.write_text(json.dumps(content))
-    tiny.draw(path.parents[1] / portrait["coco_url"].split("/", 3)[3], (80, 60), [])
-    config = replace(CONFIG, data_aug_scales=(48, 75))
-    images, targets = build(folder, config).worst_batch()
-    assert images.tensor.shape == (2, 3, 100, 100), "a portrait and a landscape in one batch"
-    assert targets.image_ids[0] == portrait["id"] and targets.counts[0] == 6
-    for changes in ({"group_by_aspect": True}, {"batch_size": 1}):
-        images, _ = build(folder, replace(config, **changes)).worst_batch()
-        assert sorted(images.tensor.shape[-2:]) == [75, 100]
-    images, targets = build(folder, replace(config, batch_size=8)).worst_batch()
-    assert len(targets) == 8
-
-
 def test_batches_by_aspect_hold_the_same_images(data):
     grouped = fingerprint(build(data, replace(CONFIG, group_by_aspect=True)).train_loader, 1)
     plain = fingerprint(build(data).train_loader, 1)
@@ -163,6 +140,17 @@ def test_evaluation_needs_no_training_data(data, tmp_path):
     tiny.write_detection(tmp_path, "val", 3)
     parts = build(tmp_path, train=False)
     assert parts.train_loader is None and len(parts.val_loader) == 3
+    assert {c.train_images for c in parts.record.classes} == {None}
+
+
+def test_the_record_says_where_the_data_is_and_how_often_classes_are_shown(data):
+    record = build(data).record
+    assert record.annotations == str(data / "lvis_v1" / "annotations" / "lvis_v1_val.json")
+    assert record.data_path == str(data) and record.images == str(data / "lvis_v1")
+    counts = [(c.name, c.frequency, c.train_images, c.image_level_images) for c in record.classes]
+    assert counts == [("red_square", "f", 9, 3), ("green_square", "c", 5, 2), ("blue_square", "r", 1, 2)]
+    without = build(data, replace(CONFIG, use_imagenet=False)).record
+    assert [c.image_level_images for c in without.classes] == [0, 0, 0]
 
 
 def test_open_vocabulary_trains_without_rare_boxes_and_evaluates_with_them(data):

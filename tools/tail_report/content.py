@@ -30,6 +30,7 @@ AT_50, AT_75 = 0, 5
 FEWEST_IMAGES = 5
 LEVEL = 0.95
 _CONFUSED_WITH = 5
+_TOO_FEW = "too few images"
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,20 @@ def _run_content(run: _Run, grouping: Grouping, num_images: int) -> dict[str, An
 def _group(run: _Run, split: ErrorSplit, key: str, label: str, members: np.ndarray) -> dict[str, Any]:
     ap, ap50 = (_column(run.result, name) for name in ("ap", "ap50"))
     evaluated = members & np.isfinite(ap)
+    images = _images_with(run.judged, members)
+    # Too few images cannot say how images vary.
+    ends = _ap_interval(_group_replicas(run.replicas, evaluated), _mean(ap, evaluated))
     content = {
         "key": key,
         "name": label,
         "classes": int(members.sum()),
         "evaluated": int(evaluated.sum()),
-        "images": _images_with(run.judged, members),
+        "on_few_images": int((evaluated & (images_of_class(run.judged) < FEWEST_IMAGES)).sum()),
+        "images": images,
         "boxes": int(run.judged.num_boxes[members].sum()),
         "ap": _mean(ap, evaluated),
         "ap50": _mean(ap50, evaluated),
-        "interval": _interval(_group_replicas(run.replicas, evaluated)),
+        "interval": ends if images >= FEWEST_IMAGES else None,
         "calibration": _calibration(calibrate(run.judged, members)),
     }
     for name in ("share", "share50", "alone", "alone50"):
@@ -139,7 +144,7 @@ def _classes(run: _Run, split: ErrorSplit, confused: Confusions, grouping: Group
             "ap": result.ap,
             "ap50": result.ap50,
             "recall": result.recall,
-            "interval": None if few or result.ap is None else _interval(run.replicas[:, k]),
+            "interval": None if few else _ap_interval(run.replicas[:, k], result.ap),
         }
         for name in ("share", "share50", "alone", "alone50", "counts"):
             entry[name] = None if result.ap is None else _by_kind(_plain(getattr(split, name)[:, k]))
@@ -167,7 +172,8 @@ def difference(first: _Run, second: _Run, grouping: Grouping) -> dict[str, Any]:
     groups = []
     for key, label, members in grouping.groups():
         used = members & evaluated
-        ends = _interval(_group_replicas(replicas, used))
+        few = _images_with(first.judged, used) < FEWEST_IMAGES
+        ends = None if few else _interval(_group_replicas(replicas, used), _mean(ap, used))
         groups.append(
             {
                 "key": key,
@@ -183,7 +189,7 @@ def difference(first: _Run, second: _Run, grouping: Grouping) -> dict[str, Any]:
         {
             "name": result.name,
             "ap": _number(ap[k]),
-            "interval": _interval(replicas[:, k]) if enough[k] else None,
+            "interval": _interval(replicas[:, k], ap[k]) if enough[k] else None,
             "verdict": verdicts[k],
         }
         for k, result in enumerate(first.result.classes)
@@ -211,7 +217,7 @@ def _verdicts(ap: np.ndarray, replicas: np.ndarray, enough: np.ndarray) -> list[
         if not np.isfinite(value):
             verdicts.append("")
         elif not enough[k]:
-            verdicts.append("too few images")
+            verdicts.append(_TOO_FEW)
         else:
             verdicts.append(("better" if value > 0 else "worse") if k in real else "noise")
     return verdicts
@@ -219,7 +225,7 @@ def _verdicts(ap: np.ndarray, replicas: np.ndarray, enough: np.ndarray) -> list[
 
 def _verdict_of(ends: list[float] | None) -> str:
     if ends is None:
-        return ""
+        return _TOO_FEW
     return "better" if ends[0] > 0 else "worse" if ends[1] < 0 else "noise"
 
 
@@ -244,8 +250,14 @@ def _group_replicas(replicas: np.ndarray, evaluated: np.ndarray) -> np.ndarray:
     return replicas[:, evaluated].mean(1) if evaluated.any() else np.zeros(0)
 
 
-def _interval(replicas: np.ndarray) -> list[float] | None:
-    return list(interval(replicas, LEVEL)) if len(replicas) else None
+def _interval(replicas: np.ndarray, value: float | None) -> list[float] | None:
+    return None if value is None else list(interval(replicas, value, LEVEL))
+
+
+def _ap_interval(replicas: np.ndarray, value: float | None) -> list[float] | None:
+    """An AP is never below 0 or above 1."""
+    ends = _interval(replicas, value)
+    return None if ends is None else [max(ends[0], 0.0), min(ends[1], 1.0)]
 
 
 def _mean(values: np.ndarray, members: np.ndarray) -> float | None:

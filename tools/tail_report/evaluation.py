@@ -103,7 +103,8 @@ def _open_data(
             raise UserError(
                 f"{error}; if the data has moved: --annotations FILE --image_folder FOLDER"
             ) from None
-    return table, ImageFolder(record.images), replace(record, fingerprint=fingerprint(table))
+    folder = ImageFolder(record.images) if record.images else None
+    return table, folder, replace(record, fingerprint=fingerprint(table))
 
 
 def _with_counts(record: DatasetRecord, table: AnnotationTable) -> DatasetRecord:

@@ -73,6 +73,13 @@ def worst_images(evaluation: Evaluation, judged: Judged, number: int) -> dict[st
             "detections": _detections_on(evaluation, judged, image, point.score, kinds),
         }
         entries.append(entry | _pixels(evaluation, image))
+    if evaluation.images is not None and (lost := [e["file"] for e in entries if "pixels" not in e]):
+        get_logger().warning(
+            "%s: %d images cannot be read (first: %s); the report shows their boxes alone",
+            evaluation.images.root,
+            len(lost),
+            lost[0],
+        )
     return {
         "score": point.score,
         "precision": float(point.precision),
@@ -140,8 +147,7 @@ def _pixels(evaluation: Evaluation, image: int) -> dict[str, Any]:
         return {"width": width, "height": height}
     try:
         pixels = evaluation.images.read(evaluation.annotations.file_names[image])
-    except ImageError as error:
-        get_logger().warning("%s; the report shows its boxes alone", error)
+    except ImageError:
         return {"width": width, "height": height}
     drawn = Image.fromarray(pixels)
     drawn.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))

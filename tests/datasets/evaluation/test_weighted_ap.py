@@ -64,7 +64,15 @@ def test_intervals_hold_the_ap_and_pairs_share_their_weights():
     assert one.shape == (60, len(annotations.categories))
     evaluated = judged.num_boxes > 0
     assert np.isnan(one[:, ~evaluated]).all() and np.isfinite(one[:, evaluated]).all()
-    low, high = interval(one[:, evaluated].mean(1))
-    ap = WeightedAP(judged)(np.ones(len(annotations)))[evaluated].mean()
-    assert low < ap < high
+    low, high = interval(one[:, evaluated].mean(1), 0.4)
+    assert low < 0.4 < high
     assert not np.array_equal(one, bootstrap([judged], 60, seed=1)[0], equal_nan=True)
+
+
+def test_the_interval_is_as_wide_as_other_images_make_it():
+    """A class of one detection an image: AP is near the share that is right; its deviation is known."""
+    rng = np.random.default_rng(0)
+    share = rng.exponential(size=(4000, 100)) @ (rng.random(100) < 0.4) / 100
+    low, high = interval(share, 0.4)
+    assert high - low == pytest.approx(2 * 1.96 * share.std(), rel=0.1)
+    assert (low + high) / 2 == pytest.approx(0.4, abs=0.02)

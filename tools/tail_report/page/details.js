@@ -109,5 +109,5 @@ function imageCard(image) {
   for (const b of image.boxes) {
     svg.append(box(b.box, "annotated", b.found ? "right" : "missed", `annotated: ${b.name}\n${b.found ? "found" : "not found"}`));
   }
-  return element("figure", {}, svg, element("figcaption", {}, `${image.file}: ${image.missed} of ${image.boxes.length} boxes not found, ${image.false} false detections`));
+  return element("figure", {}, svg, element("figcaption", {}, `${image.file}: ${image.missed} of ${image.boxes.length} annotated not found, ${plural(image.false, "false detection")}`));
 }

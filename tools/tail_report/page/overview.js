@@ -6,7 +6,7 @@ function drawAp() {
   const paired = RUNS.length > 1;
   node.append(lead(`Mean over classes, with ${100 * REPORT.bootstrap.level} % intervals: how far the number would move on other `
     + "validation images of the same kind. Another training seed moves it too, and no interval here knows by how much."));
-  const row = paired ? 56 : 40, left = 190, right = 150, width = 760, bottom = REPORT.groups.length * row + 6;
+  const row = paired ? 56 : 40, left = 200, right = 170, width = 1080, bottom = REPORT.groups.length * row + 6;
   const ends = RUNS.flatMap((run) => run.groups.flatMap((g) => [g.ap, ...(g.interval || [])])).filter(defined);
   const most = Math.min(1, Math.ceil(10 * Math.max(0.1, ...ends)) / 10);
   const x = (v) => left + (v / most) * (width - left - right);
@@ -24,26 +24,33 @@ function drawAp() {
       if (!defined(g.ap)) return;
       const tip = `${run.name}\n${g.name}: AP ${percent(g.ap, 2)}\n${range(g.interval)}`;
       svg.append(shape("g", { tip, opacity: paired && !which ? 0.55 : 1 },
-        shape("line", { x1: x(g.interval[0]), x2: x(g.interval[1]), y1: y, y2: y, stroke: colour(g.key),
-          "stroke-width": 8, "stroke-linecap": "round", opacity: 0.3 }),
+        g.interval ? shape("line", { x1: x(g.interval[0]), x2: x(g.interval[1]), y1: y, y2: y, stroke: colour(g.key),
+          "stroke-width": 8, "stroke-linecap": "round", opacity: 0.3 }) : null,
         shape("circle", { cx: x(g.ap), cy: y, r: 6, fill: colour(g.key) })));
       svg.append(shape("text", { class: "strong", x: width - right + 16, y: y + 5 }, percent(g.ap)));
-      svg.append(shape("text", { class: "soft", x: width - right + 58, y: y + 5 }, range(g.interval)));
+      svg.append(shape("text", { class: "soft", x: width - right + 58, y: y + 5 },
+        g.interval ? range(g.interval) : "too few images"));
     });
   });
+  node.append(svg);
+  if (paired) {
+    node.append(element("p", { class: "soft" }, `Upper, pale: first run, ${RUNS[0].name}. Lower: second run, ${RUNS[1].name}.`), differences());
+  }
+  const few = REPORT.groups.filter((g) => g.key !== "all" && g.on_few_images && g.interval);
+  if (few.length) {
+    node.append(element("p", { class: "soft" }, "Too narrow where many classes are on few images, which cannot say how they vary: "
+      + `${few.map((g) => `of the ${g.name} classes ${whole(g.on_few_images)} are on fewer than ${REPORT.bootstrap.fewest_images} images`).join(", ")}.`));
+  }
   const metrics = Object.keys(REPORT.metrics);
-  const table = element("table", {}, element("thead", {}, element("tr", {}, element("th", {}, "metric"),
-    RUNS.map((run, which) => element("th", { title: run.name }, paired ? (which ? "second" : "first") : "value")))),
-    element("tbody", {}, metrics.map((name) => element("tr", {}, element("td", {}, name), RUNS.map((run) =>
-      element("td", {}, run.metrics[name] < 0 ? "–" : percent(run.metrics[name])))))));
-  node.append(element("div", { class: "columns" }, element("div", {}, svg,
-    paired ? element("p", { class: "soft" }, `Upper, pale: first run, ${RUNS[0].name}. Lower: second run, ${RUNS[1].name}.`) : null,
-    paired ? differences() : null), table));
+  node.append(element("table", { class: "metrics" }, element("thead", {}, element("tr", {}, element("th", {}, "metric"),
+    metrics.map((name) => element("th", {}, name)))), element("tbody", {}, RUNS.map((run) => element("tr", {},
+    element("td", { title: run.name }, paired ? run.name : "value"),
+    metrics.map((name) => element("td", {}, run.metrics[name] < 0 ? "–" : percent(run.metrics[name]))))))));
 }
 
 function evaluatedOf(group) {
   const some = group.evaluated < group.classes ? `${whole(group.evaluated)} of ${whole(group.classes)}` : whole(group.classes);
-  return `${some} classes, ${whole(group.images)} images`;
+  return `${some} classes on ${plural(group.images, "image")}`;
 }
 
 function verdict(text) {

@@ -44,6 +44,7 @@ const percent = (value, digits = 1) => (defined(value) ? (100 * value).toFixed(d
 const signed = (value, digits = 1) =>
   defined(value) ? `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(digits)}` : "–";
 const whole = (value) => (defined(value) ? value.toLocaleString("en") : "unknown");
+const plural = (n, word) => `${whole(n)} ${word}${n === 1 ? "" : "s"}`;
 const range = (ends, show = percent) => (ends ? `${show(ends[0])} to ${show(ends[1])}` : "–");
 
 function choice(options, selected, change) {
