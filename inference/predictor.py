@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -69,7 +69,10 @@ class Predictor:
         tile: Tile | None = None,
         batch_size: int = 1,
     ) -> Iterator[Prediction]:
-        """A prediction for each image, in their order; `batch_size` images are in memory at a time."""
+        """A prediction for each image, in their order; `batch_size` images are in memory at a time.
+
+        The network sees those of one size together: padding would change what it finds a little.
+        """
         tiling = self.tiling if tile is None else _tiling(tile)
         thresholds = self._thresholds
         if score is not None:
@@ -77,13 +80,24 @@ class Predictor:
         remaining = iter(images)
         while batch := [read_image(image) for image in islice(remaining, batch_size)]:
             arrays = [pixels for pixels, _ in batch]
-            if tiling is None:
-                predictions = self.model.detect(arrays)
-            else:
-                predictions = detect_tiled(self.model, arrays, tiling, batch_size)
-            for found, (_, file) in zip(predictions, batch, strict=True):
+            for found, (_, file) in zip(self._predict(arrays, tiling, batch_size), batch, strict=True):
                 kept = found.select(found.scores >= thresholds[found.labels])
                 yield replace(kept, file=file)
+
+    def _predict(
+        self, images: Sequence[np.ndarray], tiling: Tiling | None, batch_size: int
+    ) -> list[Prediction]:
+        """Every detection of each image."""
+        found: dict[int, Prediction] = {}
+        for size in dict.fromkeys(image.shape for image in images):
+            rows = [row for row, image in enumerate(images) if image.shape == size]
+            same = [images[row] for row in rows]
+            if tiling is None:
+                predictions = self.model.detect(same)
+            else:
+                predictions = detect_tiled(self.model, same, tiling, batch_size)
+            found.update(zip(rows, predictions, strict=True))
+        return [found[row] for row in range(len(images))]
 
     def detect(self, images: list[np.ndarray], score: Score | None = None) -> list[Prediction]:
         """As `stream`, for one batch of upright (H, W, 3) uint8 RGB arrays."""

@@ -17,7 +17,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 LIST_SUFFIX = ".txt"
 _SUFFIXES = IMAGE_SUFFIXES + VIDEO_SUFFIXES
 # Names of drawings end so: folders and globs leave them out, wherever an earlier run wrote them.
-DRAWN_IMAGE, DRAWN_VIDEO = ".drawn.png", ".drawn.mp4"
+DRAWN_IMAGE, DRAWN_VIDEO = ".drawn.jpg", ".drawn.mp4"
 _CAMERA = re.compile(r"camera:(\d+)")
 
 

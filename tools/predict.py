@@ -3,12 +3,13 @@
     python tools/predict.py CKPT INPUT... [--output DIR] [--score 0.3] [--format drawn,json,coco,yolo,csv]
 
 An input is an image, a folder, a quoted glob, a list file (.txt, a path a line), a video, or a camera
-(`camera:0`, until Ctrl-C). Writes DIR/NAME.drawn.png for every image, and DIR/predictions.json;
+(`camera:0`, until Ctrl-C). Writes DIR/NAME.drawn.jpg for every image, and DIR/predictions.json;
 docs/predict.md has the other formats. A checkpoint of this project is all it needs; an official one has no
 class names, so it needs `--annotations`, an LVIS file.
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Read when torch is imported: its idle threads leave their cores to the one that decodes, and to others.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 from tqdm import tqdm
@@ -115,7 +118,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--max-detections", type=int, default=100, metavar="N", help="the best N of an image are kept"
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="images that the network sees at a time")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=4,
+        help="images of one size, or tiles, that the network sees at a time",
+    )
     parser.add_argument(
         "--tile", type=int, metavar="PIXELS", help="see larger images in tiles of this side too"
     )

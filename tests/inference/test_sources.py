@@ -69,7 +69,7 @@ def test_videos_and_cameras(here):
 
 def test_results_are_no_input(here):
     before = names(".")
-    for name in ("predictions/a/x.jpg.drawn.png", "predictions/frame.jpg", "older/clip.mp4.drawn.mp4"):
+    for name in ("predictions/a/x.jpg.drawn.jpg", "predictions/frame.jpg", "older/clip.mp4.drawn.mp4"):
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).touch()
     assert names(".") == before == names("**")

@@ -45,7 +45,7 @@ def test_all_formats_together(tmp_path):
     write(tmp_path)
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {
-        "a/x.jpg.drawn.png", "b/x.jpg.drawn.png", "predictions.json", "coco_results.json", "coco_images.json",
+        "a/x.jpg.drawn.jpg", "b/x.jpg.drawn.jpg", "predictions.json", "coco_results.json", "coco_images.json",
         "labels/a/x.txt", "labels/b/x.txt", "classes.txt", "predictions.csv",
     }  # fmt: skip
 
@@ -58,7 +58,7 @@ def test_json_is_a_list_of_entries(tmp_path):
         "file": "images/a/x.jpg",
         "width": 80,
         "height": 40,
-        "drawn": str(tmp_path / "a/x.jpg.drawn.png"),
+        "drawn": str(tmp_path / "a/x.jpg.drawn.jpg"),
         "detections": [
             {"name": name, "score": pytest.approx(score), "box_xyxy": box}
             for name, score, box in zip(found().names, (0.9, 0.5, 0.25), BOXES, strict=True)

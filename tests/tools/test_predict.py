@@ -49,7 +49,7 @@ def test_a_folder_becomes_drawings_and_json(checkpoint, images, tmp_path):
         scores = [d["score"] for d in entry["detections"]]
         assert len(scores) == 20 and scores == sorted(scores, reverse=True)
         assert {d["name"] for d in entry["detections"]} <= set(NAMES)
-    assert (output / "more/b.jpg.drawn.png").is_file()
+    assert (output / "more/b.jpg.drawn.jpg").is_file()
 
 
 def test_a_second_run_does_not_predict_its_own_drawings(checkpoint, images, monkeypatch):
