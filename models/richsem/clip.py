@@ -15,6 +15,9 @@ from torch import nn
 from util.errors import UserError, nearest
 from util.hub import offline_if_unreachable
 
+# The checkout: configs name files of it by relative paths, and may be used from any folder.
+ROOT = Path(__file__).resolve().parents[2]
+
 # OpenAI trained its models with QuickGELU; open_clip lists them under separate names.
 QUICK_GELU = {n.removesuffix("-quickgelu"): n for n in open_clip.list_models() if "-quickgelu" in n}
 
@@ -24,11 +27,12 @@ def load_clip(name: str, pretrained: str) -> nn.Module:
 
     name: an open_clip name, or the path of its JSON configuration (`clip_model`); 'RN50' and OpenAI's other
     names select the QuickGELU variants when the weights are OpenAI's or a local file. pretrained: an
-    open_clip tag or a local weight file (`clip_pretrained`).
+    open_clip tag or a local weight file (`clip_pretrained`). A relative path is looked up in the current
+    folder, then in the checkout.
     Raises UserError for an unknown name or tag, a missing or damaged file, or weights that do not fit.
     """
     known = resolve_name(name, pretrained)
-    file = Path(pretrained)
+    file = located(pretrained)
     if not file.is_file():
         if "/" in pretrained or file.suffix:
             raise UserError(f"clip_pretrained={pretrained!r} does not exist")
@@ -39,8 +43,9 @@ def load_clip(name: str, pretrained: str) -> nn.Module:
                 f"{', '.join(tags) or 'none'}.{nearest(pretrained, tags)}"
             )
     try:
+        weights = str(file) if file.is_file() else pretrained
         with nullcontext() if file.is_file() else _download():
-            model = open_clip.create_model(known, pretrained=str(pretrained), precision="fp32")
+            model = open_clip.create_model(known, pretrained=weights, precision="fp32")
     except Exception as error:  # open_clip, torch and the hub raise many kinds
         if not file.is_file():
             raise UserError(
@@ -69,6 +74,12 @@ def _is_no_error(record: logging.LogRecord) -> bool:
     return record.levelno < logging.ERROR
 
 
+def located(name: str) -> Path:
+    """The file of a relative path: in the current folder, else in the checkout where only that has it."""
+    path = Path(name)
+    return path if path.is_file() or not (ROOT / path).is_file() else ROOT / path
+
+
 def freeze(model: nn.Module) -> nn.Module:
     """The model in evaluation mode, float32, without gradients."""
     return model.float().eval().requires_grad_(False)
@@ -77,7 +88,7 @@ def freeze(model: nn.Module) -> nn.Module:
 def resolve_name(name: str, pretrained: str) -> str:
     """open_clip's name of the model. Registers a local JSON configuration with open_clip first."""
     if name.endswith(".json"):
-        path = Path(name)
+        path = located(name)
         if not path.is_file():
             raise UserError(f"clip_model={name!r} does not exist")
         try:
@@ -91,7 +102,7 @@ def resolve_name(name: str, pretrained: str) -> str:
     names = open_clip.list_models()
     if name not in names:
         raise UserError(f"clip_model={name!r} is not an open_clip model.{nearest(name, names)}")
-    if pretrained == "openai" or Path(pretrained).is_file():
+    if pretrained == "openai" or located(pretrained).is_file():
         return QUICK_GELU.get(name, name)
     return name
 

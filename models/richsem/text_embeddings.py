@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -14,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from util.errors import UserError
 from util.files import atomic_path, cache_directory
 
 logger = logging.getLogger(__name__)
@@ -25,46 +27,73 @@ PROMPTS: tuple[Template, ...] = (lambda name: f"{name}.", *open_clip.OPENAI_IMAG
 BATCH = 256
 
 
+def templates_of(prompts: Sequence[str]) -> tuple[Template, ...]:
+    """The templates that `prompts` spell, with {} where the name goes; none are the default `PROMPTS`.
+
+    Raises UserError for a prompt without {}.
+    """
+    if without := [prompt for prompt in prompts if "{}" not in prompt]:
+        raise UserError(f"prompt {without[0]!r} has no {{}}, the place of the name: 'a photo of a {{}}.'")
+    # Not str.format: other braces are part of the prompt.
+    return tuple(partial(_fill, prompt) for prompt in prompts) or PROMPTS
+
+
+def _fill(prompt: str, name: str) -> str:
+    return prompt.replace("{}", name)
+
+
 def text_embeddings(
     clip: nn.Module,
     tokenizer: Callable,
     names: Sequence[str],
     cache_dir: str | Path = "",
     unused: Sequence[int] = (),
+    templates: Sequence[Template] | None = None,
 ) -> Tensor:
     """Mean of the un-normalised text encodings of every name's prompts: (C, E) float32, on the CPU.
 
     names are used unchanged (LVIS names keep their underscores). unused: columns without a class; their name
-    is encoded without prompts, as the release does with 'none'. The result is cached in `cache_dir` ('' = the
-    cache folder of `util.files`) under a key of text weights, prompts and names: a second call only reads it.
+    is encoded without prompts, as the release does with 'none'. templates: in place of `PROMPTS`. The result
+    is cached in `cache_dir` ('' = the cache folder of `util.files`) under a key of text weights, prompts and
+    names: a second call only reads it.
     """
+    templates = templates or PROMPTS
     folder = Path(cache_dir or cache_directory()).expanduser()
-    path = folder / f"text-{cache_key(clip, names, unused)}.safetensors"
+    path = folder / f"text-{cache_key(clip, names, unused, templates)}.safetensors"
     cached = _read(path, len(names))
     if cached is not None:
         return cached
-    logger.info("encoding %d class names with %d prompts each", len(names), len(PROMPTS))
-    embeddings = encode(clip, tokenizer, names, unused)
+    logger.info("encoding %d class names with %d prompts each", len(names), len(templates))
+    embeddings = encode(clip, tokenizer, names, unused, templates)
     _write(path, embeddings)
     return embeddings
 
 
 @torch.no_grad()
-def encode(clip: nn.Module, tokenizer: Callable, names: Sequence[str], unused: Sequence[int] = ()) -> Tensor:
+def encode(
+    clip: nn.Module,
+    tokenizer: Callable,
+    names: Sequence[str],
+    unused: Sequence[int] = (),
+    templates: Sequence[Template] | None = None,
+) -> Tensor:
     """`text_embeddings` without the cache: on the model's device, in its precision, in batches of prompts."""
     device = next(clip.parameters()).device
-    counts = [1 if i in set(unused) else len(PROMPTS) for i in range(len(names))]
-    prompts = [
-        prompt(name)
-        for name, count in zip(names, counts, strict=True)
-        for prompt in (PROMPTS if count > 1 else (str,))
-    ]
+    bare: Sequence[Template] = (str,)
+    asked = [bare if i in set(unused) else templates or PROMPTS for i in range(len(names))]
+    counts = [len(each) for each in asked]
+    prompts = [prompt(name) for name, each in zip(names, asked, strict=True) for prompt in each]
     chunks = [prompts[i : i + BATCH] for i in range(0, len(prompts), BATCH)]
     encoded = torch.cat([clip.encode_text(tokenizer(chunk).to(device)) for chunk in chunks])
     return torch.stack([rows.mean(0) for rows in encoded.split(counts)]).float().cpu()
 
 
-def cache_key(clip: nn.Module, names: Sequence[str], unused: Sequence[int] = ()) -> str:
+def cache_key(
+    clip: nn.Module,
+    names: Sequence[str],
+    unused: Sequence[int] = (),
+    templates: Sequence[Template] | None = None,
+) -> str:
     """Digest of everything the embeddings depend on."""
     digest = hashlib.sha256()
     for name, tensor in sorted(clip.state_dict().items()):
@@ -72,7 +101,8 @@ def cache_key(clip: nn.Module, names: Sequence[str], unused: Sequence[int] = ())
             digest.update(name.encode() + repr(tuple(tensor.shape)).encode())
             digest.update(tensor.detach().cpu().float().numpy().tobytes())
     digest.update(f"{type(clip).__name__} {_activation(clip)}".encode())
-    digest.update(json.dumps([[prompt("{}") for prompt in PROMPTS], list(names), sorted(unused)]).encode())
+    spelled = [prompt("{}") for prompt in templates or PROMPTS]
+    digest.update(json.dumps([spelled, list(names), sorted(unused)]).encode())
     return digest.hexdigest()[:32]
 
 
