@@ -26,6 +26,7 @@ from engine.random_state import seed_everything
 from engine.run_directory import RunDirectory, evaluation_folder
 from engine.trackers import import_trackers
 from engine.train_epoch import Task
+from inference.vocabulary import WordRequest, ask, names_in
 from models.richsem.build import build_model
 from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
 from util import distributed
@@ -124,15 +125,21 @@ def train(job: Job) -> None:
 def run_evaluation(job: Job) -> None:
     """--eval: the metrics of a checkpoint (LVIS's, or COCO's). --test: its predictions only."""
     assert job.checkpoint is not None  # the command line asks for one
-    data = build_datasets(job.config, job.data, train=False)
-    if job.checkpoint.image_counts:
-        counts = dict(zip(job.checkpoint.class_names, job.checkpoint.image_counts, strict=True))
-        data = replace(data, record=data.record.with_counts(counts))
+    args, checkpoint = job.args, job.checkpoint
+    request = WordRequest(args.names, args.add_names, args.prompts)
+    # The words decide about the classes, not the config of training.
+    data = build_datasets(
+        replace(job.config, num_classes=0) if request else job.config, job.data, train=False
+    )
     categories = data.val_annotations.categories
-    trained = load_trained(job.checkpoint, job.config, {c.id: c.name for c in categories}, job.device)
-    classes = ClassTable.from_categories(categories, trained.class_names)
-    if job.checkpoint.image_counts:
-        classes = replace(classes, image_counts=tuple(job.checkpoint.image_counts))
+    trained = load_trained(checkpoint, job.config, {c.id: c.name for c in categories}, job.device)
+    trained = ask(trained, checkpoint, job.config, request, categories)
+    names = names_in(categories, trained.class_names) if request else trained.class_names
+    classes = ClassTable.from_categories(categories, names)
+    if known := checkpoint.image_counts:
+        counts = tuple(known[column] if column >= 0 else 0 for column in trained.columns)
+        classes = replace(classes, image_counts=counts)
+        data = replace(data, record=data.record.with_counts(dict(zip(names, counts, strict=True))))
     settings = build_settings(job.config, job.device, job.args.debug)
     with evaluation_folder(job.args.output_dir) as folder:
         evaluator = make_evaluator(job.config, data, classes, folder)

@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_what(parser.add_argument_group("what to do"))
     _add_data(parser.add_argument_group("config and data"))
     _add_weights(parser.add_argument_group("weights"))
+    _add_words(parser.add_argument_group("vocabulary, for --eval and --test"))
     _add_machine(parser.add_argument_group("machine"))
     _add_official(parser.add_argument_group("official flags without effect"))
     return parser
@@ -61,6 +62,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError("--finetune_ignore needs --pretrain_model_path")
     if (args.eval or args.test) and not args.resume:
         raise UserError("--eval and --test need a checkpoint: name it with --resume")
+    asked = [f"--{flag}" for flag in ("names", "add_names", "prompts") if getattr(args, flag)]
+    if asked and not (args.eval or args.test):
+        raise UserError(f"{asked[0]} asks a trained model for other words: it needs --eval or --test")
     if (args.test or args.save_results) and not args.output_dir:
         raise UserError("--test and --save_results write predictions: name a folder with --output_dir")
     if args.num_workers is not None and args.num_workers < 0:
@@ -166,6 +170,15 @@ def _add_weights(group: argparse._ArgumentGroup) -> None:
         "--finetune_ignore_all",
         action="store_true",
         help="skip tensors that do not fit (always on; official spelling)",
+    )
+
+
+def _add_words(group: argparse._ArgumentGroup) -> None:
+    words = "comma-separated, or a file with one a line"
+    group.add_argument("--names", help=f"words to ask the model for instead of its classes: {words}")
+    group.add_argument("--add_names", help=f"words to ask for beside the model's classes: {words}")
+    group.add_argument(
+        "--prompts", nargs="+", default=[], metavar="TEMPLATE", help="with {} for words that were not trained"
     )
 
 

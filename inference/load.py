@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.annotations.json_errors import load_json
+from datasets.annotations.categories import Category
+from datasets.annotations.json_schema import read_categories
+from datasets.annotations.words import Words
 from inference.predictor import Predictor, Tile
 from inference.thresholds import DEFAULT_SCORE, Score
 from inference.torch_model import TorchModel
+from inference.vocabulary import WordRequest, ask
 from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
 from util.distributed import choose_device
 
@@ -20,20 +24,27 @@ def load_predictor(
     score: Score = DEFAULT_SCORE,
     tile: Tile | None = None,
     annotations: str | Path | None = None,
+    names: Words | None = None,
+    add_names: Words | None = None,
+    prompts: Sequence[str] = (),
 ) -> Predictor:
     """The model of a checkpoint, with the weights, precision and image size of its evaluation.
 
     device:      'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'.
     precision:   'float32', 'bfloat16' or 'float16'; None for that of the checkpoint's evaluation.
     score, tile: the lowest score that is kept, and the tiles of large images, see `Predictor`.
-    annotations: an LVIS file with the class names of an official checkpoint; unused for ours.
-    Raises UserError for a file that is no checkpoint, and for an official one without `annotations`.
+    annotations: an LVIS file with the class names of an official checkpoint, and with synonyms for `names`.
+    names:       words that replace the model's classes; add_names: that extend them; prompts: templates for
+        words of its own, see `WordRequest`.
+    Raises UserError for a file that is no checkpoint, for an official one without `annotations`, and for
+    words that the model cannot be asked for.
     """
     opened = open_checkpoint(checkpoint)
     config = checkpoint_config(opened)
-    categories = None
-    if annotations is not None:
-        categories = {int(c["id"]): str(c["name"]) for c in load_json(Path(annotations))["categories"]}
+    categories = [Category.from_json(c) for c in read_categories(Path(annotations))] if annotations else []
     chosen = choose_device(device)
-    trained = load_trained(opened, config, categories, chosen)
+    names_by_id = {c.id: c.name for c in categories} or None
+    trained = load_trained(opened, config, names_by_id, chosen)
+    request = WordRequest(names, add_names, prompts)
+    trained = ask(trained, opened, config, request, categories)
     return Predictor(TorchModel(trained, opened, config, chosen, precision), score, tile)

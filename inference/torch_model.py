@@ -43,7 +43,7 @@ class TorchModel:
         self.config = config
         self.device = device
         self.class_names = trained.class_names
-        self.frequencies = class_frequencies(checkpoint, len(trained.class_names))
+        self.frequencies = class_frequencies(checkpoint, trained.columns)
         fixed = checkpoint.run.get("fix_size", False)
         self.policy = EvalPolicy(max(config.data_aug_scales), config.data_aug_max_size, fixed_size=fixed)
         name = precision or (config.amp_dtype if config.amp else "float32")
@@ -69,11 +69,16 @@ class TorchModel:
         return to_model_input(self.policy(sample, np.random.default_rng(0)), 0, pixels.shape[:2])[0]
 
 
-def class_frequencies(checkpoint: Checkpoint, columns: int) -> tuple[str, ...]:
-    """'r', 'c' or 'f' for each class column as the data says, else by LVIS's cuts of its training images;
-    '' where neither is known."""
-    said = tuple(checkpoint.frequencies) or ("",) * columns
-    counts = tuple(checkpoint.image_counts)
-    if not counts:
-        return said
-    return tuple(group or frequency_of(count) for group, count in zip(said, counts, strict=True))
+def class_frequencies(checkpoint: Checkpoint, columns: Sequence[int]) -> tuple[str, ...]:
+    """'r', 'c' or 'f' for each class as the data says, else by LVIS's cuts of its training images.
+
+    columns: the trained column of each class. '' where neither is known, and for an untrained one, -1.
+    """
+    said, counts = checkpoint.frequencies, checkpoint.image_counts
+
+    def frequency(column: int) -> str:
+        if column < 0:
+            return ""
+        return (said[column] if said else "") or (frequency_of(counts[column]) if counts else "")
+
+    return tuple(frequency(column) for column in columns)

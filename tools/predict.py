@@ -135,6 +135,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="LVIS or COCO file: ids for --format coco, and class names of an official checkpoint",
     )
+    words = "comma-separated, or a file with one a line"
+    parser.add_argument("--names", help=f"words to ask the model for instead of its classes: {words}")
+    parser.add_argument("--add-names", help=f"words to ask for beside the model's classes: {words}")
+    parser.add_argument(
+        "--prompts", nargs="+", default=[], metavar="TEMPLATE", help="with {} for words that were not trained"
+    )
     args = parser.parse_args(arguments)
     for name in ("batch_size", "max_detections"):
         if getattr(args, name) < 1:
@@ -153,6 +159,9 @@ def load(args: argparse.Namespace) -> Predictor:
         score=parse_score(args.score),
         tile=(args.tile, args.overlap) if args.tile is not None else None,
         annotations=args.annotations,
+        names=args.names,
+        add_names=args.add_names,
+        prompts=args.prompts,
     )
 
 

@@ -31,7 +31,7 @@ from models.richsem.distillation import DistillationLoss
 from models.richsem.semantic_head import SemanticHead
 from models.richsem.teacher import Teacher
 from models.richsem.text_embeddings import text_embeddings
-from util.checkpoint import load_model_state
+from util.checkpoint import Checkpoint, load_model_state
 from util.errors import UserError
 
 # Official models all speak through OpenAI's tokenizer.
@@ -125,8 +125,7 @@ def build_official(
     class_names: one a column, see `official.column_names`. text: the vocabulary, where it is not to be
     encoded. Further arguments as `build_model`. A file whose CLIP was taken out uses the configured one.
     """
-    inside = official.embedded_clip(checkpoint.weights)
-    clip = Clip(inside, open_clip.get_tokenizer(OPENAI_TOKENIZER)) if inside is not None else None
+    clip = official_clip(checkpoint)
     if text is None and official.has_language_head(checkpoint.weights):
         clip = clip or configured_clip(config)
         raw = text_embeddings(clip.model, clip.tokenizer, class_names, config.text_cache_dir, unused)
@@ -193,6 +192,18 @@ def configured_clip(config: Config) -> Clip:
     """The CLIP that `clip_model` and `clip_pretrained` name."""
     model = load_clip(config.clip_model, config.clip_pretrained)
     return Clip(model, open_clip.get_tokenizer(resolve_name(config.clip_model, config.clip_pretrained)))
+
+
+def official_clip(checkpoint: official.OfficialCheckpoint) -> Clip | None:
+    """The CLIP inside an official checkpoint; None where it was taken out."""
+    inside = official.embedded_clip(checkpoint.weights)
+    return Clip(inside, open_clip.get_tokenizer(OPENAI_TOKENIZER)) if inside is not None else None
+
+
+def clip_of(checkpoint: Checkpoint, config: Config) -> Clip:
+    """The CLIP of a checkpoint: the one inside, else the one that its config names."""
+    inside = official_clip(checkpoint) if isinstance(checkpoint, official.OfficialCheckpoint) else None
+    return inside or configured_clip(config)
 
 
 def encode_vocabulary(

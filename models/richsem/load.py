@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
 from config import Config, from_official_args, with_overrides
 from models.dino.detector import Detector
 from models.dino.postprocess import PostProcess
 from models.richsem import official_checkpoint as official
-from models.richsem.build import build_model, build_official
+from models.richsem.build import build_model, build_official, clip_of, encode_vocabulary, text_of_state
 from models.richsem.official_checkpoint import OfficialCheckpoint
+from models.richsem.text_embeddings import templates_of, text_embeddings
+from models.richsem.vocabulary import Vocabulary, change_vocabulary
 from util.checkpoint import Checkpoint, is_ours, read_content
 from util.errors import UserError
 from util.hub import resolve
+
+# Cosine above which two embeddings of one name come from one text tower. Rounding costs 1e-6; another tower
+# is far below.
+SAME_TOWER = 0.999
 
 
 @dataclass(frozen=True)
@@ -28,11 +37,18 @@ class TrainedModel:
     postprocess: its output -> detections.
     class_names: one for each class column; an imported official model has columns that are no class, 'none',
         which once published are ''.
+    columns:     the trained column of each class, -1 for a word that the model was not trained on.
     """
 
     model: Detector
     postprocess: PostProcess
     class_names: tuple[str, ...]
+    columns: tuple[int, ...]
+
+    @property
+    def unused(self) -> tuple[int, ...]:
+        """Columns that are no class."""
+        return self.postprocess.unused
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -99,4 +115,45 @@ def load_trained(
             state=checkpoint.evaluated_weights,
             source=checkpoint.path,
         )
-    return TrainedModel(parts.model.eval(), parts.postprocess, names)
+    return TrainedModel(parts.model.eval(), parts.postprocess, names, tuple(range(len(names))))
+
+
+def text_rows(
+    trained: TrainedModel,
+    checkpoint: Checkpoint,
+    config: Config,
+    words: Sequence[str],
+    prompts: Sequence[str] = (),
+) -> Float[Tensor, "K E"]:
+    """Text embeddings of words by the text tower that the checkpoint's own classes were encoded with.
+
+    prompts: templates with {} where the word goes; none are those of training. An official checkpoint has
+    the tower inside; ours names it by `clip_model` and `clip_pretrained`.
+    Raises UserError where it cannot be loaded or is another one.
+    """
+    templates = templates_of(prompts)
+    clip = clip_of(checkpoint, config)
+    text = text_of_state(trained.model.state_dict())
+    assert text is not None
+    known = next(i for i in range(len(text.raw)) if i not in trained.unused)
+    again = encode_vocabulary(clip, [trained.class_names[known]], config.text_cache_dir).raw[0]
+    row = text.raw[known].to(again)
+    if again.shape != row.shape or F.cosine_similarity(again, row, dim=0) < SAME_TOWER:
+        raise UserError(
+            f"clip_pretrained={config.clip_pretrained!r} is not the CLIP that {checkpoint.path} was trained "
+            f"with: its text embedding of {trained.class_names[known]!r} is another"
+        )
+    return text_embeddings(clip.model, clip.tokenizer, words, config.text_cache_dir, templates=templates)
+
+
+def with_vocabulary(
+    trained: TrainedModel, config: Config, vocabulary: Vocabulary, rows: Float[Tensor, "K E"] | None
+) -> TrainedModel:
+    """The model asked for other classes. It shares its weights with `trained`, whose model is changed.
+
+    rows: of `vocabulary.new_names`, see `text_rows`.
+    """
+    change_vocabulary(trained.model, vocabulary, rows, one_class_encoder=config.enc_cls_agn)
+    unused = trained.unused if vocabulary.extends else ()
+    postprocess = PostProcess(trained.postprocess.num_select, unused)
+    return TrainedModel(trained.model, postprocess, vocabulary.names, vocabulary.columns)

@@ -1,5 +1,6 @@
 """A tiny checkpoint with random weights."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -32,9 +33,13 @@ TINY = {
 
 
 def make_checkpoint(path: Path, **entries) -> Path:
-    """Writes one whose classes have 3, 50 and 500 training images. entries: of the `Checkpoint`."""
+    """Writes one whose classes have 3, 50 and 500 training images.
+
+    entries: of the `Checkpoint`, or of its config.
+    """
     torch.manual_seed(0)
-    config = Config.from_dict(TINY)
+    known = {f.name for f in fields(Config)}
+    config = Config.from_dict(TINY | {name: entries.pop(name) for name in known & set(entries)})
     parts = build_model(config, NAMES, [1] * 3, "cpu", training=False)
     own = {"model": parts.model.state_dict(), "class_names": NAMES, "image_counts": [3, 50, 500]}
     save_checkpoint(path, Checkpoint(**{**own, "config": config.to_dict(), **entries}))

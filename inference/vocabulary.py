@@ -1,0 +1,96 @@
+"""Asks a trained model for other words: the user's request, matched to its classes and put into the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from config import Config
+from datasets.annotations.categories import Category
+from datasets.annotations.words import Words, match_words, read_words
+from models.richsem.load import TrainedModel, text_rows, with_vocabulary
+from models.richsem.vocabulary import SelectBy, Vocabulary, check_words
+from util.checkpoint import Checkpoint
+from util.errors import UserError
+
+
+@dataclass(frozen=True)
+class WordRequest:
+    """What a user asks a model for.
+
+    names:     the output's classes, exactly these in this order: a comma-separated list, a file with one a
+        line, or a sequence.
+    add_names: the same, behind the model's own classes instead.
+    prompts:   templates with {} where the word goes, for words that the model was not trained on.
+    select_by: see `Vocabulary`; None is 'names' for names, 'trained' for add_names.
+    """
+
+    names: Words | None = None
+    add_names: Words | None = None
+    prompts: Sequence[str] = ()
+    select_by: SelectBy | None = None
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked for."""
+        return self.names is not None or self.add_names is not None
+
+
+def ask(
+    trained: TrainedModel,
+    checkpoint: Checkpoint,
+    config: Config,
+    request: WordRequest,
+    categories: Iterable[Category] = (),
+) -> TrainedModel:
+    """The model with the vocabulary that is asked for; `trained` itself where nothing is.
+
+    categories: of an annotation file, for their synonyms. CLIP is loaded only for words that are not cached.
+    Raises UserError for unfit words, for words that the model cannot score, and where CLIP cannot be loaded.
+    """
+    if not request:
+        return trained
+    vocabulary = make_vocabulary(request, trained.class_names, trained.unused, categories)
+    check_words(trained.model, vocabulary)
+    new = vocabulary.new_names
+    rows = text_rows(trained, checkpoint, config, new, request.prompts) if new else None
+    return with_vocabulary(trained, config, vocabulary, rows)
+
+
+def make_vocabulary(
+    request: WordRequest,
+    class_names: Sequence[str],
+    unused: Sequence[int] = (),
+    categories: Iterable[Category] = (),
+) -> Vocabulary:
+    """The request, matched to a model's classes. unused: columns that are no class."""
+    if request.names is not None and request.add_names is not None:
+        raise UserError("names replace the model's classes, add_names extend them: give one of them")
+    used = [i for i in range(len(class_names)) if i not in set(unused)]
+    own = [class_names[i] for i in used]
+    if request.names is not None:
+        words = read_words(request.names, "names")
+        found = [used[i] if i >= 0 else -1 for i in match_words(words, own, categories)]
+        return Vocabulary(words, tuple(found), extends=False, select_by=request.select_by or "names")
+    assert request.add_names is not None
+    words = read_words(request.add_names, "add_names")
+    for word, i in zip(words, match_words(words, own, categories), strict=True):
+        if i >= 0:
+            raise UserError(
+                f"add_names: {word!r} means {own[i]!r}, a class of the model already: leave it out"
+            )
+    columns = (*range(len(class_names)), *(-1 for _ in words))
+    return Vocabulary((*class_names, *words), columns, extends=True, select_by=request.select_by or "trained")
+
+
+def names_in(categories: Sequence[Category], words: Sequence[str]) -> tuple[str, ...]:
+    """The words as the annotations of an evaluation call them; words that they lack stay as they are.
+
+    Raises UserError for a class of the annotations that no word means.
+    """
+    found = match_words(words, [c.name for c in categories], categories)
+    if missing := sorted(set(range(len(categories))) - set(found)):
+        raise UserError(
+            f"no word means class {categories[missing[0]].name!r} of the annotations ({len(missing)} such); "
+            "add it, or use --add_names, which keeps the model's classes"
+        )
+    return tuple(categories[i].name if i >= 0 else word for word, i in zip(words, found, strict=True))
