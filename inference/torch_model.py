@@ -12,6 +12,7 @@ from datasets.annotations.frequency import frequency_of
 from datasets.augment.policy import EvalPolicy
 from datasets.sample import Sample, to_model_input
 from engine.device import autocast, autocast_dtype
+from inference.fast import rearranged
 from inference.prediction import Prediction, make_prediction
 from models.richsem.load import TrainedModel
 from util.checkpoint import Checkpoint
@@ -48,6 +49,8 @@ class TorchModel:
         self.policy = EvalPolicy(max(config.data_aug_scales), config.data_aug_max_size, fixed_size=fixed)
         name = precision or (config.amp_dtype if config.amp else "float32")
         self._dtype = None if name == "float32" else autocast_dtype(name, device)
+        on_cpu = device.type == "cpu" and self._dtype is None
+        self._network = rearranged(trained.model) if on_cpu else trained.model
 
     @torch.inference_mode()
     def detect(self, images: Sequence[np.ndarray]) -> list[Prediction]:
@@ -55,7 +58,7 @@ class TorchModel:
         sizes = [pixels.shape[:2] for pixels in images]
         padded = PaddedImages.from_list([self._resized(i) for i in images], self.config.pad_size_divisor)
         with autocast(self.device, self._dtype):
-            output = self.trained.model(padded.to(self.device).normalised())
+            output = self._network(padded.to(self.device).normalised())
         found = [d.to("cpu") for d in self.trained.postprocess(output, sizes)]
         return [
             make_prediction(self.class_names, d.scores.numpy(), d.labels.numpy(), d.boxes_xyxy.numpy(), size)

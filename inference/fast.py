@@ -1,0 +1,110 @@
+"""A detector's network rearranged for inference on a CPU: the same results to float tolerance."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from models.dino.detector import Detector
+from models.richsem.classifier import LanguageClassifier, TextEmbeddings
+
+_Module = TypeVar("_Module", bound=nn.Module)
+# (height, width) of the noise on which a rearranged backbone is compared with its original.
+_TRIAL = (64, 96)
+# Of the largest value in a map.
+_TOLERANCE = 1e-4
+
+
+def rearranged(model: Detector) -> Detector:
+    """A detector for inference alone, that shares its weights with `model` where they are the same.
+
+    Batch norms are folded into the convolutions before them, whose weights lie in channels-last order, and
+    tokens are ranked by a `TokenRanking`. The original is left as it was.
+    """
+    changed: dict[str, nn.Module] = {"backbone": _fast_backbone(model.backbone)}
+    classifier = model.query_selection.classifier
+    if type(classifier) is LanguageClassifier and isinstance(classifier.projection, nn.Linear):
+        ranking = TokenRanking(classifier.projection.weight.detach(), classifier.text)
+        changed["query_selection"] = _with(model.query_selection, classifier=ranking)
+    return _with(model, **changed)
+
+
+def _with(module: _Module, **children: nn.Module) -> _Module:
+    """A copy of a module with some of its children exchanged; the others are shared."""
+    result = copy.copy(module)
+    result._modules = {**module._modules, **children}
+    return result
+
+
+@torch.no_grad()
+def _fast_backbone(backbone: nn.Module) -> nn.Module:
+    """Folded and channels-last. The original where that gives something else: where modules do not follow
+    one another in the order in which they are registered."""
+    device = next(backbone.parameters()).device
+    fast = _folded(copy.deepcopy(backbone))
+    for parameter in fast.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    trial = torch.randn(1, 3, *_TRIAL, generator=torch.Generator().manual_seed(0)).to(device)
+    pairs = zip(fast(trial), backbone(trial), strict=True)
+    same = all((a - b).abs().max() <= _TOLERANCE * b.abs().max() for a, b in pairs)
+    return fast if same else backbone
+
+
+def _folded(root: nn.Module) -> nn.Module:
+    """`root`, its batch norms that come right after a convolution folded into it."""
+    for parent in list(root.modules()):
+        previous: nn.Module | None = None
+        for name, child in list(parent.named_children()):
+            norm = isinstance(child, (nn.BatchNorm2d, FrozenBatchNorm2d))
+            if norm and isinstance(previous, nn.Conv2d) and _fold(previous, child):
+                setattr(parent, name, nn.Identity())
+            previous = child
+    return root
+
+
+def _fold(convolution: nn.Conv2d, norm: Any) -> bool:
+    """Puts a batch norm's scale and shift into a convolution; False where the channels do not fit."""
+    if len(norm.running_var) != convolution.out_channels:
+        return False
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    shift = norm.bias - norm.running_mean * scale
+    if convolution.bias is not None:
+        shift = shift + convolution.bias * scale
+    weight = convolution.weight * scale[:, None, None, None]
+    convolution.weight = nn.Parameter(weight, requires_grad=False)
+    convolution.bias = nn.Parameter(shift, requires_grad=False)
+    return True
+
+
+class TokenRanking(nn.Module):
+    """A token's highest class logit without its embedding: in place of the encoder's classifier.
+
+    With a token t, the projection P and unit text embeddings T, the cosines are T P t / |P t|. T P and P'P
+    are computed once, which leaves D (C + D) multiplications a token instead of D E + E C.
+    """
+
+    to_classes: Tensor
+    gram: Tensor
+    scale: Tensor
+
+    def __init__(self, projection: Float[Tensor, "E D"], text: TextEmbeddings) -> None:
+        super().__init__()
+        self.register_buffer("to_classes", F.normalize(text.raw, dim=-1) @ projection)
+        self.register_buffer("gram", projection.T @ projection)
+        self.register_buffer("scale", text.log_scale.exp())
+
+    def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
+        """As `LanguageClassifier.max_logit`."""
+        squares = (F.linear(queries, self.gram) * queries).sum(-1)
+        return F.linear(queries, self.to_classes).amax(-1) / squares.clamp(min=1e-12).sqrt() * self.scale
+
+    def forward(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape C"]:
+        """NaN, and no work: these logits serve the encoder's losses alone."""
+        return queries.new_full((), torch.nan).expand(*queries.shape[:-1], len(self.to_classes))
