@@ -9,7 +9,9 @@ kind? It does not know how much it would move with another training seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +28,16 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class _Threshold:
-    """true: the hits that are true positives.  false: (H,) bool, hits that are false positives.
-    starts: where each class begins among `true`.  first_hit: the first hit of each one's class."""
+    """true: (n,) the hits that are true positives.  false: (H,) float64, 1 for hits that are false positives.
+    class_index: (n,).  first_hit: (n,) the first hit of each one's class.
+    starts: where each class begins among `true`.  first: (n,) the start of each one's class."""
 
     true: np.ndarray
     false: np.ndarray
-    starts: np.ndarray
+    class_index: np.ndarray
     first_hit: np.ndarray
+    starts: np.ndarray
+    first: np.ndarray
 
 
 class WeightedAP:
@@ -49,8 +54,12 @@ class WeightedAP:
         for threshold in range(len(IOU_THRESHOLDS)):
             true = np.flatnonzero(judged.true(threshold))
             false = judged.counts[hits] & ~has_bit(judged.matched | judged.ignored, threshold)
-            starts = run_starts(self._hit_class[true])
-            self._thresholds.append(_Threshold(true, false, starts, first_hit[true]))
+            class_index = self._hit_class[true].astype(np.int64)
+            starts = run_starts(class_index)
+            first = np.repeat(starts, np.diff(np.append(starts, len(true))))
+            self._thresholds.append(
+                _Threshold(true, false.astype(np.float64), class_index, first_hit[true], starts, first)
+            )
         self._find_false(judged)
 
     def _find_false(self, judged: Judged) -> None:
@@ -90,13 +99,15 @@ class WeightedAP:
         """Adds the APs at one threshold to `total` (K,)."""
         if not len(threshold.true):
             return
-        class_index = self._hit_class[threshold.true]
-        false = before + np.cumsum(np.where(threshold.false, hit_weights, 0.0))
-        offset = np.concatenate(([0.0], false))[threshold.first_hit]
-        fp = false[threshold.true] - offset
-        tp = np.cumsum(hit_weights[threshold.true])
-        sizes = np.diff(np.append(threshold.starts, len(tp)))
-        tp -= np.repeat(np.concatenate(([0.0], tp))[threshold.starts], sizes)
+        class_index = threshold.class_index
+        # Running totals begin with a 0, and are taken relative to where the class begins.
+        false = np.zeros(len(before) + 1)
+        np.cumsum(threshold.false * hit_weights, out=false[1:])
+        false[1:] += before
+        fp = false[threshold.true + 1] - false[threshold.first_hit]
+        tp = np.zeros(len(class_index) + 1)
+        np.cumsum(hit_weights[threshold.true], out=tp[1:])
+        tp = tp[1:] - tp[threshold.first]
         ap = interpolated_ap(tp, fp, num_boxes[class_index], class_index, threshold.starts)
         total[class_index[threshold.starts]] += ap
 
@@ -123,20 +134,25 @@ def interpolated_ap(
     return np.add.reduceat(envelope * gained, starts) / (LAST_LEVEL + 1)
 
 
-def image_weights(num_images: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
-    """The weights (I,) of each replicate; the same for every run, so that differences are paired."""
-    rng = np.random.default_rng(seed)
-    for _ in range(replicates):
-        yield rng.standard_exponential(num_images)
+def image_weights(num_images: int, replicate: int, seed: int = 0) -> np.ndarray:
+    """(I,) float64; the same for every run, so that differences are paired."""
+    return np.random.default_rng((seed, replicate)).standard_exponential(num_images)
 
 
 def bootstrap(runs: Sequence[Judged], replicates: int, seed: int = 0) -> list[np.ndarray]:
     """(replicates, K) float64 AP of every class in every replicate, for each run on the same images."""
     measures = [WeightedAP(judged) for judged in runs]
     replicas = [np.empty((replicates, judged.num_classes)) for judged in runs]
-    for number, weights in enumerate(image_weights(runs[0].num_images, replicates, seed)):
+
+    def fill(replicate: int) -> None:
+        weights = image_weights(runs[0].num_images, replicate, seed)
         for measure, replica in zip(measures, replicas, strict=True):
-            replica[number] = measure(weights)
+            replica[replicate] = measure(weights)
+
+    # NumPy lets go of the interpreter's lock in the long operations.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(fill, range(replicates)):
+            pass
     return replicas
 
 
