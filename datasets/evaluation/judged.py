@@ -99,6 +99,13 @@ class Judged:
         boxes = self.boxes
         return np.bincount(boxes.class_index[boxes.counted], minlength=self.num_classes)
 
+    @property
+    def images_of_class(self) -> np.ndarray:
+        """(K,) int64: images with a counted box of each class."""
+        boxes = self.boxes
+        keys = boxes.image_index[boxes.counted] * self.num_classes + boxes.class_index[boxes.counted]
+        return np.bincount(np.unique(keys) % self.num_classes, minlength=self.num_classes)
+
 
 def has_bit(bits: np.ndarray, threshold: int) -> np.ndarray:
     """(n,) bool."""

@@ -104,13 +104,12 @@ def _group(run: _Run, split: ErrorSplit, key: str, label: str, members: np.ndarr
     evaluated = members & np.isfinite(ap)
     images = _images_with(run.judged, members)
     # Too few images cannot say how images vary.
-    ends = _ap_interval(_group_replicas(run.replicas, evaluated), _mean(ap, evaluated))
+    ends = _ap_interval(_group_replicas(run.replicas, evaluated))
     content = {
         "key": key,
         "name": label,
         "classes": int(members.sum()),
         "evaluated": int(evaluated.sum()),
-        "on_few_images": int((evaluated & (images_of_class(run.judged) < FEWEST_IMAGES)).sum()),
         "images": images,
         "boxes": int(run.judged.num_boxes[members].sum()),
         "ap": _mean(ap, evaluated),
@@ -127,7 +126,7 @@ def _group(run: _Run, split: ErrorSplit, key: str, label: str, members: np.ndarr
 
 def _classes(run: _Run, split: ErrorSplit, confused: Confusions, grouping: Grouping) -> list[dict[str, Any]]:
     judged, classes = run.judged, run.result.classes
-    images = images_of_class(judged)
+    images = judged.images_of_class
     curves = {"precision50": AT_50, "precision75": AT_75}
     found = {name: precision_curves(judged, at) for name, at in curves.items()}
     entries = []
@@ -144,7 +143,7 @@ def _classes(run: _Run, split: ErrorSplit, confused: Confusions, grouping: Group
             "ap": result.ap,
             "ap50": result.ap50,
             "recall": result.recall,
-            "interval": None if few else _ap_interval(run.replicas[:, k], result.ap),
+            "interval": None if few or result.ap is None else _ap_interval(run.replicas[:, k]),
         }
         for name in ("share", "share50", "alone", "alone50", "counts"):
             entry[name] = None if result.ap is None else _by_kind(_plain(getattr(split, name)[:, k]))
@@ -167,13 +166,13 @@ def difference(first: _Run, second: _Run, grouping: Grouping) -> dict[str, Any]:
     ap = _column(second.result, "ap") - _column(first.result, "ap")
     replicas = second.replicas - first.replicas
     evaluated = np.isfinite(ap)
-    enough = evaluated & (images_of_class(first.judged) >= FEWEST_IMAGES)
+    enough = evaluated & (first.judged.images_of_class >= FEWEST_IMAGES)
     verdicts = _verdicts(ap, replicas, enough)
     groups = []
     for key, label, members in grouping.groups():
         used = members & evaluated
         few = _images_with(first.judged, used) < FEWEST_IMAGES
-        ends = None if few else _interval(_group_replicas(replicas, used), _mean(ap, used))
+        ends = None if few else _interval(_group_replicas(replicas, used))
         groups.append(
             {
                 "key": key,
@@ -189,7 +188,7 @@ def difference(first: _Run, second: _Run, grouping: Grouping) -> dict[str, Any]:
         {
             "name": result.name,
             "ap": _number(ap[k]),
-            "interval": _interval(replicas[:, k], ap[k]) if enough[k] else None,
+            "interval": _interval(replicas[:, k]) if enough[k] else None,
             "verdict": verdicts[k],
         }
         for k, result in enumerate(first.result.classes)
@@ -229,13 +228,6 @@ def _verdict_of(ends: list[float] | None) -> str:
     return "better" if ends[0] > 0 else "worse" if ends[1] < 0 else "noise"
 
 
-def images_of_class(judged: Judged) -> np.ndarray:
-    """(K,) int64: validation images with a counted box of each class."""
-    boxes = judged.boxes
-    keys = boxes.image_index[boxes.counted] * judged.num_classes + boxes.class_index[boxes.counted]
-    return np.bincount(np.unique(keys) % judged.num_classes, minlength=judged.num_classes)
-
-
 def _images_with(judged: Judged, members: np.ndarray) -> int:
     boxes = judged.boxes
     return len(np.unique(boxes.image_index[boxes.counted & members[boxes.class_index]]))
@@ -250,13 +242,13 @@ def _group_replicas(replicas: np.ndarray, evaluated: np.ndarray) -> np.ndarray:
     return replicas[:, evaluated].mean(1) if evaluated.any() else np.zeros(0)
 
 
-def _interval(replicas: np.ndarray, value: float | None) -> list[float] | None:
-    return None if value is None else list(interval(replicas, value, LEVEL))
+def _interval(replicas: np.ndarray) -> list[float] | None:
+    return list(interval(replicas, LEVEL)) if len(replicas) else None
 
 
-def _ap_interval(replicas: np.ndarray, value: float | None) -> list[float] | None:
+def _ap_interval(replicas: np.ndarray) -> list[float] | None:
     """An AP is never below 0 or above 1."""
-    ends = _interval(replicas, value)
+    ends = _interval(replicas)
     return None if ends is None else [max(ends[0], 0.0), min(ends[1], 1.0)]
 
 

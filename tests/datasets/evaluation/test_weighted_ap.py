@@ -64,15 +64,34 @@ def test_intervals_hold_the_ap_and_pairs_share_their_weights():
     assert one.shape == (60, len(annotations.categories))
     evaluated = judged.num_boxes > 0
     assert np.isnan(one[:, ~evaluated]).all() and np.isfinite(one[:, evaluated]).all()
-    low, high = interval(one[:, evaluated].mean(1), 0.4)
-    assert low < 0.4 < high
+    ap = WeightedAP(judged)(np.ones(len(annotations)))[evaluated].mean()
+    low, high = interval(one[:, evaluated].mean(1))
+    assert low < ap < high
     assert not np.array_equal(one, bootstrap([judged], 60, seed=1)[0], equal_nan=True)
 
 
-def test_the_interval_is_as_wide_as_other_images_make_it():
-    """A class of one detection an image: AP is near the share that is right; its deviation is known."""
+def test_replicas_scatter_as_much_as_other_images_do():
+    """Boxes of `n` images, each found or not by the toss of a coin: AP is near the share that is found."""
     rng = np.random.default_rng(0)
-    share = rng.exponential(size=(4000, 100)) @ (rng.random(100) < 0.4) / 100
-    low, high = interval(share, 0.4)
-    assert high - low == pytest.approx(2 * 1.96 * share.std(), rel=0.1)
-    assert (low + high) / 2 == pytest.approx(0.4, abs=0.02)
+    content = tiny.detection_content(600, "val")[0]
+    boxes = [a for a in content["annotations"] if a["category_id"] == 1]
+    for number, box in enumerate(boxes):
+        # Three classes of 2, 5 and 60 images in every part.
+        box["category_id"] = (1, 2, 5)[np.searchsorted((2, 7, 67), number % 67, side="right")]
+    results = [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.5}
+        for a in boxes
+        if rng.random() < 0.5
+    ]
+    said = []
+    for part in range(8):
+        ids = {a["image_id"] for a in boxes[67 * part : 67 * (part + 1)]}
+        only = {**content, "images": [i for i in content["images"] if i["id"] in ids]}
+        only["annotations"] = [a for a in boxes if a["image_id"] in ids]
+        found = Predictions.from_results([r for r in results if r["image_id"] in ids])
+        _, judged = judge(tiny.table_of(only, "val.json"), found)
+        assert judged.images_of_class.tolist() == [2, 5, 60]
+        replicas = bootstrap([judged], 100)[0]
+        said.append(replicas.var(0))
+    expected = 0.25 / np.array([2, 5, 60])
+    np.testing.assert_allclose(np.mean(said, 0), expected, rtol=0.5)

@@ -36,11 +36,6 @@ function drawAp() {
   if (paired) {
     node.append(element("p", { class: "soft" }, `Upper, pale: first run, ${RUNS[0].name}. Lower: second run, ${RUNS[1].name}.`), differences());
   }
-  const few = REPORT.groups.filter((g) => g.key !== "all" && g.on_few_images && g.interval);
-  if (few.length) {
-    node.append(element("p", { class: "soft" }, "Too narrow where many classes are on few images, which cannot say how they vary: "
-      + `${few.map((g) => `of the ${g.name} classes ${whole(g.on_few_images)} are on fewer than ${REPORT.bootstrap.fewest_images} images`).join(", ")}.`));
-  }
   const metrics = Object.keys(REPORT.metrics);
   node.append(element("table", { class: "metrics" }, element("thead", {}, element("tr", {}, element("th", {}, "metric"),
     metrics.map((name) => element("th", {}, name)))), element("tbody", {}, RUNS.map((run) => element("tr", {},

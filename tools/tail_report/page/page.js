@@ -19,7 +19,7 @@ function drawNotes() {
   const notes = [
     ["Protocol", `${REPORT.protocols.join("; ")}. The metrics are the evaluator's own.`],
     ["Groups", `From ${REPORT.annotations.groups}.`],
-    ["Intervals", `${whole(REPORT.bootstrap.replicates)} replicates of the Bayesian bootstrap over images, centred on the measured value. An interval knows the images that there are: one of a group with many classes on one or two images each is too narrow.`],
+    ["Intervals", `${whole(REPORT.bootstrap.replicates)} replicates of the Bayesian bootstrap over images, centred on the measured value and widened for classes on few images. Classes on a single image take their spread from one another.`],
     ["classification", "A false positive on a box of another class: the IoU would be enough."],
     ["localisation", "Near a box of its class (IoU 0.1 or more), but not near enough."],
     ["both", "Near a box of another class, not near enough either."],
