@@ -19,11 +19,14 @@ from datasets.annotations.categories import ClassTable
 from datasets.build import DataParts, RunSettings, build_datasets
 from datasets.evaluation.evaluator import BoxEvaluator
 from engine.build import build_settings, build_state, wrap_distributed
+from engine.dry_run import make_forecast
 from engine.evaluate import evaluate, report_metrics
 from engine.fit import Validation, fit
 from engine.pretrained import load_pretrained
 from engine.random_state import seed_everything
 from engine.run_directory import RunDirectory, evaluation_folder
+from engine.settings import TrainSettings
+from engine.state import TrainingState
 from engine.trackers import import_trackers
 from engine.train_epoch import Task
 from inference.vocabulary import WordRequest, ask, names_in
@@ -83,8 +86,9 @@ def train(job: Job) -> None:
         checkpoint.check_resumable()
     run = RunDirectory(Path(args.output_dir))
     distributed.on_main(lambda: import_trackers(config.tracker, run.path))
-    distributed.on_main(lambda: run.open_for_training(args.resume))
-    setup_logging(distributed.rank(), run.text_log)
+    if not config.dry_run:
+        distributed.on_main(lambda: run.open_for_training(args.resume))
+        setup_logging(distributed.rank(), run.text_log)
     data = build_datasets(config, job.data)
     assert data.train_loader is not None
     names = data.classes.names
@@ -106,7 +110,8 @@ def train(job: Job) -> None:
     settings = build_settings(config, device, args.debug)
     state = build_state(config, parts.model, settings.iterations(len(data.train_loader)), device)
     state.start(checkpoint, args.start_epoch)
-    distributed.on_main(lambda: run.describe(dump(config), parts.model))
+    if not config.dry_run:
+        distributed.on_main(lambda: run.describe(dump(config), parts.model))
     validation = Validation(
         data.val_loader, parts.postprocess, partial(make_evaluator, config, data, data.classes, run.path)
     )
@@ -119,11 +124,35 @@ def train(job: Job) -> None:
         "note": args.note or (checkpoint.note if checkpoint else ""),
     }
     task = Task(wrap_distributed(parts.model, device), parts.criterion, parts.teacher)
+    if config.dry_run:
+        forecast_run(job, task, state, data, validation, settings)
+        return
     fit(task, state, data.train_loader, validation, settings, run, identity)
+
+
+def forecast_run(
+    job: Job,
+    task: Task,
+    state: TrainingState,
+    data: DataParts,
+    validation: Validation,
+    settings: TrainSettings,
+) -> None:
+    """dry_run: prints what the run would take."""
+    assert data.train_loader is not None and data.worst_batch is not None
+    # torch's loaders keep two batches ready in each process.
+    ready = 2 * job.data.num_workers
+    forecast = make_forecast(
+        task, state, data.train_loader, data.worst_batch(), validation, settings, prefetched=ready
+    )
+    if distributed.is_main():
+        print(f"dry run: nothing was written\n{forecast.table()}", flush=True)
 
 
 def run_evaluation(job: Job) -> None:
     """--eval: the metrics of a checkpoint (LVIS's, or COCO's). --test: its predictions only."""
+    if job.config.dry_run:
+        raise UserError("dry_run=True forecasts a training run: leave out --eval and --test")
     assert job.checkpoint is not None  # the command line asks for one
     args, checkpoint = job.args, job.checkpoint
     request = WordRequest(args.names, args.add_names, args.prompts)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
 
 from config import Config
 from datasets.annotations.categories import ClassTable
@@ -16,6 +20,7 @@ from datasets.detection import DetectionDataset
 from datasets.evaluation.dataset_record import DatasetRecord, record_of
 from datasets.image_level import ImageLevel
 from datasets.loader import Collate, Loader, ShardBatchSampler
+from datasets.sample import SampleIndex
 from datasets.sampling.aspect import AspectGroupedSampler, aspects_of
 from datasets.sampling.mixing import ImageDataset, MixedBatchSampler, MixRatio, MultiDataset
 from datasets.sampling.samplers import (
@@ -27,6 +32,7 @@ from datasets.sampling.samplers import (
 )
 from util.errors import UserError
 from util.logging import get_logger
+from util.structures import Batch
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class DataParts:
     val_annotations: for the evaluator.
     record:          of the validation data; with class counts if the training data was read.
     train_loader:    None for evaluation alone.
+    worst_batch:     gives the training batch that needs most memory; None for evaluation alone.
     """
 
     classes: ClassTable
@@ -68,6 +75,7 @@ class DataParts:
     val_annotations: AnnotationTable
     record: DatasetRecord
     train_loader: Loader | None = None
+    worst_batch: Callable[[], Batch] | None = None
 
 
 def build_datasets(
@@ -126,7 +134,29 @@ def build_datasets(
         dict(zip(classes.names, classes.image_counts, strict=True)),
         image_level.images_of_class(classes.names) if image_level else {},
     )
-    return DataParts(classes, val_loader, val_annotations, record, train_loader)
+    worst_batch = partial(_worst_batch, config, settings, train_set)
+    return DataParts(classes, val_loader, val_annotations, record, train_loader, worst_batch)
+
+
+def _worst_batch(config: Config, settings: RunSettings, train_set: DetectionDataset) -> Batch:
+    """The images with most boxes, all on the largest canvas that a training batch can have."""
+    largest = EvalPolicy(max(config.data_aug_scales), config.data_aug_max_size, fixed_size=settings.fix_size)
+    known = np.unique(train_set.annotations.sizes, axis=0)
+    sizes = [largest.target((int(h), int(w))) for h, w in known if h > 0 and w > 0]
+    # Where the file has no sizes, any shape may come.
+    sizes = sizes or [(largest.max_size, largest.max_size)]
+    if config.batch_size > 1 and not config.group_by_aspect:
+        height, width = (max(sides) for sides in zip(*sizes, strict=True))
+    else:
+        height, width = max(sizes, key=lambda size: size[0] * size[1])
+    stretched = copy(train_set)
+    stretched.policy = replace(
+        _train_policy(config, settings), scales=(height,), max_size=width, fixed_size=True
+    )
+    crowded = np.argsort(-np.diff(train_set.boxes.offsets), kind="stable")
+    # A small data set has fewer images than a batch: they repeat.
+    images = np.resize(crowded[: config.batch_size], config.batch_size)
+    return Collate(config.pad_size_divisor)([stretched[SampleIndex(int(i))] for i in images])
 
 
 def _check_same_classes(train: AnnotationTable, val: AnnotationTable) -> None:

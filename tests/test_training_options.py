@@ -1,5 +1,6 @@
 """Config keys that change how `python main.py` trains, on the tiny data and model of test_cli."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,31 @@ def run(words: list[str], folder: Path, *options: str) -> int:
 def test_a_part_to_freeze_that_is_not_there_names_the_nearest(words, tmp_path, capsys):
     assert run(words, tmp_path / "run", "freeze=backbone,encoder.layer") == 2
     assert "Did you mean 'encoder.layers'" in capsys.readouterr().err
+
+
+def test_a_dry_run_forecasts_and_leaves_nothing_behind(words, tmp_path, capsys):
+    assert run(words, tmp_path / "run", "dry_run=True", "epochs=5", "eval_interval=2", "batch_size=2") == 0
+    said = capsys.readouterr().out
+    table = said[said.index("dry run: nothing was written") :].splitlines()
+    assert [line[:16].strip() for line in table[1:]] == [
+        *("training step", "worst batch", "evaluation step", "peak memory"),
+        *("one epoch", "one evaluation", "in all"),
+    ]
+    assert "2 boxes in an image, 64x85 pixels" in table[2]
+    assert float(re.search(r"([\d.]+) GiB resident", table[4])[1]) > 0.1
+    assert "for 5 epochs and 3 evaluations" in table[7]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.ci
+def test_a_dry_run_of_a_resumed_run_forecasts_what_is_left_and_leaves_the_run_alone(words, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run([*words, "--debug"], folder, "epochs=1", "tracker=none") == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    resumed = [*words, "--resume", str(folder / "checkpoint.pth")]
+    assert run(resumed, folder, "epochs=4", "dry_run=True") == 0
+    assert "for 3 epochs and 3 evaluations" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    evaluation = ["--eval", *resumed]
+    assert program.main([*evaluation, "--options", "dry_run=True"]) == 2
+    assert "leave out --eval" in capsys.readouterr().err

@@ -111,6 +111,11 @@ class TrainingKeys:
         1, "Images per process and step in evaluation", minimum=1, official=False
     )
     save_checkpoint_interval: int = config_field(1, "Epochs between writes of `checkpoint.pth`", minimum=1)
+    dry_run: bool = config_field(
+        False,
+        "Build everything, forecast memory and time from a few steps, and stop; writes nothing",
+        official=False,
+    )
     tracker: tuple[str, ...] = config_field(
         (),
         "Where the log's numbers also go: any of `tensorboard`, `wandb`, `mlflow`, `trackio`; empty = "

@@ -53,6 +53,29 @@ def test_an_epoch_goes_on_where_it_was_left(data, workers):
     assert rest == [total for _, total, _ in whole[3:]]
 
 
+def test_the_worst_batch_has_the_most_boxes_on_the_largest_canvas(tmp_path):
+    folder = tiny.write_all(tmp_path)
+    (path,) = folder.rglob("lvis_v1_train.json")
+    content = json.loads(path.read_text())
+    # One portrait; the others are 60x80 and become 60x80, or 75x100 in the largest size.
+    portrait = content["images"][2]
+    portrait["height"], portrait["width"] = 80, 60
+    boxes = [a for a in content["annotations"] if a["image_id"] == portrait["id"]]
+    extra = [{**boxes[0], "id": 1000 + i, "bbox": [5.0 * i, 5.0, 9.0, 9.0]} for i in range(5)]
+    content["annotations"] += extra
+    path.write_text(json.dumps(content))
+    tiny.draw(path.parents[1] / portrait["coco_url"].split("/", 3)[3], (80, 60), [])
+    config = replace(CONFIG, data_aug_scales=(48, 75))
+    images, targets = build(folder, config).worst_batch()
+    assert images.tensor.shape == (2, 3, 100, 100), "a portrait and a landscape in one batch"
+    assert targets.image_ids[0] == portrait["id"] and targets.counts[0] == 6
+    for changes in ({"group_by_aspect": True}, {"batch_size": 1}):
+        images, _ = build(folder, replace(config, **changes)).worst_batch()
+        assert sorted(images.tensor.shape[-2:]) == [75, 100]
+    images, targets = build(folder, replace(config, batch_size=8)).worst_batch()
+    assert len(targets) == 8
+
+
 def test_batches_by_aspect_hold_the_same_images(data):
     grouped = fingerprint(build(data, replace(CONFIG, group_by_aspect=True)).train_loader, 1)
     plain = fingerprint(build(data).train_loader, 1)
