@@ -1,12 +1,15 @@
 """Config keys that change how `python main.py` trains, on the tiny data and model of test_cli."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import main as program
 from tests.datasets.tiny import write_all
+from tests.source_files import ROOT
 from tests.test_cli import TINY
 
 
@@ -54,3 +57,21 @@ def test_a_dry_run_of_a_resumed_run_forecasts_what_is_left_and_leaves_the_run_al
     evaluation = ["--eval", *resumed]
     assert program.main([*evaluation, "--options", "dry_run=True"]) == 2
     assert "leave out --eval" in capsys.readouterr().err
+
+
+@pytest.mark.ci
+def test_two_processes_forecast_together(words, tmp_path):
+    """They have different numbers of evaluation batches, so they must agree when to stop."""
+    script = ["bash", str(ROOT / "scripts" / "richsem_dist.sh"), "2", *words, "--output_dir", "out"]
+    done = subprocess.run(
+        [*script, "--options", "dry_run=True", "batch_size=1", "eval_batch_size=1"],
+        cwd=tmp_path,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("dry run: nothing was written") == 1
+    assert not (tmp_path / "out").exists()
