@@ -31,7 +31,7 @@ from tools.model_card import Facts, model_card, set_address
 from util.checkpoint import Checkpoint, is_published, save_published
 from util.errors import UserError, nearest, run_command
 from util.files import atomic_write
-from util.hub import CONTENT, WEIGHTS, offline_if_unreachable, raise_for_user
+from util.hub import CONTENT, WEIGHTS, asking
 from util.optional import require
 
 CARD = "README.md"
@@ -209,18 +209,12 @@ def push(folder: Path, repo: str, *, private: bool) -> str:
     if set_address(card, repo) != card:
         with atomic_write(folder / CARD) as file:
             file.write(set_address(card, repo))
-    api = hub.HfApi()
-    try:
-        with offline_if_unreachable():
-            api.create_repo(repo, private=private, exist_ok=True)
-            api.upload_folder(
-                repo_id=repo,
-                folder_path=folder,
-                allow_patterns=[WEIGHTS, CONTENT, CARD],
-                commit_message="Weights, config and model card",
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise_for_user(error, repo)
+    with asking(repo) as hub:
+        api = hub.HfApi()
+        api.create_repo(repo, private=private, exist_ok=True)
+        # One commit: nobody sees a part of it. The Hub checks the card's metadata first.
+        files = [hub.CommitOperationAdd(name, folder / name) for name in (CARD, CONTENT, WEIGHTS)]
+        api.create_commit(repo, files, commit_message="Weights, config and model card")
     return f"hf://{repo}"
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -48,15 +48,18 @@ def resolve(path: str | Path) -> Path:
     if match is None or (match["early"] and match["late"]):
         raise UserError(f"{_text(path)}: the form of an address is {FORM}")
     repo, file, revision = match["repo"], match["file"] or WEIGHTS, match["early"] or match["late"]
-    hub = require("huggingface_hub", "hub")
-    with offline_if_unreachable():
-        try:
-            local = Path(hub.hf_hub_download(repo, file, revision=revision))
-            if file.endswith(".safetensors"):
-                _fetch_if_there(hub, repo, str(Path(file).with_name(CONTENT).as_posix()), revision)
-        except (OSError, ValueError, RuntimeError, hub.errors.EntryNotFoundError) as error:
-            raise_for_user(error, repo, file, revision)
+    with asking(repo, file, revision) as hub:
+        local = Path(hub.hf_hub_download(repo, file, revision=revision))
+        if file.endswith(".safetensors"):
+            _fetch_if_there(hub, repo, Path(file).with_name(CONTENT).as_posix(), revision)
     return local
+
+
+def _huggingface_hub() -> Any:
+    """The library, with the two modules that it does not import by itself."""
+    for module in ("errors", "constants"):
+        require(f"huggingface_hub.{module}", "hub")
+    return require("huggingface_hub", "hub")
 
 
 def _text(path: str | Path) -> str:
@@ -71,34 +74,41 @@ def _fetch_if_there(hub: Any, repo: str, file: str, revision: str | None) -> Non
         return
 
 
-def raise_for_user(error: Exception, repo: str, file: str = "", revision: str | None = None) -> NoReturn:
-    """Raises the UserError that says in one line what a call of huggingface_hub failed at.
+@contextmanager
+def asking(repo: str, file: str = "", revision: str | None = None) -> Iterator[Any]:
+    """Gives huggingface_hub for calls about one repository, and says in one line what they failed at.
 
-    Other errors than those of the Hub, the network and the disk are raised as they are.
+    Raises UserError for whatever the Hub refuses, and for failures of the network and the disk.
     """
-    hub = require("huggingface_hub", "hub")
+    hub = _huggingface_hub()
+    failures = (hub.errors.HTTPError, hub.errors.EntryNotFoundError, OSError, ValueError, RuntimeError)
+    try:
+        with offline_if_unreachable():
+            yield hub
+    except failures as error:
+        raise UserError(f"hf://{repo}: {_reason(hub, error, repo, file, revision)}") from error
+
+
+def _reason(hub: Any, error: Exception, repo: str, file: str, revision: str | None) -> str:
     errors = hub.errors
-    address = f"hf://{repo}"
-    page = f"{hub.constants.ENDPOINT}/{repo}"
     token = "" if hub.get_token() else " (you are not logged in: run `hf auth login`, or set HF_TOKEN)"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
-        message = f"access is restricted: ask for it at {page}{token}"
-    elif isinstance(error, errors.RepositoryNotFoundError):
-        message = f"there is no such model, or it is private{token}"
-    elif isinstance(error, errors.RevisionNotFoundError):
-        message = f"has no revision {revision!r}"
-    elif isinstance(error, errors.LocalEntryNotFoundError):
-        message = f"{file} is not in the cache, and {_why_unreachable(hub, error)}"
-    elif isinstance(error, errors.EntryNotFoundError):
-        message = f"has no file {file!r}.{_files(hub, repo, file, revision)}"
-    elif status in (401, 403):
-        message = f"the Hub refused access ({_one_line(error)}){token}"
-    elif isinstance(error, (errors.HfHubHTTPError, OSError, ValueError)):
-        message = _one_line(error)
-    else:
-        raise error
-    raise UserError(f"{address}: {message}") from error
+        return f"access is restricted: ask for it at {hub.constants.ENDPOINT}/{repo}{token}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"there is no such model, or it is private{token}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"has no revision {revision!r}"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return f"{file} is not in the cache, and {_why_unreachable(hub, error.__cause__)}"
+    if isinstance(error, errors.EntryNotFoundError):
+        return f"has no file {file!r}.{_files(hub, repo, file, revision)}"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return _why_unreachable(hub, error)
+    if status in (401, 403):
+        said = getattr(error, "server_message", None) or first_line(error)
+        return f"the Hub refused access ({said}){token}"
+    return _one_line(error)
 
 
 def _one_line(error: Exception) -> str:
@@ -106,20 +116,24 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _why_unreachable(hub: Any, error: Exception) -> str:
+def _why_unreachable(hub: Any, cause: BaseException | None) -> str:
     if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE"):
         return "HF_HUB_OFFLINE forbids the network"
-    cause = error.__cause__
+    unreachable = f"{hub.constants.ENDPOINT} cannot be reached"
     if cause is None or isinstance(cause, hub.errors.OfflineModeIsEnabled):
-        return f"{hub.constants.ENDPOINT} cannot be reached"
-    return f"{hub.constants.ENDPOINT} cannot be reached ({first_line(cause)})"
+        return unreachable
+    return f"{unreachable} ({first_line(cause)})"
 
 
 def _files(hub: Any, repo: str, file: str, revision: str | None) -> str:
     """` It has ...`, the models of the repository; '' where they cannot be listed."""
     try:
         found = hub.HfApi().list_repo_files(repo, revision=revision)
-    except (OSError, ValueError, RuntimeError):  # the error that is being reported is the one that matters
+    except (
+        hub.errors.HTTPError,
+        OSError,
+        ValueError,
+    ):  # the error that is being reported is the one that matters
         return ""
     weights = [name for name in found if name.endswith(MODEL_SUFFIXES)]
     return f" It has {', '.join(weights[:5])}; the form is {FORM}" if weights else nearest(file, found)
@@ -132,7 +146,7 @@ def offline_if_unreachable() -> Iterator[None]:
     Without it every file of open_clip, timm or ours is asked for six times, with a warning each, before the
     error. A host that answers keeps all retries.
     """
-    hub = require("huggingface_hub", "hub")
+    hub = _huggingface_hub()
     constants = hub.constants
     if constants.HF_HUB_OFFLINE or _reachable(constants.ENDPOINT):
         yield
