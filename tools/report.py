@@ -51,7 +51,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         help="validation annotations (JSON), where the evaluation does not say, or they have moved",
     )
     parser.add_argument("--image_folder", type=Path, help="folder of the validation images, if moved")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="replicates (default: 1000)")
+    parser.add_argument("--bootstrap", type=int, default=500, help="replicates (default: 500)")
     parser.add_argument("--worst", type=int, default=12, help="worst images to draw (default: 12)")
     args = parser.parse_args(words)
     if len(args.runs) > 2:
