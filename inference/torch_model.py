@@ -14,9 +14,11 @@ from datasets.sample import Sample, to_model_input
 from engine.device import autocast, autocast_dtype
 from inference.fast import rearranged
 from inference.prediction import Prediction, make_prediction
+from models.dino.output import DetectorOutput
 from models.richsem.load import TrainedModel
 from util.checkpoint import Checkpoint
 from util.errors import UserError
+from util.pixels import Size
 from util.structures import PaddedImages
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -52,13 +54,23 @@ class TorchModel:
         on_cpu = device.type == "cpu" and self._dtype is None
         self._network = rearranged(trained.model) if on_cpu else trained.model
 
-    @torch.inference_mode()
     def detect(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """As `ImageModel.detect`. Raises UserError for scores that are not finite."""
-        sizes = [pixels.shape[:2] for pixels in images]
-        padded = PaddedImages.from_list([self._resized(i) for i in images], self.config.pad_size_divisor)
+        return self.predictions(self.output(self.prepare(images)), [pixels.shape[:2] for pixels in images])
+
+    def prepare(self, images: Sequence[np.ndarray]) -> PaddedImages:
+        """One batch of (H, W, 3) uint8 RGB images as the network takes it, on the device."""
+        resized = [self._resized(pixels) for pixels in images]
+        return PaddedImages.from_list(resized, self.config.pad_size_divisor).to(self.device).normalised()
+
+    @torch.inference_mode()
+    def output(self, images: PaddedImages) -> DetectorOutput:
+        """What the network says of a prepared batch."""
         with autocast(self.device, self._dtype):
-            output = self._network(padded.to(self.device).normalised())
+            return self._network(images)
+
+    def predictions(self, output: DetectorOutput, sizes: Sequence[Size]) -> list[Prediction]:
+        """All detections of each image, best first. sizes: (height, width) of each as it was given."""
         found = [d.to("cpu") for d in self.trained.postprocess(output, sizes)]
         return [
             make_prediction(self.class_names, d.scores.numpy(), d.labels.numpy(), d.boxes_xyxy.numpy(), size)

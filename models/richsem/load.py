@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from config import Config, from_official_args, with_overrides
 from models.dino.detector import Detector
 from models.dino.postprocess import PostProcess
 from models.richsem import official_checkpoint as official
-from models.richsem.build import build_model, build_official, clip_of, encode_vocabulary, text_of_state
+from models.richsem.build import Clip, build_model, build_official, clip_of, encode_vocabulary, text_of_state
 from models.richsem.official_checkpoint import OfficialCheckpoint
 from models.richsem.text_embeddings import templates_of, text_embeddings
 from models.richsem.vocabulary import Vocabulary, change_vocabulary
@@ -124,15 +125,17 @@ def text_rows(
     config: Config,
     words: Sequence[str],
     prompts: Sequence[str] = (),
+    clip: Clip | None = None,
 ) -> Float[Tensor, "K E"]:
     """Text embeddings of words by the text tower that the checkpoint's own classes were encoded with.
 
     prompts: templates with {} where the word goes; none are those of training. An official checkpoint has
-    the tower inside; ours names it by `clip_model` and `clip_pretrained`.
+    the tower inside; ours names it by `clip_model` and `clip_pretrained`. clip: that tower, where it is
+    loaded already.
     Raises UserError where it cannot be loaded or is another one.
     """
     templates = templates_of(prompts)
-    clip = clip_of(checkpoint, config)
+    clip = clip or clip_of(checkpoint, config)
     text = text_of_state(trained.model.state_dict())
     assert text is not None
     known = next(i for i in range(len(text.raw)) if i not in trained.unused)
@@ -149,11 +152,13 @@ def text_rows(
 def with_vocabulary(
     trained: TrainedModel, config: Config, vocabulary: Vocabulary, rows: Float[Tensor, "K E"] | None
 ) -> TrainedModel:
-    """The model asked for other classes. It shares its weights with `trained`, whose model is changed.
+    """The model asked for other classes. It shares its weights with `trained`, which stays as it is.
 
     rows: of `vocabulary.new_names`, see `text_rows`.
     """
-    change_vocabulary(trained.model, vocabulary, rows, one_class_encoder=config.enc_cls_agn)
+    shared: dict[int, Any] = {id(t): t for t in (*trained.model.parameters(), *trained.model.buffers())}
+    model = copy.deepcopy(trained.model, shared)
+    change_vocabulary(model, vocabulary, rows, one_class_encoder=config.enc_cls_agn)
     unused = trained.unused if vocabulary.extends else ()
     postprocess = PostProcess(trained.postprocess.num_select, unused)
-    return TrainedModel(trained.model, postprocess, vocabulary.names, vocabulary.columns)
+    return TrainedModel(model, postprocess, vocabulary.names, vocabulary.columns)

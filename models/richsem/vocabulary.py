@@ -55,7 +55,10 @@ class ExtendedClassifier(nn.Module):
         self.select_by = select_by
 
     def forward(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape _"]:
-        unit = unit_vectors(self.trained.projection, queries)
+        return self.logits(unit_vectors(self.trained.projection, queries))
+
+    def logits(self, unit: Float[Tensor, "*shape E"]) -> Float[Tensor, "*shape _"]:
+        """As `TextEmbeddings.logits`, of all classes."""
         return torch.cat((self.trained.text.logits(unit), self.added.logits(unit)), dim=-1)
 
     def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
