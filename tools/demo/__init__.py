@@ -1,0 +1,1 @@
+"""The app of tools/app.py. Only `page` needs gradio."""
