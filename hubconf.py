@@ -59,10 +59,19 @@ def _own_modules() -> Iterator[None]:
 
 
 def _imported_by_name() -> bool:
-    """Whether the checkout is on the path by the user's own wish, not just while torch.hub loads it."""
-    named = (sys.modules.get(name) for name in ("hubconf", *_PACKAGES))
-    files = (getattr(module, "__file__", None) for module in named)
-    return any(Path(file).is_relative_to(_ROOT) for file in files if file)
+    """Whether the checkout is on the path by the user's own wish, not just while torch.hub loads it.
+
+    Not where a package of one of our names was imported from elsewhere before: ours would not be found.
+    """
+    packages = [sys.modules[name] for name in _PACKAGES if name in sys.modules]
+    if not all(map(_is_ours, packages)):
+        return False
+    return bool(packages) or ("hubconf" in sys.modules and _is_ours(sys.modules["hubconf"]))
+
+
+def _is_ours(module: ModuleType) -> bool:
+    place = module.__file__ or next(iter(module.__path__))  # a folder without __init__.py has no file
+    return Path(place).is_relative_to(_ROOT)
 
 
 def _take_modules() -> dict[str, ModuleType]:
