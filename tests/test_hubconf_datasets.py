@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.inference.test_vocabulary import write_clip
 from tests.inference.tiny import make_checkpoint
 from tests.source_files import ROOT
 
@@ -106,6 +107,13 @@ PROGRAMS = {
         model = richsem(CHECKPOINT, device="cpu")
         assert detects(model) and theirs() and detects(richsem(CHECKPOINT, device="cpu"))
     """,
+    "other words, at the first load and at a later one": """
+        first = load(LANGUAGE, names="oat milk, cup")
+        assert theirs() and detects(first) and first.class_names == ("oat milk", "cup")
+        second = load(LANGUAGE, add_names=["jar"])
+        assert second.class_names == ("cup", "plate", "urn", "jar") and detects(second) and detects(first)
+        assert nothing_of_ours_is_left() and theirs()
+    """,
     "a process that is forked or copied": """
         import copy
         model = load()
@@ -125,7 +133,8 @@ def test_beside_datasets(case, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "checkpoint.pth")
     lines = PROGRAMS[case].splitlines()
     body = "\n".join(line.removeprefix(" " * 8) for line in lines)
-    paths = f"REPO, CHECKPOINT = {str(ROOT)!r}, {str(checkpoint)!r}\n"
+    language = make_checkpoint(tmp_path / "language.pth", **write_clip(tmp_path, 0))
+    paths = f"REPO, CHECKPOINT, LANGUAGE = {str(ROOT)!r}, {str(checkpoint)!r}, {str(language)!r}\n"
     source = paths + PRELUDE + body + '\nprint("ok")\n'
     (tmp_path / "program.py").write_text(source)
     done = run(tmp_path)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from config import Config, dump
 from util.optional import require
 
 ADDRESS = "hf://OWNER/NAME"
+_ROOT = Path(__file__).resolve().parents[1]
 _GROUPS = (("r", "rare"), ("c", "common"), ("f", "frequent"))
 _TITLES = {
     "AP": "box AP",
@@ -82,6 +84,17 @@ def set_address(card: str, repo: str) -> str:
     return card.replace(ADDRESS, f"hf://{repo}")
 
 
+def text_tower_file(config: Config) -> str:
+    """The weight file of the text tower that new words need; '' where open_clip knows it by name, or none is
+    needed."""
+    return config.clip_pretrained if config.use_language and Path(config.clip_pretrained).suffix else ""
+
+
+def is_of_the_checkout(file: str) -> bool:
+    """Whether everybody who has this project has the file."""
+    return not Path(file).is_absolute() and (_ROOT / file).is_file()
+
+
 def _front_matter(facts: Facts) -> str:
     hub = require("huggingface_hub", "hub")
     tags = [*_FIELDS_OF_TAGS, "richsem"] if facts.config.use_language else [*_FIELDS_OF_TAGS]
@@ -134,8 +147,9 @@ def _use(facts: Facts) -> str:
             "\n\nThe embeddings of these classes are among the weights. Other words (`--names`) need the "
             f"text tower that they were made with: `{tower}` with the weights `{weights}`."
         )
-        if "." in weights:
-            new_words += " That is a file, which is not part of this repository."
+        if text_tower_file(facts.config):
+            of_whom = "RichSem's checkout" if is_of_the_checkout(weights) else "its author, not among these"
+            new_words += f" That is a file of {of_whom}."
     return (
         "## Use\n\nIn a checkout of RichSem with its requirements installed:\n\n"
         f'```python\nfrom hubconf import richsem\n\nmodel = richsem("{ADDRESS}")\n'

@@ -25,9 +25,10 @@ import torch
 from config import Config
 from datasets.annotations.categories import Category
 from datasets.annotations.json_errors import load_json
+from datasets.annotations.json_schema import read_categories
 from models.richsem.load import TrainedModel, checkpoint_config, load_trained, open_checkpoint
 from models.richsem.official_checkpoint import OfficialCheckpoint
-from tools.model_card import Facts, model_card, set_address
+from tools.model_card import Facts, is_of_the_checkout, model_card, set_address, text_tower_file
 from util.checkpoint import Checkpoint, is_published, save_published
 from util.errors import UserError, nearest, run_command
 from util.files import atomic_write
@@ -47,7 +48,8 @@ def publish(args: argparse.Namespace) -> list[str]:
         raise UserError(f"{folder}: is not empty; name a new folder with --output")
     checkpoint = open_checkpoint(args.checkpoint)
     config = checkpoint_config(checkpoint)
-    categories = read_categories(args.annotations) if args.annotations else []
+    entries = read_categories(args.annotations) if args.annotations else []
+    categories = [Category.from_json(entry) for entry in entries]
     trained = load_trained(checkpoint, config, {c.id: c.name for c in categories} or None)
     weights = checkpoint.evaluated_weights
     if isinstance(checkpoint, OfficialCheckpoint):
@@ -104,10 +106,11 @@ def missing_facts(args: argparse.Namespace, config: Config) -> list[str]:
         )
         if not value
     ]
-    if config.use_language and Path(config.clip_pretrained).suffix:
+    tower = text_tower_file(config)
+    if tower and not is_of_the_checkout(tower):
         lines.append(
-            f"new class names (--names) need the text tower {config.clip_pretrained}, which is not in the "
-            "folder; the model's own classes do not"
+            f"new class names (--names) need the text tower {tower}, which is not in the folder; the model's "
+            "own classes do not"
         )
     return lines
 
@@ -117,14 +120,6 @@ def check_finite(weights: Mapping[str, torch.Tensor], path: Path) -> None:
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{path}: {name!r} has values that are not finite; nothing is published")
-
-
-def read_categories(path: Path) -> list[Category]:
-    """The categories of an LVIS or COCO file. Raises UserError for a file that has none."""
-    content = load_json(path)
-    if not (isinstance(content, dict) and content.get("categories")):
-        raise UserError(f"{path}: has no categories")
-    return [Category.from_json(entry) for entry in content["categories"]]
 
 
 def classes(

@@ -186,6 +186,31 @@ def test_an_official_file_gets_its_class_names_from_the_annotations(tmp_path):
     assert torch.equal(first.labels, second.labels)
 
 
+@pytest.mark.parametrize(
+    ("weights", "line", "sentence"),
+    [
+        ("openai", "", "with the weights `openai`.\n"),
+        ("config/quickstart/mini_clip.safetensors", "", "That is a file of RichSem's checkout."),
+        (
+            "/home/me/tower.pt",
+            "need the text tower /home/me/tower.pt, which is not",
+            "of its author, not among",
+        ),
+    ],
+)
+def test_it_says_what_new_words_need(tmp_path, capsys, monkeypatch, weights, line, sentence):
+    clip = Clip(openai_clip(), tokenizer())
+    text = encode_vocabulary(clip, NAMES, str(tmp_path / "text"))
+    config = tiny_config(text_cache_dir=str(tmp_path / "text"), clip_pretrained=weights)
+    state = build_richsem(config, text, timm_backbone(config, load=False)).state_dict()
+    path = make_checkpoint(tmp_path / "a.pth", model=state, config=config.to_dict())
+    publish(path, "--output", tmp_path / "cups")
+    printed = capsys.readouterr().out
+    assert line in printed and ("text tower" in printed) == bool(line)
+    _, card = card_of(tmp_path / "cups")
+    assert sentence in card and "/home/me" not in card
+
+
 def test_it_evaluates_to_the_same_digits(tmp_path, capsys):
     data = write_all(tmp_path / "data")
     names = [
@@ -222,7 +247,7 @@ def test_it_evaluates_to_the_same_digits(tmp_path, capsys):
         (["--push", "cups"], "--push cups: the form is OWNER/NAME"),
         (["--push", "a/cups"], "is no published folder; make one with --output FOLDER"),
         (["--output", "new", "--annotations", "other.json"], "no category is a class of the model"),
-        (["--output", "new", "--annotations", "empty.json"], "empty.json: has no categories"),
+        (["--output", "new", "--annotations", "empty.json"], "empty.json: has no `categories`"),
     ],
 )
 def test_wrong_use_is_one_line(tmp_path, monkeypatch, words, message):
