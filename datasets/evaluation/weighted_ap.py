@@ -28,10 +28,11 @@ import numpy as np
 from datasets.evaluation.ground_truth import IOU_THRESHOLDS
 from datasets.evaluation.grouping import run_starts
 from datasets.evaluation.judged import Judged, has_bit
+from datasets.evaluation.precision_recall import RECALL_LEVELS
 
 # Recall levels are 0, 1/100, ..., 1.
 LAST_LEVEL = 100
-# Recalls are quotients: one may fall short of its level by a rounding error.
+# A product may fall short of its level by a rounding error.
 _ROUNDING = 1e-9
 
 
@@ -135,10 +136,11 @@ def interpolated_ap(
     # From right to left classes descend; with an offset that ascends, the maximum starts anew at each.
     shift = -2.0 * class_index[::-1]
     envelope = (np.maximum.accumulate(precision[::-1] + shift) - shift)[::-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        level = np.floor(LAST_LEVEL * tp / num_boxes + _ROUNDING)
-    level = np.where(num_boxes > 0, np.minimum(level, LAST_LEVEL), -1.0)
-    gained = np.diff(level, prepend=-1.0)
+    recall = np.minimum(tp / np.maximum(num_boxes, np.finfo(float).tiny), 1.0)
+    level = np.floor(LAST_LEVEL * recall + _ROUNDING).astype(np.int64)
+    # lvis's level 0.35 is a little above 35 / 100, so that 35 of 100 boxes do not reach it; and nine more.
+    level -= recall < RECALL_LEVELS[level]
+    gained = np.diff(level, prepend=-1)
     gained[starts] = level[starts] + 1
     return np.add.reduceat(envelope * gained, starts) / (LAST_LEVEL + 1)
 

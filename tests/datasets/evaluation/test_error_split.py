@@ -136,3 +136,12 @@ def test_kinds_follow_the_order_of_tide():
     assert (kinds_of(judged, 0) == KINDS.index("localisation")).sum() == 1
     # IoU 0.23: at no threshold anything else.
     assert all((kinds_of(judged, t) == KINDS.index("localisation")).sum() == 1 for t in range(10))
+
+
+def test_shares_follow_lvis_in_the_rounding_of_recall_levels():
+    """35 of 100 boxes do not reach the recall level 0.35, which is a little above 35 / 100."""
+    annotations = table(100)
+    results = [r for r in perfect(annotations) if r["category_id"] == RED][:35]
+    result, _, found = split(annotations, results)
+    assert result.classes[0].ap == pytest.approx(35 / 101, abs=1e-12)
+    assert found.share[:, 0].sum() == pytest.approx(1 - result.classes[0].ap, abs=1e-12)

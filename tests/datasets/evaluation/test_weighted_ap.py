@@ -34,7 +34,7 @@ def test_equal_weights_give_the_evaluators_ap(make):
         content, results = make(seed)
         annotations = tiny.table_of(content, "val.json")
         result, judged = judge(annotations, Predictions.from_results(results))
-        found = WeightedAP(judged)(np.full(len(annotations), 0.3))
+        found = WeightedAP(judged)(np.full(len(annotations), 0.5))
         np.testing.assert_allclose(found, aps(result), atol=1e-9)
 
 
