@@ -54,12 +54,15 @@ class QuerySelection(nn.Module):
         anchor = anchors.gather(1, topk.expand(-1, -1, 4))
         boxes = torch.sigmoid(self.box_head(hidden).to(anchor.dtype) + anchor)
         encoder = LayerOutput(self.classifier(hidden), boxes, hidden)
-        queries = self.content.weight[None, :count].expand(len(boxes), -1, -1)
+        queries = self.content.weight[None, :count].expand(boxes.shape[0], -1, -1)
         return Selection(queries, boxes.detach(), encoder)
 
     def _scores(self, tokens: Float[Tensor, "B S D"]) -> Float[Tensor, "B S"]:
         """(B, S, D) -> (B, S), the highest class logit of every token."""
-        chunks = tokens.split(max(1, CHUNK // len(tokens)), dim=1)
+        batch, count = tokens.shape[:2]
+        # While it is exported the graph does not know its sizes, so it cannot have a number of chunks either.
+        known = isinstance(batch, int) and isinstance(count, int)
+        chunks = tokens.split(max(1, CHUNK // batch), dim=1) if known else (tokens,)
         return torch.cat([self.classifier.max_logit(self.norm(self.projection(c))) for c in chunks], dim=1)
 
 

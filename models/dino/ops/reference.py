@@ -66,8 +66,9 @@ def sampling_locations(shapes: Shapes, offsets: Tensor, reference_points: Tensor
     reference = reference_points[:, :, None, :, None, :]
     offsets = offsets.to(reference_points.dtype)
     if reference_points.shape[-1] == 2:
-        sizes = reference_points.new_tensor([(max(w, 1), max(h, 1)) for h, w in shapes])
-        return reference + offsets / sizes[:, None, :]
+        levels = zip(offsets.unbind(3), shapes, strict=True)
+        scaled = [torch.stack((o[..., 0] / max(w, 1), o[..., 1] / max(h, 1)), -1) for o, (h, w) in levels]
+        return reference + torch.stack(scaled, 3)
     points = offsets.shape[4]
     return reference[..., :2] + offsets * (0.5 / points) * reference[..., 2:]
 
