@@ -8,12 +8,24 @@ from pathlib import Path
 from datasets.annotations.categories import Category
 from datasets.annotations.json_schema import read_categories
 from datasets.annotations.words import Words
+from inference.onnx_model import OnnxModel
 from inference.predictor import Predictor, Tile
+from inference.protocols import ImageModel
+from inference.pt2_model import Pt2Model
 from inference.thresholds import DEFAULT_SCORE, Score
 from inference.torch_model import TorchModel
 from inference.vocabulary import WordRequest, ask
 from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
 from util.distributed import choose_device
+from util.errors import UserError
+from util.hub import resolve
+
+EXPORTED = (".onnx", ".pt2")
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path names a file of `tools/export.py`."""
+    return str(path).partition("@")[0].endswith(EXPORTED)
 
 
 def load_predictor(
@@ -30,6 +42,7 @@ def load_predictor(
 ) -> Predictor:
     """The model of a checkpoint, with the weights, precision and image size of its evaluation.
 
+    checkpoint:  of this project or the official release, or a file of `tools/export.py`.
     device:      'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'.
     precision:   'float32', 'bfloat16' or 'float16'; None for that of the checkpoint's evaluation.
     score, tile: the lowest score that is kept, and the tiles of large images, see `Predictor`.
@@ -39,6 +52,12 @@ def load_predictor(
     Raises UserError for a file that is no checkpoint, for an official one without `annotations`, and for
     words that the model cannot be asked for.
     """
+    if is_exported(checkpoint):
+        if names is not None or add_names is not None:
+            raise UserError(
+                f"{checkpoint}: an exported file has fixed classes; give --names to tools/export.py"
+            )
+        return Predictor(_exported_model(checkpoint, device), score, tile)
     opened = open_checkpoint(checkpoint)
     config = checkpoint_config(opened)
     categories = [Category.from_json(c) for c in read_categories(Path(annotations))] if annotations else []
@@ -48,3 +67,8 @@ def load_predictor(
     request = WordRequest(names, add_names, prompts)
     trained = ask(trained, opened, config, request, categories)
     return Predictor(TorchModel(trained, opened, config, chosen, precision), score, tile)
+
+
+def _exported_model(path: str | Path, device: str) -> ImageModel:
+    local = resolve(path)
+    return OnnxModel(local, device) if local.suffix == ".onnx" else Pt2Model(local)

@@ -34,6 +34,7 @@ from inference.thresholds import parse_score
 from inference.video import frame_count, read_video, require_video
 from inference.writers import FORMATS, Item, Results, parse_formats
 from util.errors import UserError, run_command
+from util.hub import resolve
 
 # Batches that are decoded while the network works.
 _AHEAD = 2
@@ -149,15 +150,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def load(args: argparse.Namespace) -> Predictor:
-    """The model that `args` names. Imported here: an exported one needs no torch."""
+    """The model that `args` names. Imported here: an ONNX file needs no torch."""
+    score = parse_score(args.score)
+    tile = (args.tile, args.overlap) if args.tile is not None else None
+    if args.checkpoint.partition("@")[0].endswith(".onnx"):
+        if args.names or args.add_names:
+            raise UserError(f"{args.checkpoint}: has fixed classes; give --names to tools/export.py")
+        from inference.onnx_model import OnnxModel
+
+        return Predictor(OnnxModel(resolve(args.checkpoint), args.device), score, tile)
     from inference.load import load_predictor
 
     return load_predictor(
         args.checkpoint,
         device=args.device,
         precision=args.precision,
-        score=parse_score(args.score),
-        tile=(args.tile, args.overlap) if args.tile is not None else None,
+        score=score,
+        tile=tile,
         annotations=args.annotations,
         names=args.names,
         add_names=args.add_names,

@@ -124,10 +124,22 @@ class Preprocess(EvalSize):
 
     size_divisor: the padded height and width are multiples of this (`pad_size_divisor`).
     draft:        JPEGs are decoded at the scale that the resize needs (`decode_draft`).
+    canvas:       (height, width) that every image is shrunk to fit in and the batch is padded to.
     """
 
     size_divisor: int = 1
     draft: bool = True
+    canvas: Size | None = None
+
+    def target(self, size: Size) -> Size:
+        """As `EvalSize.target`, shrunk further where it does not fit the canvas."""
+        height, width = super().target(size)
+        high, wide = self.canvas or (height, width)
+        if height <= high and width <= wide:
+            return height, width
+        if height * wide >= width * high:
+            return high, max(1, width * high // height)
+        return max(1, height * wide // width), wide
 
     def __call__(self, images: Sequence[str | Path | bytes | np.ndarray]) -> NetworkInput:
         """Files, their contents, or (H, W), (H, W, 3) or (H, W, 4) uint8 arrays: grey, RGB, RGBA.
@@ -136,7 +148,7 @@ class Preprocess(EvalSize):
         """
         resized, original_sizes = zip(*map(self._resized, images), strict=True)
         sizes = tuple(pixels.shape[:2] for pixels in resized)
-        height, width = padded_size(sizes, self.size_divisor)
+        height, width = self.canvas or padded_size(sizes, self.size_divisor)
         batch = np.zeros((len(resized), height, width, 3), np.uint8)
         mask = np.ones((len(resized), height, width), bool)
         for i, (h, w) in enumerate(sizes):

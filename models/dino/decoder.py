@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from models.dino.layers import MLP, FeedForward, inverse_sigmoid
+from models.dino.layers import MLP, FeedForward, inverse_sigmoid, without_autocast
 from models.dino.ops import MSDeformAttn
 from models.dino.position import box_position
 from models.dino.pyramid import Pyramid
@@ -66,7 +66,7 @@ class DecoderLayer(nn.Module):
         # On a CPU PyTorch's fused attention is slower in 16 bit than in 32, its backward pass several times.
         dtype = self.norm2.weight.dtype
         with_pos, queries = with_pos.to(dtype), queries.to(dtype)
-        with torch.autocast("cpu", enabled=False):
+        with without_autocast(with_pos.device):
             return self.self_attn(with_pos, with_pos, queries, attn_mask=mask, need_weights=False)[0]
 
 

@@ -1,6 +1,7 @@
 """Small layers that several modules share."""
 
 import itertools
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -48,6 +49,13 @@ class FeedForward(nn.Module):
 def at_least_float32(x: Tensor) -> Tensor:
     """`x` in float32 where it is in 16 bit; itself otherwise."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Turns autocast off where it is on. Where it is not, an exported graph keeps no trace of this."""
+    if not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def box_head(dim: int) -> MLP:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from models.dino.layers import box_head
@@ -18,11 +18,15 @@ CHUNK = 8192
 
 @dataclass(frozen=True)
 class Selection:
-    """queries (B, Q, D), reference_boxes (B, Q, 4) detached, encoder: predictions at the selected tokens."""
+    """queries (B, Q, D), reference_boxes (B, Q, 4) detached, encoder: predictions at the selected tokens.
+
+    proposals: (B, Q) which token each query comes from, best first.
+    """
 
     queries: Float[Tensor, "B Q D"]
     reference_boxes: Float[Tensor, "B Q 4"]
     encoder: LayerOutput
+    proposals: Int64[Tensor, "B Q"]
 
 
 class QuerySelection(nn.Module):
@@ -42,20 +46,30 @@ class QuerySelection(nn.Module):
         self.content = nn.Embedding(num_queries, dim)
         nn.init.normal_(self.content.weight)
 
-    def forward(self, memory: Pyramid) -> Selection:
-        """Encoded pyramid -> the decoder's queries; all tokens where there are fewer than `num_queries`."""
+    def forward(self, memory: Pyramid, proposals: Int64[Tensor, "B Q"] | None = None) -> Selection:
+        """Encoded pyramid -> the decoder's queries; all tokens where there are fewer than `num_queries`.
+
+        proposals: take these tokens instead of the best, to follow what another runtime chose.
+        """
         anchors, valid = proposal_anchors(memory)
         tokens = memory.tokens * valid[..., None]
-        count = min(self.num_queries, tokens.shape[1])
-        with torch.no_grad():
-            topk = self._scores(tokens).topk(count, dim=1).indices[..., None]
+        if proposals is None:
+            count = min(self.num_queries, tokens.shape[1])
+            with torch.no_grad():
+                proposals = self._scores(tokens).topk(count, dim=1).indices
+        topk = proposals[..., None]
         # Ranking needs no gradient: only the selected tokens are projected again with one.
         hidden = self.norm(self.projection(tokens.gather(1, topk.expand(-1, -1, tokens.shape[-1]))))
         anchor = anchors.gather(1, topk.expand(-1, -1, 4))
         boxes = torch.sigmoid(self.box_head(hidden).to(anchor.dtype) + anchor)
         encoder = LayerOutput(self.classifier(hidden), boxes, hidden)
-        queries = self.content.weight[None, :count].expand(boxes.shape[0], -1, -1)
-        return Selection(queries, boxes.detach(), encoder)
+        queries = self.content.weight[None, : proposals.shape[1]].expand(boxes.shape[0], -1, -1)
+        return Selection(queries, boxes.detach(), encoder, proposals)
+
+    @torch.no_grad()
+    def ranking(self, memory: Pyramid) -> Float[Tensor, "B S"]:
+        """The scores, before the sigmoid, by which `forward` ranks the tokens."""
+        return self._scores(memory.tokens * proposal_anchors(memory)[1][..., None])
 
     def _scores(self, tokens: Float[Tensor, "B S D"]) -> Float[Tensor, "B S"]:
         """(B, S, D) -> (B, S), the highest class logit of every token."""

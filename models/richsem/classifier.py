@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from models.dino.heads import FOREGROUND_PRIOR
-from models.dino.layers import at_least_float32
+from models.dino.layers import at_least_float32, without_autocast
 
 # Length of the norm's bias that carries the prior: large relative to the norm's unit variance.
 PRIOR_BIAS = 4.0
@@ -37,7 +37,7 @@ class TextEmbeddings(nn.Module):
         """Scaled cosines of unit vectors (..., E) with the classes: (..., C), or the given columns."""
         raw = self.raw if columns is None else self.raw[columns]
         # At least float32: at a scale of 100, logits from 16-bit cosines are off by up to 0.4.
-        with torch.autocast(unit.device.type, enabled=False):
+        with without_autocast(unit.device):
             return self.log_scale.exp() * (unit.to(raw.dtype) @ F.normalize(raw, dim=-1).T)
 
 

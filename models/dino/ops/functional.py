@@ -1,6 +1,7 @@
 """The op as functions: check the arguments, then run the compiled kernels or the reference."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -10,6 +11,7 @@ from .reference import ms_deform_attn_fused_reference, ms_deform_attn_reference
 
 # The CUDA kernels take level shapes by value; with more levels than this the reference runs.
 _MAX_LEVELS = {"cuda": 64}
+_kernels_allowed = True
 
 
 def ms_deform_attn(
@@ -98,6 +100,22 @@ def ms_deform_attn_fused(
     return ms_deform_attn_fused_reference(value, shapes, offsets, logits, reference_points, padding_mask)
 
 
+@contextmanager
+def standard_operators() -> Iterator[None]:
+    """Within it the op runs its reference: what is traced here needs no kernels of ours, in any runtime.
+
+    It holds for the whole process, not for one thread.
+    """
+    global _kernels_allowed  # torch.compile guards globals; it does not know context variables
+    before, _kernels_allowed = _kernels_allowed, False
+    try:
+        yield
+    finally:
+        _kernels_allowed = before
+
+
 def _has_kernels(value: Tensor, shapes: Sequence[tuple[int, int]]) -> bool:
+    if not _kernels_allowed:
+        return False
     kind = value.device.type
     return len(shapes) <= _MAX_LEVELS.get(kind, len(shapes)) and extension.compiled(kind)

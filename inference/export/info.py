@@ -1,0 +1,66 @@
+"""What an exported file says about itself. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from datasets.images.preprocess import Preprocess
+from util.errors import UserError
+from util.pixels import IMAGENET_MEAN, IMAGENET_STD, Size
+
+# The entry of ONNX's metadata and the extra file of a .pt2 that hold it, as JSON.
+KEY = "richsem"
+FORMAT = 1
+
+INPUTS = ("images", "sizes", "original_sizes")
+OUTPUTS = ("scores", "labels", "boxes_xyxy", "proposals")
+
+
+@dataclass(frozen=True)
+class ExportInfo:
+    """Everything but the graph that a runner needs, and what the file was made from.
+
+    class_names, frequencies: of the C class columns, as `ImageModel` has them.
+    short_side, max_size, fixed_size: the resize of the checkpoint's evaluation, see `EvalSize`.
+    canvas:       (height, width) of every input; images are shrunk to fit in it. None for inputs of any size.
+    size_divisor: height and width of an input are multiples of this.
+    mean, std:    what RGB values of 0..1 are normalised by; padding is 0 after that.
+    """
+
+    class_names: tuple[str, ...]
+    frequencies: tuple[str, ...]
+    short_side: int
+    max_size: int
+    fixed_size: bool
+    canvas: Size | None
+    size_divisor: int
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    format: int = FORMAT
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """From images to the graph's input."""
+        return Preprocess(
+            self.short_side,
+            self.max_size,
+            self.fixed_size,
+            size_divisor=self.size_divisor,
+            canvas=self.canvas,
+        )
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str, source: object) -> ExportInfo:
+        """source: the file it was read from, for messages. Raises UserError for any other text."""
+        try:
+            info = msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
+            raise UserError(f"{source}: its metadata cannot be read ({error}); export it again") from None
+        if info.format != FORMAT:
+            raise UserError(f"{source}: was exported by another version of this project; export it again")
+        return info
