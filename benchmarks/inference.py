@@ -9,7 +9,8 @@ detections are compared: the notes have the largest differences.
 
     inference/quickstart   the checkpoint, at its own size (short side 160); skipped where it is absent
     inference/r50/480      a ResNet-50 RichSem with 1,203 classes and random weights, at 480x640
-    .../network            the network alone, images in memory, one at a time on both sides
+    .../network            the network alone, images in memory, one at a time on both sides; CPU seconds of
+                           all threads, which depend less on what else the machine does
     .../network/batch      ours with `--batch` images at a time, against one at a time
 
 Each case also notes the milliseconds of its stages, one image at a time.
@@ -19,11 +20,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -183,6 +185,18 @@ def _stages(
     return {name: round(1e3 * seconds / len(files), 2) for name, seconds in merged.items()}
 
 
+def cpu_seconds(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """As `protocol.interleaved`, in CPU seconds of all threads."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(1 + repeats):
+        for name, run in runs.items():
+            started = time.process_time()
+            run()
+            if turn > 0:
+                seconds[name].append(time.process_time() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
 def measured(
     case: str, checkpoint: Path, folder: Path, files: Sequence[Path], args: argparse.Namespace
 ) -> tuple[list[Row], dict[str, Any]]:
@@ -216,7 +230,7 @@ def measured(
             "now": lambda: [model.detect([pixels]) for pixels in some("now")],
             "batch": lambda: model.detect(some("batch")),
         }
-        seconds = interleaved(runs, max(args.repeats, count // batch))
+        seconds = cpu_seconds(runs, max(args.repeats, count // batch))
         before, now, together = (seconds[name] / batch for name in ("before", "now", "batch"))
         rows.append(Row(f"{case}/network", "124b857", TIME, now, before))
         rows.append(Row(f"{case}/network/batch", "one at a time", TIME, together, now))

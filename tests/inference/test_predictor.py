@@ -1,5 +1,7 @@
 """One object for every kind of input: the same detections, upright, above the thresholds asked for."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -157,3 +159,25 @@ def test_a_prediction_draws_itself(predictor, pixels, tmp_path):
         found.draw(pixels[:40])
     with pytest.raises(UserError, match="no file"):
         predictor(pixels).draw()
+
+
+@pytest.mark.ci
+def test_detections_of_supervision(predictor, pixels):
+    supervision = pytest.importorskip("supervision")
+    found = predictor(pixels)
+    detections = found.to_supervision()
+    assert isinstance(detections, supervision.Detections) and len(detections) == 20
+    assert np.array_equal(detections.xyxy, found.boxes_xyxy)
+    assert np.array_equal(detections.confidence, found.scores)
+    assert np.array_equal(detections.class_id, found.labels)
+    best = detections[detections.confidence > np.median(found.scores)]
+    assert list(best["class_name"]) == list(found.names[: len(best)])
+    assert len(predictor(pixels, score=1).to_supervision()) == 0
+    drawn = supervision.BoxAnnotator().annotate(pixels.copy(), detections)
+    assert (drawn != pixels).any()
+
+
+def test_supervision_that_is_not_installed_is_named(predictor, pixels, monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UserError, match="supervision"):
+        predictor(pixels).to_supervision()
