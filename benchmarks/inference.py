@@ -114,16 +114,21 @@ def predict_now(predictor: Predictor, files: Sequence[Path], output: Path, batch
 
 
 def differences(model: TorchModel, images: Sequence[np.ndarray]) -> str:
-    """Between both networks' detections. Rows pair by rank; scores are sorted, so ties may change places."""
-    scores, boxes, labels, rows = 0.0, 0.0, 0, 0
+    """Between both networks' detections; each of the one is paired with the nearest box of its class."""
+    scores, boxes, alone, total = 0.0, 0.0, 0, 0
     for pixels in images:
         before, now = detect_before(model, pixels), model.detect([pixels])[0]
-        same = before.labels == now.labels
-        rows, labels = rows + len(same), labels + int((~same).sum())
-        scores = max(scores, float(np.abs(before.scores - now.scores).max()))
-        if same.any():
-            boxes = max(boxes, float(np.abs(before.boxes_xyxy - now.boxes_xyxy)[same].max()))
-    return f"score {scores:.1e}, box {boxes:.1e} px, {labels} of {rows} ranks with another class"
+        total += len(before)
+        for label, score, box in zip(before.labels, before.scores, before.boxes_xyxy, strict=True):
+            rows = np.flatnonzero(now.labels == label)
+            distances = np.abs(now.boxes_xyxy[rows] - box).max(1) if len(rows) else np.array([np.inf])
+            nearest = int(distances.argmin())
+            if distances[nearest] > 1:
+                alone += 1
+                continue
+            boxes = max(boxes, float(distances[nearest]))
+            scores = max(scores, abs(float(now.scores[rows[nearest]] - score)))
+    return f"score {scores:.1e}, box {boxes:.1e} px, {alone} of {total} without a partner within a pixel"
 
 
 @contextmanager
