@@ -21,6 +21,9 @@ from util.errors import UserError
 from util.pixels import Size
 from util.structures import PaddedImages
 
+# Pixels that a CPU's batch may have. Together, small images cost half; two of 480x640 cost more than apart
+# (benchmarks/inference.py).
+CPU_PIXELS = 2**18
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -55,8 +58,20 @@ class TorchModel:
         self._network = rearranged(trained.model) if on_cpu else trained.model
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """As `ImageModel.detect`. Raises UserError for scores that are not finite."""
-        return self.predictions(self.output(self.prepare(images)), [pixels.shape[:2] for pixels in images])
+        """As `ImageModel.detect`. Raises UserError for scores that are not finite.
+
+        A CPU sees fewer at a time where they are large.
+        """
+        sizes = [pixels.shape[:2] for pixels in images]
+        step = len(images)
+        if self.device.type == "cpu":
+            largest = max(height * width for height, width in map(self.policy.target, sizes))
+            step = max(1, CPU_PIXELS // largest)
+        found: list[Prediction] = []
+        for start in range(0, len(images), step):
+            batch = slice(start, start + step)
+            found += self.predictions(self.output(self.prepare(images[batch])), sizes[batch])
+        return found
 
     def prepare(self, images: Sequence[np.ndarray]) -> PaddedImages:
         """One batch of (H, W, 3) uint8 RGB images as the network takes it, on the device."""

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from datasets.images.preprocess import ImageError
+from inference import torch_model
 from inference.load import load_predictor
 from inference.prediction import Prediction
 from inference.predictor import Predictor
@@ -59,6 +60,18 @@ def test_batches_keep_the_order(predictor, pixels):
     for image, found in zip(images, together, strict=True):
         # Of one size only: none is padded, so none changes what is found in another.
         assert np.allclose(predictor(image).scores, found.scores, atol=1e-6)
+
+
+def test_a_cpu_sees_few_large_images_at_a_time(predictor, pixels, monkeypatch):
+    # The network sees these at 85x128.
+    seen = []
+    monkeypatch.setattr(torch_model, "CPU_PIXELS", 2 * 85 * 128)
+    monkeypatch.setattr(predictor.model, "output", lambda images, own=predictor.model.output: (
+        seen.append(len(images)), own(images))[1])  # fmt: skip
+    together = predictor.model.detect([pixels] * 3)
+    assert seen == [2, 1] and len(together) == 3
+    monkeypatch.setattr(torch_model, "CPU_PIXELS", 1)
+    assert len(predictor.model.detect([pixels] * 3)) == 3 and seen == [2, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
