@@ -1,5 +1,7 @@
 """The annotation benchmark on a small file: both sides see every box, and the rows have their form."""
 
+import pytest
+
 from benchmarks import annotations
 from benchmarks.lvis_files import write_lvis
 
@@ -18,6 +20,7 @@ def test_both_sides_see_every_box(tmp_path, monkeypatch):
     assert not list((tmp_path / "cache" / "annotations").iterdir())
 
 
+@pytest.mark.ci
 def test_a_worker_that_reads_columns_grows_less(tmp_path, monkeypatch):
     monkeypatch.setattr(annotations.time, "sleep", lambda _: None)
     options = [
@@ -36,6 +39,7 @@ def test_a_worker_that_reads_columns_grows_less(tmp_path, monkeypatch):
     assert (tmp_path / "out.json").is_file()
 
 
+@pytest.mark.ci
 def test_small_files_are_read_whole_by_every_side(tmp_path, monkeypatch):
     monkeypatch.setitem(annotations.SMALL_FILES, "annotations/4MB", (600, False))
     rows = annotations.main(["--only", "annotations/4MB", "--repeats", "1", "--folder", str(tmp_path)])[

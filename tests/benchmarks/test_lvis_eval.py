@@ -7,6 +7,7 @@ import pytest
 from benchmarks import lvis_eval
 
 
+@pytest.mark.ci
 def test_a_small_run(tmp_path):
     assert lvis_eval.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     content = json.loads((tmp_path / "out.json").read_text())
@@ -20,6 +21,7 @@ def test_a_small_run(tmp_path):
     assert "1" in content["notes"]["difference, evaluate/30x300, ours and lvis"]
 
 
+@pytest.mark.ci
 def test_a_baseline_with_other_metrics_stops_the_run(tmp_path, monkeypatch):
     files = lvis_eval.generate(tmp_path, 30)[:2]
     wrong = lvis_eval.BASELINES["lvis"]._replace(evaluate=metrics_that_are_wrong)

@@ -48,6 +48,7 @@ def status(*words: object) -> int:
     return run_command(lambda: compare_revisions.main([str(word) for word in words]))
 
 
+@pytest.mark.ci
 def test_a_changed_loss_weight_is_found(tmp_path, capsys):
     copy = tmp_path / "changed"
     for package in PACKAGES:

@@ -31,6 +31,7 @@ def test_steps_for_a_gpu_ask_for_cuda_and_stay_below_nine_minutes(tmp_path):
     assert gpu_check.TOTAL < 9 * 60
 
 
+@pytest.mark.ci
 def test_sanitizer_beside_nvcc_runs_tests_that_exist(tmp_path, monkeypatch):
     sanitizer = tmp_path / "compute-sanitizer"
     sanitizer.touch(mode=0o755)

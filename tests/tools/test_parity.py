@@ -117,6 +117,7 @@ def copied_case(name: str, folder: Path) -> Path:
     return folder / name
 
 
+@pytest.mark.ci
 def test_a_case_may_lack_the_teachers_targets_and_nothing_else(tmp_path, capsys):
     prefix = copied_case("richsem_r50_l1_aux", tmp_path)
     tensors = load_file(f"{prefix}.safetensors")

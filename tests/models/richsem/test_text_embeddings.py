@@ -153,6 +153,7 @@ def test_names_are_data_not_format_strings(tmp_path):
     assert embed(["{x}", 'a "b"', "日本"], tmp_path).shape == (3, 16)
 
 
+@pytest.mark.ci
 def test_the_releases_embeddings():
     """Real size: the CLIP of the release's checkpoint with synthetic weights, one class and the bare word."""
     path = require_fixture("parity/synth.py")

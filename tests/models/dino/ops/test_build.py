@@ -70,7 +70,7 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize("capability", ["avx2", "default"])
+@pytest.mark.parametrize("capability", ["avx2", pytest.param("default", marks=pytest.mark.ci)])
 def test_ranks_build_each_instruction_set_once_and_right(needs_compiler, tmp_path, capability):
     environment = {"RICHSEM_OPS_CACHE": str(tmp_path), "ATEN_CPU_CAPABILITY": capability}
     ranks = [start(PROBE, **environment) for _ in range(2)]
