@@ -32,7 +32,7 @@ def richsem(checkpoint: str | Path, **options: Any) -> Any:
 
     checkpoint: of this project or of the official release.
     options: as `inference.load.load_predictor` takes them: `device`, `precision`, `score`, `tile`,
-        `annotations`.
+        `annotations`, `names`, `add_names`, `prompts`.
     Raises UserError, a one-line message, for a file or an option that does not fit.
     """
     with _own_modules():

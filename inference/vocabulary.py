@@ -44,10 +44,12 @@ def ask(
 ) -> TrainedModel:
     """The model with the vocabulary that is asked for; `trained` itself where nothing is.
 
-    categories: of an annotation file, for their synonyms. CLIP is loaded only for words that are not cached.
+    categories: of an annotation file, for their synonyms. CLIP is loaded only for words without a row.
     Raises UserError for unfit words, for words that the model cannot score, and where CLIP cannot be loaded.
     """
     if not request:
+        if request.prompts:
+            raise UserError("prompts are for the words of names or add_names: give one of these too")
         return trained
     vocabulary = make_vocabulary(request, trained.class_names, trained.unused, categories)
     check_words(trained.model, vocabulary)

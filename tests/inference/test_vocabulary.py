@@ -59,6 +59,8 @@ def test_added_names_follow_the_model_s_own(checkpoint):
         load(checkpoint, add_names="jar, Plate")
     with pytest.raises(UserError, match="give one of them"):
         load(checkpoint, names="a", add_names="b")
+    with pytest.raises(UserError, match="prompts are for the words"):
+        load(checkpoint, prompts=["a {}"])
 
 
 def test_prompts_are_for_other_words(checkpoint):
