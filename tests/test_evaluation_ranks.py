@@ -47,7 +47,7 @@ def test_two_ranks_evaluate_as_one(tmp_path):
         run_on_ranks(ranks, evaluate_random_model, str(folder), str(data), ["fixed_ap=True"])
         files[ranks] = {path.name: path.read_bytes() for path in (folder / "eval").iterdir()}
     assert files[1] == files[2]
-    assert set(files[1]) == {"predictions.npy", "metrics.json", "result.json"}
+    assert set(files[1]) == {"dataset.json", "predictions.npy", "metrics.json", "result.json"}
     assert "FixedAP" in json.loads(files[1]["metrics.json"])
     # Ten queries and three classes; `num_select` alone would keep 20.
     assert len(np.load(tmp_path / "1" / "eval" / "predictions.npy")) == IMAGES * 30
