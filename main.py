@@ -155,7 +155,7 @@ def run_evaluation(job: Job) -> None:
         raise UserError("dry_run=True forecasts a training run: leave out --eval and --test")
     assert job.checkpoint is not None  # the command line asks for one
     args, checkpoint = job.args, job.checkpoint
-    request = WordRequest(args.names, args.add_names, args.prompts)
+    request = WordRequest(args.names, args.add_names, args.prompts, args.examples, args.select_by)
     # The words decide about the classes, not the config of training.
     data = build_datasets(
         replace(job.config, num_classes=0) if request else job.config, job.data, train=False

@@ -62,7 +62,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError("--finetune_ignore needs --pretrain_model_path")
     if (args.eval or args.test) and not args.resume:
         raise UserError("--eval and --test need a checkpoint: name it with --resume")
-    asked = [f"--{flag}" for flag in ("names", "add_names", "prompts") if getattr(args, flag)]
+    flags = ("names", "add_names", "prompts", "examples", "select_by")
+    asked = [f"--{flag}" for flag in flags if getattr(args, flag)]
     if asked and not (args.eval or args.test):
         raise UserError(f"{asked[0]} asks a trained model for other words: it needs --eval or --test")
     if (args.test or args.save_results) and not args.output_dir:
@@ -179,6 +180,10 @@ def _add_words(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--add_names", help=f"words to ask for beside the model's classes: {words}")
     group.add_argument(
         "--prompts", nargs="+", default=[], metavar="TEMPLATE", help="with {} for words that were not trained"
+    )
+    group.add_argument("--examples", help="folder of example images for words that were not trained")
+    group.add_argument(
+        "--select_by", choices=("names", "trained"), help="whose scores choose the queries (default: names)"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from models.dino.detector import Detector
+from models.dino.layers import with_children
 from models.richsem.classifier import LanguageClassifier, TextEmbeddings
 
-_Module = TypeVar("_Module", bound=nn.Module)
 # (height, width) of the noise on which a rearranged backbone is compared with its original.
 _TRIAL = (64, 96)
 # Of the largest value in a map.
@@ -31,15 +31,8 @@ def rearranged(model: Detector) -> Detector:
     classifier = model.query_selection.classifier
     if type(classifier) is LanguageClassifier and isinstance(classifier.projection, nn.Linear):
         ranking = TokenRanking(classifier.projection.weight.detach(), classifier.text)
-        changed["query_selection"] = _with(model.query_selection, classifier=ranking)
-    return _with(model, **changed)
-
-
-def _with(module: _Module, **children: nn.Module) -> _Module:
-    """A copy of a module with some of its children exchanged; the others are shared."""
-    result = copy.copy(module)
-    result._modules = {**module._modules, **children}
-    return result
+        changed["query_selection"] = with_children(model.query_selection, classifier=ranking)
+    return with_children(model, **changed)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from inference.thresholds import DEFAULT_SCORE, Score
 from inference.torch_model import TorchModel
 from inference.vocabulary import WordRequest, ask
 from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
+from models.richsem.vocabulary import SelectBy
 from util.distributed import choose_device
 from util.errors import UserError
 from util.hub import resolve
@@ -39,6 +40,8 @@ def load_predictor(
     names: Words | None = None,
     add_names: Words | None = None,
     prompts: Sequence[str] = (),
+    examples: str | Path | None = None,
+    select_by: SelectBy | None = None,
 ) -> Predictor:
     """The model of a checkpoint, with the weights, precision and image size of its evaluation.
 
@@ -48,12 +51,13 @@ def load_predictor(
     score, tile: the lowest score that is kept, and the tiles of large images, see `Predictor`.
     annotations: an LVIS file with the class names of an official checkpoint, and with synonyms for `names`.
     names:       words that replace the model's classes; add_names: that extend them; prompts: templates for
-        words of its own, see `WordRequest`.
+        words that were not trained; examples: a folder of images for such words; select_by: whose scores
+        choose the queries. See `WordRequest`.
     Raises UserError for a file that is no checkpoint, for an official one without `annotations`, and for
     words that the model cannot be asked for.
     """
     if is_exported(checkpoint):
-        if names is not None or add_names is not None:
+        if not (names is None and add_names is None and examples is None):
             raise UserError(
                 f"{checkpoint}: an exported file has fixed classes; give --names to tools/export.py"
             )
@@ -64,7 +68,7 @@ def load_predictor(
     chosen = choose_device(device)
     names_by_id = {c.id: c.name for c in categories} or None
     trained = load_trained(opened, config, names_by_id, chosen)
-    request = WordRequest(names, add_names, prompts)
+    request = WordRequest(names, add_names, prompts, examples, select_by)
     trained = ask(trained, opened, config, request, categories)
     return Predictor(TorchModel(trained, opened, config, chosen, precision), score, tile)
 

@@ -38,7 +38,7 @@ OFFICIAL_FLAGS = [
     *("--save_log", "--fix_size", "--amp", "--world_size", "--rank", "--dist_url", "--local_rank"),
     *("--remove_difficult", "--coco_panoptic_path"),
 ]
-OURS = ["-h", "--help", "--local-rank", "--names", "--add_names", "--prompts"]
+OURS = ["-h", "--help", "--local-rank", "--names", "--add_names", "--prompts", "--examples", "--select_by"]
 
 TINY = {
     "use_visual_distill": False,

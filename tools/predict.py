@@ -142,6 +142,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--prompts", nargs="+", default=[], metavar="TEMPLATE", help="with {} for words that were not trained"
     )
+    parser.add_argument("--examples", help="folder of example images for words that were not trained")
+    parser.add_argument(
+        "--select-by", choices=("names", "trained"), help="whose scores choose the queries (default: names)"
+    )
     args = parser.parse_args(arguments)
     for name in ("batch_size", "max_detections"):
         if getattr(args, name) < 1:
@@ -171,6 +175,8 @@ def load(args: argparse.Namespace) -> Predictor:
         names=args.names,
         add_names=args.add_names,
         prompts=args.prompts,
+        examples=args.examples,
+        select_by=args.select_by,
     )
 
 

@@ -28,6 +28,21 @@ def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[An
     return _open(find_image_level(data_path, imagenet_path))
 
 
+def open_examples(path: str | Path) -> tuple[AnnotationTable, ImageFolder]:
+    """Example images: a box-annotated training split, else a folder of images per class.
+
+    Raises UserError where the path is neither.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of example images")
+    for split in ("train", IMAGE_LEVEL):
+        for reader in READERS:
+            if found := reader.find(folder, split, "lvis"):
+                return _open(found)
+    raise UserError(f"{folder}: has neither a folder of images per class nor boxes (train.json, data.yaml)")
+
+
 def _open(source: AnnotationSource) -> tuple[AnnotationTable, ImageFolder]:
     table = source.read()
     names = [table.file_names[i] for i in range(len(table))]

@@ -12,7 +12,8 @@ from models.dino.encoder import Encoder
 from models.dino.heads import DecoderHead
 from models.dino.neck import Neck
 from models.dino.output import DetectorOutput
-from models.dino.query_selection import QuerySelection
+from models.dino.pyramid import Pyramid
+from models.dino.query_selection import QuerySelection, Selection
 from util.structures import PaddedImages, Targets
 
 
@@ -40,9 +41,15 @@ class Detector(nn.Module):
 
     def forward(self, images: PaddedImages, targets: Targets | None = None) -> DetectorOutput:
         """images of B images; targets are used by denoising, in training only."""
-        levels = self.neck(self.backbone(images.tensor))
-        memory = self.encoder(levels, images.mask)
-        selection = self.query_selection(memory)
+        memory = self.encode(images)
+        return self.decode(memory, self.query_selection(memory), targets)
+
+    def encode(self, images: PaddedImages) -> Pyramid:
+        """The images as the decoder sees them."""
+        return self.encoder(self.neck(self.backbone(images.tensor)), images.mask)
+
+    def decode(self, memory: Pyramid, selection: Selection, targets: Targets | None = None) -> DetectorOutput:
+        """The predictions of the selected queries, and in training those of denoising."""
         queries, reference_boxes, mask, layout = selection.queries, selection.reference_boxes, None, None
         if self.training and self.denoising is not None and targets is not None:
             noised = self.denoising(targets, queries.shape[1])

@@ -1,11 +1,15 @@
-"""Small layers that several modules share."""
+"""Small layers and helpers that several modules share."""
 
+import copy
 import itertools
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 # As the official release. DETR's 1e-5 gives different boxes near 0 and 1.
 INVERSE_SIGMOID_EPS = 1e-3
@@ -15,6 +19,13 @@ def inverse_sigmoid(x: Float[Tensor, "*shape"], eps: float = INVERSE_SIGMOID_EPS
     """log(x / (1 - x)) of x clamped to 0..1; numerator and denominator are each clamped to at least `eps`."""
     x = x.clamp(min=0, max=1)
     return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+
+
+def with_children(module: _Module, **children: nn.Module) -> _Module:
+    """A copy of a module with some of its children exchanged; the others are shared."""
+    result = copy.copy(module)
+    result._modules = {**module._modules, **children}
+    return result
 
 
 class MLP(nn.Module):

@@ -18,9 +18,10 @@ from models.dino.detector import Detector
 from models.dino.postprocess import PostProcess
 from models.richsem import official_checkpoint as official
 from models.richsem.build import Clip, build_model, build_official, clip_of, encode_vocabulary, text_of_state
+from models.richsem.classifier import TextEmbeddings
 from models.richsem.official_checkpoint import OfficialCheckpoint
 from models.richsem.text_embeddings import templates_of, text_embeddings
-from models.richsem.vocabulary import Vocabulary, change_vocabulary
+from models.richsem.vocabulary import NewRows, Vocabulary, change_vocabulary
 from util.checkpoint import Checkpoint, is_ours, read_content
 from util.errors import UserError
 from util.hub import resolve
@@ -119,6 +120,13 @@ def load_trained(
     return TrainedModel(parts.model.eval(), parts.postprocess, names, tuple(range(len(names))))
 
 
+def text_of_model(trained: TrainedModel) -> TextEmbeddings:
+    """The vocabulary of a model that has a text classifier."""
+    text = text_of_state(trained.model.state_dict())
+    assert text is not None
+    return text
+
+
 def text_rows(
     trained: TrainedModel,
     checkpoint: Checkpoint,
@@ -136,8 +144,7 @@ def text_rows(
     """
     templates = templates_of(prompts)
     clip = clip or clip_of(checkpoint, config)
-    text = text_of_state(trained.model.state_dict())
-    assert text is not None
+    text = text_of_model(trained)
     known = next(i for i in range(len(text.raw)) if i not in trained.unused)
     again = encode_vocabulary(clip, [trained.class_names[known]], config.text_cache_dir).raw[0]
     row = text.raw[known].to(again)
@@ -150,15 +157,20 @@ def text_rows(
 
 
 def with_vocabulary(
-    trained: TrainedModel, config: Config, vocabulary: Vocabulary, rows: Float[Tensor, "K E"] | None
+    trained: TrainedModel,
+    config: Config,
+    vocabulary: Vocabulary,
+    rows: Float[Tensor, "K E"] | NewRows | None,
 ) -> TrainedModel:
     """The model asked for other classes. It shares its weights with `trained`, which stays as it is.
 
-    rows: of `vocabulary.new_names`, see `text_rows`.
+    rows: of `vocabulary.new_names`, see `text_rows` and `models.richsem.examples`.
     """
+    if isinstance(rows, Tensor):
+        rows = NewRows.of_text(rows, text_of_model(trained).log_scale)
     shared: dict[int, Any] = {id(t): t for t in (*trained.model.parameters(), *trained.model.buffers())}
     model = copy.deepcopy(trained.model, shared)
-    change_vocabulary(model, vocabulary, rows, one_class_encoder=config.enc_cls_agn)
+    model = change_vocabulary(model, vocabulary, rows, one_class_encoder=config.enc_cls_agn)
     unused = trained.unused if vocabulary.extends else ()
     postprocess = PostProcess(trained.postprocess.num_select, unused)
     return TrainedModel(model, postprocess, vocabulary.names, vocabulary.columns)

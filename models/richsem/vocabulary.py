@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.dino.detector import Detector
 from models.dino.heads import LinearClassifier
+from models.dino.layers import with_children
+from models.dino.output import DetectorOutput, LayerOutput
+from models.dino.query_selection import QuerySelection
 from models.richsem.classifier import LanguageClassifier, TextEmbeddings, unit_vectors
 from util.errors import UserError
+from util.structures import PaddedImages, Targets
 
-SelectBy = Literal["trained", "names"]
+SelectBy = Literal["names", "trained"]
 
 
 @dataclass(frozen=True)
@@ -25,15 +30,16 @@ class Vocabulary:
     names:     one for each column.
     columns:   the trained column of each, -1 for a word that the model was not trained on.
     extends:   all trained columns come first, as they are, and the other words follow.
-    select_by: whose scores choose the decoder's queries among the encoder's tokens: 'trained', the
-        checkpoint's classes, or 'names', those of this vocabulary. With 'trained', what a trained class
-        scores does not depend on the words beside it.
+    select_by: whose scores choose the decoder's queries among the encoder's tokens. 'names': those of the
+        vocabulary; one that extends the model gives its words queries of their own, in a second pass of the
+        decoder. 'trained': those of the checkpoint's classes. In both, words that extend a model do not
+        change what its trained classes score.
     """
 
     names: tuple[str, ...]
     columns: tuple[int, ...]
     extends: bool
-    select_by: SelectBy
+    select_by: SelectBy = "names"
 
     @property
     def new_names(self) -> tuple[str, ...]:
@@ -41,18 +47,76 @@ class Vocabulary:
         return tuple(n for n, column in zip(self.names, self.columns, strict=True) if column < 0)
 
 
+class ClassRows(nn.Module):
+    """Classes as a linear layer on unit vectors in CLIP's space, (..., E) -> (..., K)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Float[Tensor, "K E"], bias: Float[Tensor, " K"]):
+        super().__init__()
+        self.register_buffer("weight", weight.detach().clone().float())
+        self.register_buffer("bias", bias.detach().clone().float())
+
+    @classmethod
+    def of_text(cls, raw: Float[Tensor, "K E"], log_scale: Float[Tensor, ""]) -> ClassRows:
+        """The rows that score as `TextEmbeddings` do."""
+        return cls(log_scale.exp() * F.normalize(raw, dim=-1), raw.new_zeros(len(raw)))
+
+    def logits(self, unit: Float[Tensor, "*shape E"]) -> Float[Tensor, "*shape K"]:
+        with torch.autocast(unit.device.type, enabled=False):
+            return F.linear(unit.to(self.weight.dtype), self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """The rows of words that were not trained, in order; K of them.
+
+    head, encoder: for the decoder's queries and the encoder's tokens. Texts are the same for both; rows from
+        example images are not.
+    """
+
+    head: TextEmbeddings | ClassRows
+    encoder: TextEmbeddings | ClassRows
+
+    @classmethod
+    def of_text(cls, raw: Float[Tensor, "K E"], log_scale: Float[Tensor, ""]) -> NewRows:
+        """raw: text embeddings. log_scale: of the model's cosines."""
+        text = TextEmbeddings(raw, log_scale)
+        return cls(text, text)
+
+    def merged(self, texts: NewRows | None, order: Sequence[int]) -> NewRows:
+        """These rows among those of texts: row i is `order[i]` of these, or with -1 the next text."""
+        if texts is None:
+            return self
+        return NewRows(*(_merged(getattr(self, part), texts, order) for part in ("head", "encoder")))
+
+
+class RowClassifier(nn.Module):
+    """A `LanguageClassifier` whose rows are not all texts."""
+
+    def __init__(self, projection: nn.Module, text: ClassRows):
+        super().__init__()
+        self.projection = projection
+        self.text = text
+
+    def forward(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape K"]:
+        return self.text.logits(unit_vectors(self.projection, queries))
+
+    def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
+        return self(queries).amax(-1)
+
+
 class ExtendedClassifier(nn.Module):
     """A trained classifier and more classes behind its own: (..., D) -> (..., C + K).
 
     The trained columns are the trained classifier's own matrix product, so they do not change by a bit.
-    select_by: see `Vocabulary`.
     """
 
-    def __init__(self, trained: LanguageClassifier, added: TextEmbeddings, select_by: SelectBy):
+    def __init__(self, trained: LanguageClassifier, added: TextEmbeddings | ClassRows):
         super().__init__()
         self.trained = trained
         self.added = added
-        self.select_by = select_by
 
     def forward(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape _"]:
         return self.logits(unit_vectors(self.trained.projection, queries))
@@ -61,33 +125,59 @@ class ExtendedClassifier(nn.Module):
         """As `TextEmbeddings.logits`, of all classes."""
         return torch.cat((self.trained.text.logits(unit), self.added.logits(unit)), dim=-1)
 
-    def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
-        """(..., D) -> (...), the highest logit of the classes that `select_by` names."""
-        best = self.trained.max_logit(queries)
-        if self.select_by == "trained":
-            return best
-        added = LanguageClassifier(self.trained.projection, self.added)
-        return torch.maximum(best, added.max_logit(queries))
+
+class ExtendedDetector(Detector):
+    """A trained detector that decodes twice: its own queries score its C classes, others the added ones.
+
+    The second pass selects its queries by the added classes. Its output is that of the two passes one after
+    the other, (B, 2Q, C + K), with -inf where a query does not score a class. For inference.
+    """
+
+    def __init__(self, model: Detector, added_selection: QuerySelection, trained_classes: int):
+        parts = ("backbone", "neck", "encoder", "query_selection", "decoder", "head")
+        super().__init__(**{name: getattr(model, name) for name in parts}, denoising=None)
+        self.added_selection = added_selection
+        self.trained_classes = trained_classes
+
+    def forward(self, images: PaddedImages, targets: Targets | None = None) -> DetectorOutput:
+        """As Detector."""
+        memory = self.encode(images)
+        own = self.decode(memory, self.query_selection(memory))
+        added = self.decode(memory, self.added_selection(memory)).final
+        unasked = torch.arange(added.logits.shape[-1], device=added.logits.device) < self.trained_classes
+        layers = (_masked(own.final, ~unasked), _masked(added, unasked))
+        return DetectorOutput((_joined(*layers),), own.encoder, (), None)
 
 
 def change_vocabulary(
-    model: Detector,
-    vocabulary: Vocabulary,
-    rows: Float[Tensor, "K E"] | None,
-    *,
-    one_class_encoder: bool = False,
-) -> None:
-    """Makes a trained model answer for `vocabulary`, in place. For inference: its denoising part goes.
+    model: Detector, vocabulary: Vocabulary, rows: NewRows | None, *, one_class_encoder: bool = False
+) -> Detector:
+    """A trained model that answers for `vocabulary`: `model` itself, changed, or one around its parts.
 
-    rows: of `vocabulary.new_names`, in the space of CLIP's texts; None where there are none.
+    For inference: its denoising part goes. rows: of `vocabulary.new_names`, None where there are none.
     one_class_encoder: the encoder scores objectness in one column (`enc_cls_agn`), whatever the classes.
-    Raises UserError where the model has no text classifier and a word is new.
+    The words must fit the model, see `check_words`.
     """
     model.denoising = None
-    model.head.classifier = _asked(model.head.classifier, vocabulary, rows)
-    if not (one_class_encoder or vocabulary.select_by == "trained"):
-        selection = model.query_selection
-        selection.classifier = _asked(selection.classifier, vocabulary, rows)
+    head, selection = model.head, model.query_selection
+    own_queries = vocabulary.select_by == "names" and not one_class_encoder
+    if not vocabulary.extends:
+        head.classifier = _asked(head.classifier, vocabulary, rows.head if rows else None)
+        if own_queries:
+            asked = _asked(selection.classifier, vocabulary, rows.encoder if rows else None)
+            selection.classifier = asked
+        return model
+    if rows is None:
+        return model
+    assert isinstance(head.classifier, LanguageClassifier)
+    device = model.device
+    head.classifier = ExtendedClassifier(head.classifier, rows.head.to(device))
+    if not own_queries:
+        return model
+    assert isinstance(selection.classifier, LanguageClassifier)
+    classifier = _row_classifier(selection.classifier.projection, rows.encoder.to(device))
+    added_selection = with_children(selection, classifier=classifier)
+    return ExtendedDetector(model, added_selection, len(vocabulary.names) - len(vocabulary.new_names))
 
 
 def check_words(model: Detector, vocabulary: Vocabulary) -> None:
@@ -99,16 +189,61 @@ def check_words(model: Detector, vocabulary: Vocabulary) -> None:
         )
 
 
-def _asked(classifier: nn.Module, vocabulary: Vocabulary, rows: Tensor | None) -> nn.Module:
+def _masked(layer: LayerOutput, columns: Tensor) -> LayerOutput:
+    return LayerOutput(layer.logits.masked_fill(columns, -torch.inf), *_rest(layer))
+
+
+def _joined(first: LayerOutput, second: LayerOutput) -> LayerOutput:
+    def both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+        return None if a is None or b is None else torch.cat((a, b), dim=1)
+
+    logits = torch.cat((first.logits, second.logits), dim=1)
+    boxes, *others = [both(a, b) for a, b in zip(_rest(first), _rest(second), strict=True)]
+    assert boxes is not None
+    return LayerOutput(logits, boxes, *others)
+
+
+def _rest(layer: LayerOutput) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    return layer.boxes_cxcywh, layer.hidden, layer.reference_boxes
+
+
+def _row_classifier(
+    projection: nn.Module, rows: TextEmbeddings | ClassRows
+) -> LanguageClassifier | RowClassifier:
+    if isinstance(rows, TextEmbeddings):
+        return LanguageClassifier(projection, rows)
+    return RowClassifier(projection, rows)
+
+
+def _asked(
+    classifier: nn.Module, vocabulary: Vocabulary, rows: TextEmbeddings | ClassRows | None
+) -> nn.Module:
     if isinstance(classifier, LinearClassifier):
         return _chosen_columns(classifier, [c for c in vocabulary.columns if c >= 0])
     assert isinstance(classifier, LanguageClassifier)
-    if not vocabulary.extends:
-        return LanguageClassifier(classifier.projection, _text_rows(classifier.text, vocabulary, rows))
-    if rows is None:
-        return classifier
-    added = TextEmbeddings(rows, classifier.text.log_scale).to(classifier.text.raw.device)
-    return ExtendedClassifier(classifier, added, vocabulary.select_by)
+    text = classifier.text
+    chosen: TextEmbeddings | ClassRows
+    if isinstance(rows, ClassRows):
+        own = ClassRows.of_text(text.raw, text.log_scale)
+        weight = _ordered(own.weight, rows.weight, vocabulary.columns)
+        chosen = ClassRows(weight, _ordered(own.bias, rows.bias, vocabulary.columns))
+    else:
+        raw = text.raw if rows is None else rows.raw
+        chosen = TextEmbeddings(_ordered(text.raw, raw, vocabulary.columns), text.log_scale)
+    return _row_classifier(classifier.projection, chosen.to(text.raw.device))
+
+
+def _merged(rows: ClassRows, texts: NewRows, order: Sequence[int]) -> ClassRows:
+    assert isinstance(texts.head, TextEmbeddings)
+    own = ClassRows.of_text(texts.head.raw.to(rows.bias.device), texts.head.log_scale.to(rows.bias.device))
+    weight, bias = _ordered(rows.weight, own.weight, order), _ordered(rows.bias, own.bias, order)
+    return ClassRows(weight, bias)
+
+
+def _ordered(trained: Tensor, new: Tensor, columns: Sequence[int]) -> Tensor:
+    """Rows of `trained` by column, and for -1 the next of `new`."""
+    following = iter(new.to(trained))
+    return torch.stack([next(following) if column < 0 else trained[column] for column in columns])
 
 
 def _chosen_columns(classifier: LinearClassifier, columns: Sequence[int]) -> LinearClassifier:
@@ -117,9 +252,3 @@ def _chosen_columns(classifier: LinearClassifier, columns: Sequence[int]) -> Lin
         chosen.weight.copy_(classifier.weight[list(columns)])
         chosen.bias.copy_(classifier.bias[list(columns)])
     return chosen
-
-
-def _text_rows(text: TextEmbeddings, vocabulary: Vocabulary, rows: Tensor | None) -> TextEmbeddings:
-    new = iter(()) if rows is None else iter(rows.to(text.raw.device, text.raw.dtype))
-    raw = torch.stack([next(new) if column < 0 else text.raw[column] for column in vocabulary.columns])
-    return TextEmbeddings(raw, text.log_scale).to(text.raw.device)

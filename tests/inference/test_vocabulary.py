@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from datasets.annotations.categories import Category
 from inference.load import load_predictor
 from inference.vocabulary import names_in
+from tests.datasets.tiny import write_all
 from tests.inference.tiny import TINY, make_checkpoint
 from tools.mini_clip.model import MiniClipSize, build, model_config
 from util.errors import UserError
@@ -106,3 +109,48 @@ def test_the_words_of_an_evaluation_are_called_as_in_its_annotations():
     assert names_in(categories, ["dog", "zucchini", "puss"]) == ("dog", "courgette", "cat")
     with pytest.raises(UserError, match="no word means class 'cat' of the annotations"):
         names_in(categories, ["dog", "zucchini"])
+
+
+def write_examples(folder, names=("jar", "cup")):
+    """Two images of every class in a folder of its own."""
+    generator = np.random.default_rng(0)
+    for name in names:
+        for number in range(2):
+            path = folder / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+def test_a_folder_of_images_adds_a_class(checkpoint, tmp_path):
+    folder = write_examples(tmp_path)
+    model = load(checkpoint, examples=folder)
+    assert model.class_names == ("cup", "plate", "urn", "jar"), "cup is trained"
+    assert len(model.detect([np.zeros((40, 60, 3), np.uint8)])[0]) == 20
+    both = load(checkpoint, add_names="tin, Jar", examples=folder)
+    assert both.class_names == ("cup", "plate", "urn", "tin", "Jar")
+    added = both.trained.model.head.classifier.added
+    torch.testing.assert_close(added.weight[1], model.trained.model.head.classifier.added.weight[0])
+    assert added.bias[0] == 0
+    asked = load(checkpoint, names="jar, urn", examples=folder)
+    assert asked.class_names == ("jar", "urn")
+
+
+def test_boxes_of_a_training_split_are_examples(checkpoint, tmp_path):
+    folder = write_all(tmp_path)
+    model = load(checkpoint, names="cup, green square", examples=folder)
+    assert model.class_names == ("cup", "green square")
+    assert model.trained.model.head.classifier.text.bias[1] != 0
+
+
+def test_unfit_examples_are_one_line(checkpoint, tmp_path):
+    with pytest.raises(UserError, match="gone: no such folder of example images"):
+        load(checkpoint, examples=tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: has neither a folder of images per class nor boxes"):
+        load(checkpoint, examples=tmp_path / "empty")
+    folder = write_examples(tmp_path / "some")
+    with pytest.raises(UserError, match=r"its classes \('cup', 'jar'\) are none of the words"):
+        load(checkpoint, names="tin", examples=folder)
+    with pytest.raises(UserError, match="'jar' is not a class of this checkpoint"):
+        load(make_checkpoint(tmp_path / "linear.pth"), examples=folder)

@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 
-from models.richsem.vocabulary import Vocabulary, change_vocabulary, check_words
-from tests.models.tiny import EMBEDDING, NAMES, baseline_config, build, make_images, tiny_config
+from models.richsem.vocabulary import ClassRows, NewRows, Vocabulary, change_vocabulary, check_words
+from tests.models.tiny import EMBEDDING, NAMES, baseline_config, build, make_images, tiny_clip, tiny_config
 from util.errors import UserError
 
+LOG_SCALE = tiny_clip().logit_scale.detach()
 CONFIGS = {
     "plain": {},
     "one class in the encoder": {"enc_cls_agn": True},
@@ -40,53 +41,76 @@ def rows(count: int, seed: int = 3):
     return torch.randn(count, EMBEDDING, generator=torch.Generator().manual_seed(seed))
 
 
-def extended(words, select_by="trained") -> Vocabulary:
+def extended(words, select_by="names") -> Vocabulary:
     columns = (*range(len(NAMES)), *(-1 for _ in words))
     return Vocabulary((*NAMES, *words), columns, extends=True, select_by=select_by)
 
 
+def text(raw) -> NewRows:
+    return NewRows.of_text(raw, LOG_SCALE)
+
+
+@pytest.mark.parametrize("select_by", ["names", "trained"])
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_added_words_change_no_bit_of_a_trained_class(models, kind):
+def test_added_words_change_no_bit_of_a_trained_class(models, kind, select_by):
     model = models(kind)
     before = answer(model)
-    change_vocabulary(model, extended(("a", "b", "c")), rows(3), one_class_encoder="encoder" in kind)
-    after = answer(model)
-    assert after.logits.shape[-1] == len(NAMES) + 3
-    assert torch.equal(after.logits[..., : len(NAMES)], before.logits)
-    assert torch.equal(after.boxes_cxcywh, before.boxes_cxcywh)
+    words = extended(("a", "b", "c"), select_by)
+    after = answer(change_vocabulary(model, words, text(rows(3)), one_class_encoder="encoder" in kind))
+    passes = 2 if select_by == "names" and "encoder" not in kind else 1
+    assert after.logits.shape == (2, passes * 12, len(NAMES) + 3)
+    assert torch.equal(after.logits[:, :12, : len(NAMES)], before.logits)
+    assert torch.equal(after.boxes_cxcywh[:, :12], before.boxes_cxcywh)
+    if passes == 2:
+        assert (after.logits[:, :12, len(NAMES) :] == -torch.inf).all()
+        assert (after.logits[:, 12:, : len(NAMES)] == -torch.inf).all()
+
+
+def test_added_words_answer_as_if_they_alone_were_asked_for(models):
+    alone, beside, raw = models("plain"), models("plain"), 5 * rows(4)
+    words = Vocabulary(("a", "b", "c", "d"), (-1,) * 4, extends=False)
+    expected = answer(change_vocabulary(alone, words, text(raw)))
+    found = answer(change_vocabulary(beside, extended(words.names), text(raw)))
+    assert torch.equal(found.logits[:, 12:, len(NAMES) :], expected.logits)
+    assert torch.equal(found.boxes_cxcywh[:, 12:], expected.boxes_cxcywh)
 
 
 def test_an_added_row_scores_as_a_trained_row_would(models):
     model = models("plain")
-    twin = model.head.classifier.text.raw[2:3].clone()
-    change_vocabulary(model, extended(("again",)), twin)
-    logits = answer(model).logits
+    text_of = model.head.classifier.text
+    rows_of = NewRows.of_text(text_of.raw[2:3], text_of.log_scale)
+    logits = answer(change_vocabulary(model, extended(("again",), "trained"), rows_of)).logits
     torch.testing.assert_close(logits[..., -1], logits[..., 2])
 
 
-def test_queries_are_chosen_by_the_added_words_where_that_is_asked(models):
-    own, all_words = models("plain"), models("plain")
-    change_vocabulary(own, extended(("a",) * 8), 5 * rows(8))
-    change_vocabulary(all_words, extended(("a",) * 8, "names"), 5 * rows(8))
-    assert not torch.equal(answer(own).boxes_cxcywh, answer(all_words).boxes_cxcywh)
+def test_rows_that_are_no_texts_stand_among_those_that_are(models):
+    model, plain = models("plain"), models("plain")
+    raw = rows(3)
+    texts = text(raw)
+    linear = ClassRows.of_text(raw[1:2], LOG_SCALE)
+    mixed = NewRows(linear, linear).merged(text(raw[[0, 2]]), (-1, 0, -1))
+    words = Vocabulary(("a", "cat", "b", "c"), (-1, 3, -1, -1), extends=False)
+    expected = answer(change_vocabulary(plain, words, texts))
+    found = answer(change_vocabulary(model, words, mixed))
+    torch.testing.assert_close(found.logits, expected.logits)
     queries = torch.randn(4, 32)
-    classifier = all_words.query_selection.classifier
+    classifier = model.query_selection.classifier
     torch.testing.assert_close(classifier.max_logit(queries), classifier(queries).amax(-1))
 
 
 def test_names_replace_the_rows_in_their_order(models):
     model = models("plain")
     raw, new = model.head.classifier.text.raw.clone(), rows(1)
-    words = Vocabulary(("kite", "new", "cat"), (5, -1, 3), extends=False, select_by="names")
+    words = Vocabulary(("kite", "new", "cat"), (5, -1, 3), extends=False)
     before = answer(model)
     assert model.denoising is not None
-    change_vocabulary(model, words, new)
+    change_vocabulary(model, words, text(new))
     expected = torch.stack((raw[5], new[0], raw[3]))
     assert torch.equal(model.head.classifier.text.raw, expected)
     assert torch.equal(model.query_selection.classifier.text.raw, expected)
     assert answer(model).logits.shape[-1] == 3
     by_trained = models("plain")
-    change_vocabulary(by_trained, Vocabulary(*_fields(words), select_by="trained"), new)
+    change_vocabulary(by_trained, Vocabulary(*_fields(words), select_by="trained"), text(new))
     after = answer(by_trained)
     assert torch.equal(after.boxes_cxcywh, before.boxes_cxcywh)
     torch.testing.assert_close(after.logits[..., [0, 2]], before.logits[..., [5, 3]])
