@@ -20,7 +20,10 @@ from util.logging import get_logger
 
 # Of each class; the first ones.
 MOST_IMAGES = 50
-_WHOLE_IMAGE = ((0.5, 0.5, 1.0, 1.0),)
+# An image without boxes is shown in the middle of its mean colour, so many times its size: objects rarely
+# fill the images that a model is used on.
+CANVAS = 3
+_MIDDLE = (0.5, 0.5, 1 / CANVAS, 1 / CANVAS)
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,23 @@ class Examples:
             chosen.update(images[:MOST_IMAGES])
         return sorted(chosen)
 
+    def _is_whole(self, image: int) -> bool:
+        """Whether an image has no boxes."""
+        return bool(self.table.box_offsets[image] == self.table.box_offsets[image + 1])
+
     def _labels(self, image: int) -> np.ndarray:
         """The category of every box of an image, of the whole image where it has none."""
+        if self._is_whole(image):
+            return self.table.positives[image]
         first, last = self.table.box_offsets[image : image + 2]
-        boxed = self.table.category_index[first:last][~self.table.crowd[first:last]]
-        return boxed if len(boxed) else self.table.positives[image]
+        return self.table.category_index[first:last][~self.table.crowd[first:last]]
 
     def _boxes(self, image: int, pixels: np.ndarray) -> np.ndarray:
         """(N, 4) cxcywh in 0..1, of `_labels`."""
+        if self._is_whole(image):
+            return np.array([_MIDDLE] * len(self.table.positives[image]))
         first, last = self.table.box_offsets[image : image + 2]
         xywh = self.table.boxes_xywh[first:last][~self.table.crowd[first:last]]
-        if not len(xywh):
-            return np.repeat(_WHOLE_IMAGE, len(self.table.positives[image]), axis=0)
         height, width = pixels.shape[:2]
         centres = xywh[:, :2] + xywh[:, 2:] / 2
         return np.concatenate((centres, xywh[:, 2:]), axis=1) / (width, height, width, height)
@@ -89,6 +97,8 @@ class Examples:
         row_of = {category: row for row, category in enumerate(wanted)}
         for image in chosen:
             pixels = self.images.read(self.table.file_names[image])
+            if self._is_whole(image):
+                pixels = on_canvas(pixels)
             labels = [row_of.get(int(category), -1) for category in self._labels(image)]
             kept = [i for i, label in enumerate(labels) if label >= 0]
             yield ExampleImage(
@@ -96,3 +106,13 @@ class Examples:
                 torch.from_numpy(self._boxes(image, pixels)[kept]).float(),
                 torch.tensor([labels[i] for i in kept], dtype=torch.int64),
             )
+
+
+def on_canvas(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) in the middle of (CANVAS * H, CANVAS * W, 3) of its mean colour."""
+    height, width = pixels.shape[:2]
+    canvas = np.empty((CANVAS * height, CANVAS * width, 3), np.uint8)
+    canvas[:] = pixels.reshape(-1, 3).mean(0).round()
+    top, left = (CANVAS - 1) * height // 2, (CANVAS - 1) * width // 2
+    canvas[top : top + height, left : left + width] = pixels
+    return canvas

@@ -28,10 +28,15 @@ def rearranged(model: Detector) -> Detector:
     tokens are ranked by a `TokenRanking`. The original is left as it was.
     """
     changed: dict[str, nn.Module] = {"backbone": _fast_backbone(model.backbone)}
-    classifier = model.query_selection.classifier
-    if type(classifier) is LanguageClassifier and isinstance(classifier.projection, nn.Linear):
-        ranking = TokenRanking(classifier.projection.weight.detach(), classifier.text)
-        changed["query_selection"] = with_children(model.query_selection, classifier=ranking)
+    # The second one exists where new words have queries of their own.
+    for name in ("query_selection", "new_selection"):
+        selection = getattr(model, name, None)
+        if selection is None:
+            continue
+        classifier = selection.classifier
+        if type(classifier) is LanguageClassifier and isinstance(classifier.projection, nn.Linear):
+            ranking = TokenRanking(classifier.projection.weight.detach(), classifier.text)
+            changed[name] = with_children(selection, classifier=ranking)
     return with_children(model, **changed)
 
 

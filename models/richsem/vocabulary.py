@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from models.dino.detector import Detector
@@ -31,9 +31,9 @@ class Vocabulary:
     columns:   the trained column of each, -1 for a word that the model was not trained on.
     extends:   all trained columns come first, as they are, and the other words follow.
     select_by: whose scores choose the decoder's queries among the encoder's tokens. 'names': those of the
-        vocabulary; one that extends the model gives its words queries of their own, in a second pass of the
-        decoder. 'trained': those of the checkpoint's classes. In both, words that extend a model do not
-        change what its trained classes score.
+        vocabulary, where words that were not trained get queries of their own, in a second pass of the
+        decoder. 'trained': those of the checkpoint's classes. In both, such words do not change what trained
+        classes score.
     """
 
     names: tuple[str, ...]
@@ -44,7 +44,15 @@ class Vocabulary:
     @property
     def new_names(self) -> tuple[str, ...]:
         """The words without a trained column, in order."""
-        return tuple(n for n, column in zip(self.names, self.columns, strict=True) if column < 0)
+        return self.part(new=True).names
+
+    def part(self, *, new: bool) -> Vocabulary:
+        """The words that were not trained alone, or those that were."""
+        kept = [i for i, column in enumerate(self.columns) if (column < 0) == new]
+        columns = tuple(self.columns[i] for i in kept)
+        return Vocabulary(
+            tuple(self.names[i] for i in kept), columns, extends=False, select_by=self.select_by
+        )
 
 
 class ClassRows(nn.Module):
@@ -126,27 +134,29 @@ class ExtendedClassifier(nn.Module):
         return torch.cat((self.trained.text.logits(unit), self.added.logits(unit)), dim=-1)
 
 
-class ExtendedDetector(Detector):
-    """A trained detector that decodes twice: its own queries score its C classes, others the added ones.
+class TwoPassDetector(Detector):
+    """A trained detector that decodes twice: its own queries score trained classes, others new ones.
 
-    The second pass selects its queries by the added classes. Its output is that of the two passes one after
-    the other, (B, 2Q, C + K), with -inf where a query does not score a class. For inference.
+    new_selection: chooses the queries of the second pass. new: (C,) bool, the columns of new classes.
+    The output is that of the two passes one after the other, (B, 2Q, C), with -inf where a query does not
+    score a class. For inference.
     """
 
-    def __init__(self, model: Detector, added_selection: QuerySelection, trained_classes: int):
+    new: Tensor
+
+    def __init__(self, model: Detector, new_selection: QuerySelection, new: Bool[Tensor, " C"]):
         parts = ("backbone", "neck", "encoder", "query_selection", "decoder", "head")
         super().__init__(**{name: getattr(model, name) for name in parts}, denoising=None)
-        self.added_selection = added_selection
-        self.trained_classes = trained_classes
+        self.new_selection = new_selection
+        self.register_buffer("new", new)
 
     def forward(self, images: PaddedImages, targets: Targets | None = None) -> DetectorOutput:
         """As Detector."""
         memory = self.encode(images)
         own = self.decode(memory, self.query_selection(memory))
-        added = self.decode(memory, self.added_selection(memory)).final
-        unasked = torch.arange(added.logits.shape[-1], device=added.logits.device) < self.trained_classes
-        layers = (_masked(own.final, ~unasked), _masked(added, unasked))
-        return DetectorOutput((_joined(*layers),), own.encoder, (), None)
+        others = self.decode(memory, self.new_selection(memory))
+        joined = _joined(_masked(own.final, self.new), _masked(others.final, ~self.new))
+        return DetectorOutput((joined,), own.encoder, (), None)
 
 
 def change_vocabulary(
@@ -159,25 +169,22 @@ def change_vocabulary(
     The words must fit the model, see `check_words`.
     """
     model.denoising = None
-    head, selection = model.head, model.query_selection
-    own_queries = vocabulary.select_by == "names" and not one_class_encoder
+    own, new = vocabulary.part(new=False), vocabulary.part(new=True)
     if not vocabulary.extends:
-        head.classifier = _asked(head.classifier, vocabulary, rows.head if rows else None)
-        if own_queries:
-            asked = _asked(selection.classifier, vocabulary, rows.encoder if rows else None)
-            selection.classifier = asked
+        model.head.classifier = _asked(model.head.classifier, vocabulary, rows.head if rows else None)
+    elif rows is not None:
+        assert isinstance(model.head.classifier, LanguageClassifier)
+        model.head.classifier = ExtendedClassifier(model.head.classifier, rows.head.to(model.device))
+    if one_class_encoder or vocabulary.select_by == "trained":
         return model
-    if rows is None:
+    trained_selection, encoder_rows = model.query_selection, rows.encoder if rows else None
+    if not vocabulary.extends:
+        first = own if own.names else new
+        model.query_selection = _selection_by(trained_selection, first, encoder_rows)
+    if not (own.names and new.names):
         return model
-    assert isinstance(head.classifier, LanguageClassifier)
-    device = model.device
-    head.classifier = ExtendedClassifier(head.classifier, rows.head.to(device))
-    if not own_queries:
-        return model
-    assert isinstance(selection.classifier, LanguageClassifier)
-    classifier = _row_classifier(selection.classifier.projection, rows.encoder.to(device))
-    added_selection = with_children(selection, classifier=classifier)
-    return ExtendedDetector(model, added_selection, len(vocabulary.names) - len(vocabulary.new_names))
+    is_new = torch.tensor([column < 0 for column in vocabulary.columns], device=model.device)
+    return TwoPassDetector(model, _selection_by(trained_selection, new, encoder_rows), is_new)
 
 
 def check_words(model: Detector, vocabulary: Vocabulary) -> None:
@@ -187,6 +194,15 @@ def check_words(model: Detector, vocabulary: Vocabulary) -> None:
             f"{vocabulary.new_names[0]!r} is not a class of this checkpoint, and it has no text classifier "
             "(use_language=False) that could score other words: ask for its own classes only"
         )
+
+
+def _selection_by(
+    selection: QuerySelection, words: Vocabulary, rows: TextEmbeddings | ClassRows | None
+) -> QuerySelection:
+    """The selection of queries by the scores of some words. rows: of all that are new, if these are."""
+    return with_children(
+        selection, classifier=_asked(selection.classifier, words, rows if words.new_names else None)
+    )
 
 
 def _masked(layer: LayerOutput, columns: Tensor) -> LayerOutput:

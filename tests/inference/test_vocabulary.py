@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from datasets.annotations.categories import Category
+from inference.examples import Examples, on_canvas
 from inference.load import load_predictor
 from inference.vocabulary import names_in
 from tests.datasets.tiny import write_all
@@ -154,3 +155,15 @@ def test_unfit_examples_are_one_line(checkpoint, tmp_path):
         load(checkpoint, names="tin", examples=folder)
     with pytest.raises(UserError, match="'jar' is not a class of this checkpoint"):
         load(make_checkpoint(tmp_path / "linear.pth"), examples=folder)
+
+
+def test_an_image_without_boxes_is_shown_in_the_middle_of_its_mean_colour(checkpoint, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (7, 10, 3), dtype=np.uint8)
+    canvas = on_canvas(pixels)
+    assert canvas.shape == (21, 30, 3) and np.array_equal(canvas[7:14, 10:20], pixels)
+    assert np.abs(canvas[0, 0] - pixels.reshape(-1, 3).mean(0)).max() <= 0.5
+    examples = Examples.open(str(write_examples(tmp_path)))
+    model = load_predictor(checkpoint, device="cpu").model
+    images = list(examples._read(model, [2, 3], [1]))
+    assert [e.labels.tolist() for e in images] == [[0], [0]]
+    torch.testing.assert_close(images[0].boxes_cxcywh, torch.tensor([[0.5, 0.5, 1 / 3, 1 / 3]]))

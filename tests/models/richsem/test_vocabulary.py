@@ -104,11 +104,11 @@ def test_names_replace_the_rows_in_their_order(models):
     words = Vocabulary(("kite", "new", "cat"), (5, -1, 3), extends=False)
     before = answer(model)
     assert model.denoising is not None
-    change_vocabulary(model, words, text(new))
-    expected = torch.stack((raw[5], new[0], raw[3]))
-    assert torch.equal(model.head.classifier.text.raw, expected)
-    assert torch.equal(model.query_selection.classifier.text.raw, expected)
-    assert answer(model).logits.shape[-1] == 3
+    model = change_vocabulary(model, words, text(new))
+    assert torch.equal(model.head.classifier.text.raw, torch.stack((raw[5], new[0], raw[3])))
+    assert torch.equal(model.query_selection.classifier.text.raw, raw[[5, 3]])
+    assert torch.equal(model.new_selection.classifier.text.raw, new)
+    assert answer(model).logits.shape == (2, 24, 3)
     by_trained = models("plain")
     change_vocabulary(by_trained, Vocabulary(*_fields(words), select_by="trained"), text(new))
     after = answer(by_trained)
@@ -118,6 +118,17 @@ def test_names_replace_the_rows_in_their_order(models):
 
 def _fields(words: Vocabulary) -> tuple:
     return words.names, words.columns, words.extends
+
+
+def test_new_words_leave_the_trained_words_beside_them_alone(models):
+    alone, beside = models("plain"), models("plain")
+    trained = answer(change_vocabulary(alone, Vocabulary(("cat", "kite"), (3, 5), extends=False), None))
+    words = Vocabulary(("a", "cat", "b", "kite"), (-1, 3, -1, 5), extends=False)
+    both = answer(change_vocabulary(beside, words, text(5 * rows(2))))
+    assert torch.equal(both.boxes_cxcywh[:, :12], trained.boxes_cxcywh)
+    torch.testing.assert_close(both.logits[:, :12, [1, 3]], trained.logits)
+    assert both.logits[:, 12:, [0, 2]].isfinite().all()
+    assert (both.logits[:, 12:, [1, 3]] == -torch.inf).all()
 
 
 def test_linear_classifiers_serve_their_own_classes_in_any_order(models):

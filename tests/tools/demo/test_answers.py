@@ -83,9 +83,9 @@ def test_vocabularies_share_one_model_and_nothing_is_computed_twice(answers, fol
         assert answers.detector.see(image, parse_words(words, extend)) is seen
         hook.remove()
     assert not runs
-    # Its own classes stay what they were: to the bit, where words are only added.
+    # Added words leave its own classes alone; torch's sigmoid rounds by where an element stands.
     queries = len(before.query_scores)
-    assert np.array_equal(seen.query_scores[:queries, :3], before.query_scores)
+    np.testing.assert_allclose(seen.query_scores[:queries, :3], before.query_scores, rtol=1e-6)
     copy = shutil.copy(image, folder / "copy.png")  # not seen yet
     again = answers.detector.see(str(copy), parse_words(""))
     assert np.array_equal(again.query_scores, before.query_scores)
