@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -47,17 +48,18 @@ class ExportGraph(nn.Module):
         original_sizes: (height, width) of each file, whose pixels the boxes are in.
 
         Returns scores (B, K), labels (B, K), boxes_xyxy (B, K, 4), and proposals (B, Q): the encoder tokens
-        that became queries, best first, with which another runtime's ranking can be followed.
+        that became queries, best first, with which another runtime's ranking can be followed. Where new words
+        have queries of their own, theirs come after the others.
         """
         proposals: list[Tensor] = []
-        hook = self.model.query_selection.register_forward_hook(
-            lambda module, inputs, selection: proposals.append(selection.proposals)
-        )
-        try:
+        with ExitStack() as stack:
+            for part in self.model.selections:
+                hook = part.register_forward_hook(
+                    lambda module, inputs, selection: proposals.append(selection.proposals)
+                )
+                stack.callback(hook.remove)
             output = self.model(PaddedImages(images, padding_mask(images, sizes), ()))
-        finally:
-            hook.remove()
-        return (*self.postprocess.select(output.final, original_sizes), proposals[0])
+        return (*self.postprocess.select(output.final, original_sizes), torch.cat(proposals, dim=1))
 
 
 def padding_mask(images: Float[Tensor, "B 3 H W"], sizes: Int64[Tensor, "B 2"]) -> Bool[Tensor, "B H W"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,19 +77,19 @@ def follow(
     scores are as good as equal, either order is right. What follows from it is not small, so the
     checkpoint follows the file's order. `ranking` says how far that order is from its own.
     """
-    chosen = torch.from_numpy(proposals)
+    selections = trained.model.selections
+    chosen = dict(zip(selections, torch.from_numpy(proposals).chunk(len(selections), dim=1), strict=True))
 
     def choose(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
         scores = module.ranking(arguments[0]).sigmoid()
-        _add_ranking(scores, chosen, ranking)
-        return arguments, {**named, "proposals": chosen}
+        _add_ranking(scores, chosen[module], ranking)
+        return arguments, {**named, "proposals": chosen[module]}
 
-    hook = trained.model.query_selection.register_forward_pre_hook(choose, with_kwargs=True)
-    try:
-        found = plain(trained, batch)
-    finally:
-        hook.remove()
-    return found
+    with ExitStack() as stack:
+        for selection in selections:
+            hook = selection.register_forward_pre_hook(choose, with_kwargs=True)
+            stack.callback(hook.remove)
+        return plain(trained, batch)
 
 
 @torch.inference_mode()

@@ -73,5 +73,10 @@ class Detector(nn.Module):
         return [self.head(states[i], last=i == len(states) - 1) for i in range(first, len(states))]
 
     @property
+    def selections(self) -> tuple[QuerySelection, ...]:
+        """The selections of queries, in the order of the output's queries."""
+        return (self.query_selection,)
+
+    @property
     def device(self) -> torch.device:
         return self.encoder.level_embed.device

@@ -22,9 +22,11 @@ def inverse_sigmoid(x: Float[Tensor, "*shape"], eps: float = INVERSE_SIGMOID_EPS
 
 
 def with_children(module: _Module, **children: nn.Module) -> _Module:
-    """A copy of a module with some of its children exchanged; the others are shared."""
+    """A copy of a module with some of its children exchanged; the others, and all tensors, are shared."""
     result = copy.copy(module)
-    result._modules = {**module._modules, **children}
+    # A shallow copy has the very dicts of the original, its hooks among them.
+    result.__dict__.update({k: v.copy() for k, v in module.__dict__.items() if isinstance(v, dict)})
+    result._modules.update(children)
     return result
 
 

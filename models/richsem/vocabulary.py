@@ -150,6 +150,11 @@ class TwoPassDetector(Detector):
         self.new_selection = new_selection
         self.register_buffer("new", new)
 
+    @property
+    def selections(self) -> tuple[QuerySelection, ...]:
+        """See Detector."""
+        return self.query_selection, self.new_selection
+
     def forward(self, images: PaddedImages, targets: Targets | None = None) -> DetectorOutput:
         """As Detector."""
         memory = self.encode(images)

@@ -131,6 +131,15 @@ def test_new_words_leave_the_trained_words_beside_them_alone(models):
     assert (both.logits[:, 12:, [1, 3]] == -torch.inf).all()
 
 
+def test_the_two_selections_have_hooks_of_their_own(models):
+    model = change_vocabulary(models("plain"), extended(("a",)), text(rows(1)))
+    assert model.selections == (model.query_selection, model.new_selection)
+    calls = []
+    model.query_selection.register_forward_hook(lambda module, *_: calls.append(module))
+    answer(model)
+    assert calls == [model.query_selection]
+
+
 def test_linear_classifiers_serve_their_own_classes_in_any_order(models):
     model = models("linear")
     before = answer(model)
