@@ -70,8 +70,9 @@ def _imported_by_name() -> bool:
 
 
 def _is_ours(module: ModuleType) -> bool:
-    place = module.__file__ or next(iter(module.__path__))  # a folder without __init__.py has no file
-    return Path(place).is_relative_to(_ROOT)
+    """Whether a top-level module is this checkout's own, not one of a virtual environment inside it."""
+    own = (_ROOT / f"{module.__name__}.py", _ROOT / module.__name__ / "__init__.py")
+    return module.__file__ is not None and Path(module.__file__).resolve() in own
 
 
 def _take_modules() -> dict[str, ModuleType]:

@@ -2,7 +2,11 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
+import pytest
+
+import hubconf
 from tests.inference.tiny import make_checkpoint
 from tests.source_files import ROOT
 
@@ -41,3 +45,20 @@ def test_from_the_checkout_it_is_an_ordinary_import(tmp_path):
     from inference.predictor import Predictor
 
     assert isinstance(richsem(make_checkpoint(tmp_path / "checkpoint.pth"), device="cpu"), Predictor)
+
+
+@pytest.mark.parametrize(
+    ("file", "ours"),
+    [
+        ("datasets/__init__.py", True),
+        ("datasets.py", True),
+        (".venv-ci/lib/python3.12/site-packages/datasets/__init__.py", False),
+        ("examples/datasets/__init__.py", False),
+    ],
+)
+def test_another_library_in_the_checkouts_own_environment_is_not_ours(file, ours):
+    module = ModuleType("datasets")
+    module.__file__ = str(ROOT / file)
+    assert hubconf._is_ours(module) == ours
+    module.__file__ = None
+    assert not hubconf._is_ours(module)
