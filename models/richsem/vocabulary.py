@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.dino.detector import Detector
 from models.dino.heads import LinearClassifier
-from models.dino.layers import with_children
+from models.dino.layers import with_children, without_autocast
 from models.dino.output import DetectorOutput, LayerOutput
 from models.dino.query_selection import QuerySelection
 from models.richsem.classifier import LanguageClassifier, TextEmbeddings, unit_vectors
@@ -72,7 +72,7 @@ class ClassRows(nn.Module):
         return cls(log_scale.exp() * F.normalize(raw, dim=-1), raw.new_zeros(len(raw)))
 
     def logits(self, unit: Float[Tensor, "*shape E"]) -> Float[Tensor, "*shape K"]:
-        with torch.autocast(unit.device.type, enabled=False):
+        with without_autocast(unit.device):
             return F.linear(unit.to(self.weight.dtype), self.weight, self.bias)
 
 

@@ -156,3 +156,18 @@ def test_a_model_without_texts_scores_no_other_word(models):
     with pytest.raises(UserError, match=r"'zebra' is not a class of this checkpoint.*no text classifier"):
         check_words(models("linear"), words)
     check_words(models("plain"), words)
+
+
+def test_an_exported_graph_has_no_autocast_of_rows():
+    """An exported file (.pt2) with a region of autocast does not load."""
+
+    class Scores(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = ClassRows(rows(2), torch.zeros(2))
+
+        def forward(self, unit):
+            return self.rows.logits(unit)
+
+    program = torch.export.export(Scores().eval(), (rows(3),))
+    assert "autocast" not in str(program.graph)
