@@ -66,7 +66,8 @@ def test_names_of_boxes_in_one_place_do_not_cover_each_other():
 
 
 def test_a_box_outside_the_image_does_not_fail():
-    draw_boxes(grey(), [LabelledBox((500, 500, 600, 600), "far"), LabelledBox((50, 50, 20, 20), "inverted")])
+    far, inverted = LabelledBox((500, 500, 600, 600), "far"), LabelledBox((50, 50, 20, 20), "inverted")
+    assert draw_boxes(grey(), [far, inverted]).size == grey().size
 
 
 def test_colours_are_stable_and_differ():

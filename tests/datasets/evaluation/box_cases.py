@@ -74,3 +74,19 @@ def _case(rng: np.random.Generator, max_per_image: int) -> tuple[dict, list[dict
     annotated = [annotations[i] for i in rng.permutation(len(annotations))]
     content = {"images": images, "annotations": annotated, "categories": categories}
     return content, [results[i] for i in rng.permutation(len(results))]
+
+
+def perfect(annotations):
+    """Results that are every box of an `AnnotationTable`, with score 0.5."""
+    columns = zip(
+        annotations.image_ids[annotations.image_index].tolist(),
+        annotations.category_ids[annotations.category_index].tolist(),
+        annotations.boxes_xywh.tolist(),
+        strict=True,
+    )
+    return [detection(*c) for c in columns]
+
+
+def detection(image_id=1, category_id=1, bbox=(10.0, 8.0, 20.0, 16.0), score=0.5):
+    """One entry of results. bbox: x, y, width, height in pixels."""
+    return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox), "score": score}

@@ -6,7 +6,7 @@ from datasets.evaluation.evaluator import evaluate_boxes
 from datasets.evaluation.judged import judge
 from datasets.evaluation.predictions import Predictions
 from tests.datasets import tiny
-from tests.datasets.evaluation.box_cases import coco_case, lvis_case
+from tests.datasets.evaluation.box_cases import coco_case, detection, lvis_case, perfect
 
 RED, GREEN, BLUE = 1, 2, 5
 # Image 1 of the tiny set shows red here; the last image shows one of each.
@@ -20,21 +20,6 @@ def table(count=4, federated=True, **changes):
         if not federated:
             del image["neg_category_ids"]
     return tiny.table_of(content, "val.json")
-
-
-def perfect(annotations):
-    """Every box, detected with score 0.5."""
-    columns = zip(
-        annotations.image_ids[annotations.image_index].tolist(),
-        annotations.category_ids[annotations.category_index].tolist(),
-        annotations.boxes_xywh.tolist(),
-        strict=True,
-    )
-    return [detection(*c) for c in columns]
-
-
-def detection(image_id, category_id, bbox, score=0.5):
-    return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox), "score": score}
 
 
 def split(annotations, results):

@@ -23,7 +23,7 @@ from datasets.evaluation.predictions import (
 )
 from datasets.evaluation.reference import reference_metrics
 from tests.datasets import tiny
-from tests.datasets.evaluation.box_cases import lvis_case
+from tests.datasets.evaluation.box_cases import detection, lvis_case, perfect
 from util.errors import UserError
 from util.structures import Detections
 
@@ -32,22 +32,8 @@ def store(count=4):
     return tiny.table_of(tiny.detection_content(count, "val")[0], "val.json")
 
 
-def prediction(image_id=1, category_id=1, bbox=(10.0, 8.0, 20.0, 16.0), score=0.5):
-    return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox), "score": score}
-
-
 def metrics(results, annotations=None):
     return evaluate_lvis(annotations or store(), Predictions.from_results(results)).metrics
-
-
-def perfect(annotations):
-    columns = zip(
-        annotations.image_ids[annotations.image_index].tolist(),
-        annotations.category_ids[annotations.category_index].tolist(),
-        annotations.boxes_xywh.tolist(),
-        strict=True,
-    )
-    return [prediction(i, c, b) for i, c, b in columns]
 
 
 def test_perfect_predictions_score_one():
@@ -72,7 +58,7 @@ def test_classes_neither_annotated_nor_verified_absent_are_not_evaluated():
     silent = tiny.table_of(content, "val.json")
     # Green on image 1: neither annotated nor known to be absent there. The last green one is missed.
     results = [p for p in perfect(silent) if p["category_id"] != 2 or p["image_id"] != 4]
-    wrong = prediction(1, 2, score=0.9)
+    wrong = detection(1, 2, score=0.9)
     assert metrics([*results, wrong], silent) == metrics(results, silent)
     assert metrics([*results, wrong]) != metrics(results), "as a negative it counts"
     content["images"][0]["neg_category_ids"] = [2]
@@ -87,15 +73,15 @@ def test_coco_style_files_count_everywhere_and_ignore_crowds():
         del image["neg_category_ids"]
     exhaustive = tiny.table_of(content, "val.json")
     right = perfect(exhaustive)
-    assert metrics([*right, prediction(1, 2, score=0.9)], exhaustive)["AP"] < metrics(right, exhaustive)["AP"]
+    assert metrics([*right, detection(1, 2, score=0.9)], exhaustive)["AP"] < metrics(right, exhaustive)["AP"]
     content["annotations"][0]["iscrowd"] = 1
     without = [p for p in right if p["image_id"] != 1]
     assert metrics(without, tiny.table_of(content, "val.json"))["AP"] == pytest.approx(1.0)
 
 
 def test_only_the_top_300_of_an_image_count():
-    filler = [prediction(1, 2, (60.0, 40.0, 5.0, 5.0), score=0.9)] * 300
-    target = prediction(1, 1, score=0.1)
+    filler = [detection(1, 2, (60.0, 40.0, 5.0, 5.0), score=0.9)] * 300
+    target = detection(1, 1, score=0.1)
     annotations = store(1)
     assert metrics([*filler[:299], target], annotations)["AR@300"] > 0
     assert metrics([*filler, target], annotations)["AR@300"] == 0
@@ -105,33 +91,33 @@ def test_only_the_top_300_of_an_image_count():
     ("entry", "message"),
     [
         (
-            prediction(image_id=99),
+            detection(image_id=99),
             r"1 of 3 predictions are of images that val\.json does not list \(first: image_id 99",
         ),
         (
-            prediction(score=float("nan")),
+            detection(score=float("nan")),
             r"score that is not finite \(first: nan, image_id 1, category_id",
         ),
-        (prediction(score=float("-inf")), r"score that is not finite \(first: -inf, image_id 1"),
+        (detection(score=float("-inf")), r"score that is not finite \(first: -inf, image_id 1"),
         ({"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}, "prediction number 2 .* is not of the form"),
-        (prediction() | {"bbox": [1, 2]}, "prediction number 2 .* is not of the form"),
-        (prediction() | {"image_id": "1"}, "prediction number 2 .* is not of the form"),
-        (prediction() | {"score": None}, "1 of 3 predictions have a score that is not finite"),
-        (prediction() | {"score": "high"}, "prediction number 2 .* is not of the form"),
+        (detection() | {"bbox": [1, 2]}, "prediction number 2 .* is not of the form"),
+        (detection() | {"image_id": "1"}, "prediction number 2 .* is not of the form"),
+        (detection() | {"score": None}, "1 of 3 predictions have a score that is not finite"),
+        (detection() | {"score": "high"}, "prediction number 2 .* is not of the form"),
     ],
 )
 def test_bad_predictions_are_one_line(entry, message):
     with pytest.raises(UserError, match=message) as caught:
-        metrics([prediction(), prediction(2), entry])
+        metrics([detection(), detection(2), entry])
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_categories_and_boxes_without_area_are_counted_and_dropped(caplog):
     right = perfect(store())
     odd = [
-        prediction(category_id=77),
-        prediction(bbox=(1.0, 1.0, 0.0, 5.0)),
-        prediction(bbox=(1.0, float("nan"), 2, 2)),
+        detection(category_id=77),
+        detection(bbox=(1.0, 1.0, 0.0, 5.0)),
+        detection(bbox=(1.0, float("nan"), 2, 2)),
     ]
     odd[2]["bbox"][2] = float("nan")
     assert metrics([*right, *odd]) == metrics(right)
