@@ -15,6 +15,7 @@ import torch
 
 from config import Config, dump, load, parse_options
 from config.command_line import parse_arguments, process_section, report, run_section
+from config.word_flags import word_arguments
 from datasets.annotations.categories import ClassTable
 from datasets.build import DataParts, RunSettings, build_datasets
 from datasets.evaluation.evaluator import BoxEvaluator
@@ -155,7 +156,7 @@ def run_evaluation(job: Job) -> None:
         raise UserError("dry_run=True forecasts a training run: leave out --eval and --test")
     assert job.checkpoint is not None  # the command line asks for one
     args, checkpoint = job.args, job.checkpoint
-    request = WordRequest(args.names, args.add_names, args.prompts, args.examples, args.select_by)
+    request = WordRequest(**word_arguments(args))
     # The words decide about the classes, not the config of training.
     data = build_datasets(
         replace(job.config, num_classes=0) if request else job.config, job.data, train=False

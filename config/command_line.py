@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from config.word_flags import add_word_flags, word_arguments
 from util import distributed
 from util.errors import UserError, nearest
 
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_what(parser.add_argument_group("what to do"))
     _add_data(parser.add_argument_group("config and data"))
     _add_weights(parser.add_argument_group("weights"))
-    _add_words(parser.add_argument_group("vocabulary, for --eval and --test"))
+    add_word_flags(parser.add_argument_group("vocabulary, for --eval and --test"), joint="_")
     _add_machine(parser.add_argument_group("machine"))
     _add_official(parser.add_argument_group("official flags without effect"))
     return parser
@@ -62,8 +63,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError("--finetune_ignore needs --pretrain_model_path")
     if (args.eval or args.test) and not args.resume:
         raise UserError("--eval and --test need a checkpoint: name it with --resume")
-    flags = ("names", "add_names", "prompts", "examples", "select_by")
-    asked = [f"--{flag}" for flag in flags if getattr(args, flag)]
+    asked = [f"--{name}" for name, value in word_arguments(args).items() if value]
     if asked and not (args.eval or args.test):
         raise UserError(f"{asked[0]} asks a trained model for other words: it needs --eval or --test")
     if (args.test or args.save_results) and not args.output_dir:
@@ -171,19 +171,6 @@ def _add_weights(group: argparse._ArgumentGroup) -> None:
         "--finetune_ignore_all",
         action="store_true",
         help="skip tensors that do not fit (always on; official spelling)",
-    )
-
-
-def _add_words(group: argparse._ArgumentGroup) -> None:
-    words = "comma-separated, or a file with one a line"
-    group.add_argument("--names", help=f"words to ask the model for instead of its classes: {words}")
-    group.add_argument("--add_names", help=f"words to ask for beside the model's classes: {words}")
-    group.add_argument(
-        "--prompts", nargs="+", default=[], metavar="TEMPLATE", help="with {} for words that were not trained"
-    )
-    group.add_argument("--examples", help="folder of example images for words that were not trained")
-    group.add_argument(
-        "--select_by", choices=("names", "trained"), help="whose scores choose the queries (default: names)"
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.annotations.categories import Category
-from datasets.annotations.json_schema import read_categories
+from datasets.annotations.json_schema import typed_categories
 from datasets.annotations.words import Words
+from inference.export.info import ONNX, fixed_classes, is_exported
 from inference.onnx_model import OnnxModel
 from inference.predictor import Predictor, Tile
 from inference.protocols import ImageModel
@@ -18,15 +18,7 @@ from inference.vocabulary import WordRequest, ask
 from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
 from models.richsem.vocabulary import SelectBy
 from util.distributed import choose_device
-from util.errors import UserError
 from util.hub import resolve
-
-EXPORTED = (".onnx", ".pt2")
-
-
-def is_exported(path: str | Path) -> bool:
-    """Whether a path names a file of `tools/export.py`."""
-    return str(path).partition("@")[0].endswith(EXPORTED)
 
 
 def load_predictor(
@@ -58,13 +50,11 @@ def load_predictor(
     """
     if is_exported(checkpoint):
         if not (names is None and add_names is None and examples is None):
-            raise UserError(
-                f"{checkpoint}: an exported file has fixed classes; give --names to tools/export.py"
-            )
+            raise fixed_classes(checkpoint)
         return Predictor(_exported_model(checkpoint, device), score, tile)
     opened = open_checkpoint(checkpoint)
     config = checkpoint_config(opened)
-    categories = [Category.from_json(c) for c in read_categories(Path(annotations))] if annotations else []
+    categories = typed_categories(Path(annotations) if annotations else None)
     chosen = choose_device(device)
     names_by_id = {c.id: c.name for c in categories} or None
     trained = load_trained(opened, config, names_by_id, chosen)
@@ -75,4 +65,4 @@ def load_predictor(
 
 def _exported_model(path: str | Path, device: str) -> ImageModel:
     local = resolve(path)
-    return OnnxModel(local, device) if local.suffix == ".onnx" else Pt2Model(local)
+    return OnnxModel(local, device) if local.suffix == ONNX else Pt2Model(local)

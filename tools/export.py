@@ -20,20 +20,21 @@ import numpy as np
 import torch
 from PIL import Image
 
+from config.word_flags import add_word_flags, word_arguments
 from inference.export.exported_model import ExportedModel
 from inference.export.graph import ANY_SIZE_DIVISOR, trace
-from inference.export.info import ExportInfo
+from inference.export.info import ONNX, PT2, ExportInfo, is_exported
 from inference.export.verify import latencies, verify
 from inference.export.write import write_onnx, write_pt2
 from inference.inputs import find_images
-from inference.load import is_exported, load_predictor
+from inference.load import load_predictor
 from inference.onnx_model import OnnxModel
 from inference.pt2_model import Pt2Model
 from inference.torch_model import TorchModel
 from util.errors import UserError, run_command
 from util.pixels import Size
 
-_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+_SUFFIXES = {"onnx": ONNX, "torch": PT2}
 _GENERATED = 8
 
 
@@ -59,9 +60,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--annotations", type=Path, help="LVIS file with the class names of an official checkpoint"
     )
-    words = "comma-separated, or a file with one a line"
-    parser.add_argument("--names", help=f"words that replace the model's classes: {words}")
-    parser.add_argument("--add-names", help=f"words that extend the model's classes: {words}")
+    add_word_flags(parser)
     return parser.parse_args(arguments)
 
 
@@ -162,8 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
         device="cpu",
         precision="float32",
         annotations=args.annotations,
-        names=args.names,
-        add_names=args.add_names,
+        **word_arguments(args),
     )
     model = predictor.model
     assert isinstance(model, TorchModel)

@@ -24,7 +24,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 from tqdm import tqdm
 
+from config.word_flags import add_word_flags, word_arguments
 from datasets.images.preprocess import ImageError
+from inference.export.info import ONNX, fixed_classes, is_exported
 from inference.image_ids import ImageIds
 from inference.inputs import read_image
 from inference.predictor import Predictor
@@ -136,16 +138,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="LVIS or COCO file: ids for --format coco, and class names of an official checkpoint",
     )
-    words = "comma-separated, or a file with one a line"
-    parser.add_argument("--names", help=f"words to ask the model for instead of its classes: {words}")
-    parser.add_argument("--add-names", help=f"words to ask for beside the model's classes: {words}")
-    parser.add_argument(
-        "--prompts", nargs="+", default=[], metavar="TEMPLATE", help="with {} for words that were not trained"
-    )
-    parser.add_argument("--examples", help="folder of example images for words that were not trained")
-    parser.add_argument(
-        "--select-by", choices=("names", "trained"), help="whose scores choose the queries (default: names)"
-    )
+    add_word_flags(parser)
     args = parser.parse_args(arguments)
     for name in ("batch_size", "max_detections"):
         if getattr(args, name) < 1:
@@ -157,9 +150,9 @@ def load(args: argparse.Namespace) -> Predictor:
     """The model that `args` names. Imported here: an ONNX file needs no torch."""
     score = parse_score(args.score)
     tile = (args.tile, args.overlap) if args.tile is not None else None
-    if args.checkpoint.partition("@")[0].endswith(".onnx"):
-        if args.names or args.add_names:
-            raise UserError(f"{args.checkpoint}: has fixed classes; give --names to tools/export.py")
+    if is_exported(args.checkpoint, ONNX):
+        if any(word_arguments(args).values()):
+            raise fixed_classes(args.checkpoint)
         from inference.onnx_model import OnnxModel
 
         return Predictor(OnnxModel(resolve(args.checkpoint), args.device), score, tile)
@@ -172,11 +165,7 @@ def load(args: argparse.Namespace) -> Predictor:
         score=score,
         tile=tile,
         annotations=args.annotations,
-        names=args.names,
-        add_names=args.add_names,
-        prompts=args.prompts,
-        examples=args.examples,
-        select_by=args.select_by,
+        **word_arguments(args),
     )
 
 

@@ -34,6 +34,16 @@ def is_address(path: str | Path) -> bool:
     return _text(path).startswith("hf:/")
 
 
+def file_of(path: str | Path) -> str:
+    """The name of the file that a path or an address leads to, without a revision.
+
+    Raises UserError as `resolve` does for another form of address.
+    """
+    if not is_address(path):
+        return Path(path).name
+    return Path(_parts(path)[1]).name
+
+
 def resolve(path: str | Path) -> Path:
     """The local file of a path: the path itself, or the download of an address `hf://...`.
 
@@ -44,15 +54,20 @@ def resolve(path: str | Path) -> Path:
     """
     if not is_address(path):
         return Path(path)
-    match = _ADDRESS.fullmatch(_text(path).rstrip("/"))
-    if match is None or (match["early"] and match["late"]):
-        raise UserError(f"{_text(path)}: the form of an address is {FORM}")
-    repo, file, revision = match["repo"], match["file"] or WEIGHTS, match["early"] or match["late"]
+    repo, file, revision = _parts(path)
     with asking(repo, file, revision) as hub:
         local = Path(hub.hf_hub_download(repo, file, revision=revision))
         if file.endswith(".safetensors"):
             _fetch_if_there(hub, repo, Path(file).with_name(CONTENT).as_posix(), revision)
     return local
+
+
+def _parts(address: str | Path) -> tuple[str, str, str | None]:
+    """Repository, file and revision. Raises UserError for another form."""
+    match = _ADDRESS.fullmatch(_text(address).rstrip("/"))
+    if match is None or (match["early"] and match["late"]):
+        raise UserError(f"{_text(address)}: the form of an address is {FORM}")
+    return match["repo"], match["file"] or WEIGHTS, match["early"] or match["late"]
 
 
 def _huggingface_hub() -> Any:
@@ -129,11 +144,8 @@ def _files(hub: Any, repo: str, file: str, revision: str | None) -> str:
     """` It has ...`, the models of the repository; '' where they cannot be listed."""
     try:
         found = hub.HfApi().list_repo_files(repo, revision=revision)
-    except (
-        hub.errors.HTTPError,
-        OSError,
-        ValueError,
-    ):  # the error that is being reported is the one that matters
+    except (hub.errors.HTTPError, OSError, ValueError):
+        # The error that is being reported is the one that matters.
         return ""
     weights = [name for name in found if name.endswith(MODEL_SUFFIXES)]
     return f" It has {', '.join(weights[:5])}; the form is {FORM}" if weights else nearest(file, found)

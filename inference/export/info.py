@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from datasets.images.preprocess import Preprocess
 from util.errors import UserError
+from util.hub import file_of
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD, Size
 
 # The entry of ONNX's metadata and the extra file of a .pt2 that hold it, as JSON.
 KEY = "richsem"
 FORMAT = 1
+
+ONNX = ".onnx"
+PT2 = ".pt2"
 
 INPUTS = ("images", "sizes", "original_sizes")
 OUTPUTS = ("scores", "labels", "boxes_xyxy", "proposals")
@@ -64,3 +69,13 @@ class ExportInfo:
         if info.format != FORMAT:
             raise UserError(f"{source}: was exported by another version of this project; export it again")
         return info
+
+
+def is_exported(path: str | Path, *suffixes: str) -> bool:
+    """Whether a path, here or on the Hub, names a file of `tools/export.py`: of these suffixes, or of any."""
+    return Path(file_of(path)).suffix in (suffixes or (ONNX, PT2))
+
+
+def fixed_classes(path: str | Path) -> UserError:
+    """The error of asking an exported file for other words."""
+    return UserError(f"{path}: an exported file has fixed classes; give --names to tools/export.py")

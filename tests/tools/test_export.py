@@ -15,6 +15,7 @@ from inference.load import load_predictor
 from inference.pt2_model import Pt2Model
 from tests.inference.tiny import NAMES, make_checkpoint
 from tests.source_files import ROOT
+from tools import predict
 from tools.export import main
 from util.errors import UserError
 
@@ -83,6 +84,8 @@ def test_what_cannot_be_exported_is_one_line(checkpoint, tmp_path):
         export("model.onnx", "--format", "torch", "--output", tmp_path / "m.pt2")
     with pytest.raises(UserError, match="fixed classes"):
         load_predictor("model.onnx", names="cup")
+    with pytest.raises(UserError, match="fixed classes"):
+        predict.load(predict.parse_arguments(["model.onnx", "a.jpg", "--examples", "folder"]))
     (tmp_path / "text.pt2").write_text("no model")
     with pytest.raises(UserError, match="cannot load"):
         load_predictor(tmp_path / "text.pt2")

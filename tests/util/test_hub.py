@@ -8,7 +8,7 @@ import pytest
 
 from util import hub
 from util.errors import UserError
-from util.hub import is_address, offline_if_unreachable, resolve
+from util.hub import file_of, is_address, offline_if_unreachable, resolve
 
 COMMIT = "a" * 40
 
@@ -62,6 +62,20 @@ def test_an_address_of_another_form_is_refused(cache, address):
 def test_a_name_that_the_hub_forbids_is_refused(cache):
     with pytest.raises(UserError, match="hf://some body/cups: "):
         resolve("hf://some body/cups")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("runs/me@home/model.onnx", "model.onnx"),
+        (Path("model@2.onnx"), "model@2.onnx"),
+        ("hf://somebody/cups", "model.safetensors"),
+        ("hf://somebody/cups/onnx/small.onnx@v1", "small.onnx"),
+        ("hf://somebody/cups@v1/onnx/small.onnx", "small.onnx"),
+    ],
+)
+def test_the_name_of_a_file_is_not_cut_at_an_at_sign_of_its_folder(path, name):
+    assert file_of(path) == name
 
 
 @pytest.mark.parametrize(
