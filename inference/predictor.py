@@ -74,20 +74,28 @@ class Predictor:
         The network sees those of one size together: padding would change what it finds a little.
         """
         tiling = self.tiling if tile is None else _tiling(tile)
-        thresholds = self._thresholds
-        if score is not None:
-            thresholds = class_thresholds(score, self.class_names, self.model.frequencies)
+        thresholds = self._thresholds_of(score)
         remaining = iter(images)
         while batch := [read_image(image) for image in islice(remaining, batch_size)]:
             arrays = [pixels for pixels, _ in batch]
-            for found, (_, file) in zip(self._predict(arrays, tiling, batch_size), batch, strict=True):
-                kept = found.select(found.scores >= thresholds[found.labels])
-                yield replace(kept, file=file)
+            predictions = self._predict(arrays, thresholds, tiling, batch_size)
+            for found, (_, file) in zip(predictions, batch, strict=True):
+                yield replace(found, file=file)
+
+    def detect(self, images: Sequence[np.ndarray], score: Score | None = None) -> list[Prediction]:
+        """As `stream`, for one batch of upright (H, W, 3) uint8 RGB arrays."""
+        return self._predict(images, self._thresholds_of(score), self.tiling, max(1, len(images)))
+
+    def _thresholds_of(self, score: Score | None) -> np.ndarray:
+        """(C,) the lowest score of each class; the predictor's own for None."""
+        if score is None:
+            return self._thresholds
+        return class_thresholds(score, self.class_names, self.model.frequencies)
 
     def _predict(
-        self, images: Sequence[np.ndarray], tiling: Tiling | None, batch_size: int
+        self, images: Sequence[np.ndarray], thresholds: np.ndarray, tiling: Tiling | None, batch_size: int
     ) -> list[Prediction]:
-        """Every detection of each image."""
+        """The detections of each image that reach their class's threshold."""
         found: dict[int, Prediction] = {}
         for size in dict.fromkeys(image.shape for image in images):
             rows = [row for row, image in enumerate(images) if image.shape == size]
@@ -96,12 +104,9 @@ class Predictor:
                 predictions = self.model.detect(same)
             else:
                 predictions = detect_tiled(self.model, same, tiling, batch_size)
-            found.update(zip(rows, predictions, strict=True))
+            kept = [p.select(p.scores >= thresholds[p.labels]) for p in predictions]
+            found.update(zip(rows, kept, strict=True))
         return [found[row] for row in range(len(images))]
-
-    def detect(self, images: list[np.ndarray], score: Score | None = None) -> list[Prediction]:
-        """As `stream`, for one batch of upright (H, W, 3) uint8 RGB arrays."""
-        return list(self.stream(images, score=score, batch_size=max(1, len(images))))
 
 
 def _tiling(tile: Tile | None) -> Tiling | None:

@@ -25,7 +25,7 @@ import torch
 from config import Config
 from datasets.annotations.categories import Category
 from datasets.annotations.json_errors import load_json
-from datasets.annotations.json_schema import read_categories
+from datasets.annotations.json_schema import typed_categories
 from models.richsem.load import TrainedModel, checkpoint_config, load_trained, open_checkpoint
 from models.richsem.official_checkpoint import OfficialCheckpoint
 from tools.model_card import Facts, is_of_the_checkout, model_card, set_address, text_tower_file
@@ -48,8 +48,7 @@ def publish(args: argparse.Namespace) -> list[str]:
         raise UserError(f"{folder}: is not empty; name a new folder with --output")
     checkpoint = open_checkpoint(args.checkpoint)
     config = checkpoint_config(checkpoint)
-    entries = read_categories(args.annotations) if args.annotations else []
-    categories = [Category.from_json(entry) for entry in entries]
+    categories = typed_categories(args.annotations)
     trained = load_trained(checkpoint, config, {c.id: c.name for c in categories} or None)
     weights = checkpoint.evaluated_weights
     if isinstance(checkpoint, OfficialCheckpoint):

@@ -153,6 +153,11 @@ def read_categories(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def typed_categories(path: Path | None) -> list[Category]:
+    """The `categories` of a file, as `read_categories`; none where there is no file."""
+    return [Category.from_json(entry) for entry in read_categories(path)] if path else []
+
+
 def check_category(entry: Any, path: Path) -> dict[str, Any]:
     """The entry itself. Raises UserError naming the file if it breaks the rules of `Category`."""
     try:

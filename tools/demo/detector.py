@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.annotations.categories import Category
-from datasets.annotations.json_schema import read_categories
+from datasets.annotations.json_schema import typed_categories
 from inference.inputs import read_image
 from inference.prediction import Prediction
 from inference.torch_model import TorchModel
@@ -70,9 +69,7 @@ class DemoDetector:
         opened = open_checkpoint(checkpoint)
         self.config = checkpoint_config(opened)
         self.device = choose_device(device)
-        self._categories = (
-            [Category.from_json(c) for c in read_categories(annotations)] if annotations else []
-        )
+        self._categories = typed_categories(annotations)
         names_by_id = {c.id: c.name for c in self._categories} or None
         self._trained = load_trained(opened, self.config, names_by_id, self.device)
         # Several times the size of the weights, and of no use here.
