@@ -66,6 +66,9 @@ class Loader:
             num_workers=workers,
             pin_memory=pin_memory and torch.cuda.is_available(),
             persistent_workers=workers > 0,
+            # Its workers' seed would come from the generator that the model draws from, and how often depends
+            # on workers and on resuming. Images take their random numbers from their SampleIndex.
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:

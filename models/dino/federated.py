@@ -18,20 +18,18 @@ class FederatedClasses(nn.Module):
     proportional to (training images)^0.5 (official `use_fed_loss`, `fed_num_sample_cats`). Classes of
     weight 0 (a column without a class) are never drawn.
 
-    gather: take the classes present on any rank, not only on this one; the draw then comes from a
-    generator that all ranks share.
+    gather: take the classes present on any rank, not only on this one; rank 0's draw then counts for all.
     """
 
     weights: Tensor
 
-    def __init__(self, weights: Sequence[float], number: int, gather: bool = False, seed: int = 0):
+    def __init__(self, weights: Sequence[float], number: int, gather: bool = False):
         super().__init__()
         if min(weights) < 0:
             raise ValueError("federated class weights must not be negative")
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
         self.number = number
         self.gather = gather
-        self.generator = torch.Generator().manual_seed(seed) if gather else None
 
     def forward(self, labels: Int64[Tensor, " K"]) -> Int64[Tensor, " M"]:
         """(K,) labels of the call's targets -> (M,) sorted class columns."""
@@ -46,7 +44,10 @@ class FederatedClasses(nn.Module):
         candidates = self.weights.masked_fill(present, 0).cpu()
         missing = min(self.number - int(present.sum()), int((candidates > 0).sum()))
         if missing > 0:
-            extra = torch.multinomial(candidates, missing, generator=self.generator)
+            # From the global generator, whose state a checkpoint keeps.
+            extra = torch.multinomial(candidates, missing)
+            if self.gather:
+                extra = distributed.broadcast_object(extra)
             drawn[extra.to(drawn.device)] = True
         return drawn.nonzero().squeeze(1)
 

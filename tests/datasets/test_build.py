@@ -115,6 +115,15 @@ def test_batches_do_not_depend_on_the_number_of_workers(data):
     assert fingerprint(alone, 0) != fingerprint(alone, 1)
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_reading_leaves_the_random_numbers_of_the_model_alone(data, workers):
+    loader = build(data, num_workers=workers).train_loader
+    before = torch.get_rng_state()
+    for _ in range(2):
+        assert len(list(loader)) > 0
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_epoch_can_be_repeated_and_seeds_differ(data):
     parts = build(data)
     assert fingerprint(parts.train_loader, 3) == fingerprint(build(data).train_loader, 3)

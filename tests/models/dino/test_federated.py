@@ -77,3 +77,13 @@ def test_gathered_columns_are_the_same_on_every_rank():
     assert len({tuple(columns) for columns in first["gathered"]}) > 1
     assert first["full"] == second["full"] == [1, 3]
     assert first["alone"] != second["alone"]
+
+
+@pytest.mark.parametrize("gather", [False, True])
+def test_the_draw_goes_on_from_the_state_of_torchs_generator(gather):
+    draw = FederatedClasses([1.0] * 50, number=8, gather=gather)
+    draw(labels(1))
+    state = torch.get_rng_state()
+    expected = draw(labels(2))
+    torch.set_rng_state(state)
+    assert torch.equal(FederatedClasses([1.0] * 50, number=8, gather=gather)(labels(2)), expected)
