@@ -1,5 +1,6 @@
 """Train or evaluate a detector: command line -> config -> parts -> engine. See `python main.py --help`."""
 
+import logging
 import os
 import sys
 from argparse import Namespace
@@ -14,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from config import Config, dump, load, parse_options
-from config.command_line import parse_arguments, process_section, report, run_section
+from config.command_line import AUTO, parse_arguments, process_section, report, run_section
 from config.word_flags import word_arguments
 from datasets.annotations.categories import ClassTable
 from datasets.build import DataParts, RunSettings, build_datasets
@@ -38,6 +39,8 @@ from util.checkpoint import Checkpoint, check_class_names
 from util.errors import UserError
 from util.logging import setup_logging
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -60,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         args = parse_arguments(argv)
         device = distributed.setup(args.device, args.local_rank)
         setup_logging(distributed.rank())
-        checkpoint = open_checkpoint(args.resume) if args.resume else None
+        checkpoint = find_checkpoint(args)
         run = run_section(args, checkpoint.run if checkpoint else {})
         seed_everything(run["seed"], distributed.rank())
         data = RunSettings(**run, **process_section(args, device))
@@ -72,11 +75,27 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def find_checkpoint(args: Namespace) -> Checkpoint | None:
+    """That of --resume. With `auto` it becomes the path of the checkpoint that was found, or empty.
+
+    The flags of a start (--pretrain_model_path, --start_epoch) are then dropped where training goes on.
+    """
+    if args.resume != AUTO:
+        return open_checkpoint(args.resume) if args.resume else None
+    checkpoint = RunDirectory(Path(args.output_dir)).newest_checkpoint(open_checkpoint)
+    args.resume = str(checkpoint.path) if checkpoint else ""
+    if checkpoint is not None:
+        args.pretrain_model_path, args.start_epoch = "", None
+    return checkpoint
+
+
 def choose_config(args: Namespace, checkpoint: Checkpoint | None) -> Config:
     """The named config, else the checkpoint's; flags and --options on top."""
     overrides = parse_options(args.options) | ({"amp": True} if args.amp else {})
-    if args.config_file or checkpoint is None:
+    if args.config_file:
         return load(args.config_file, overrides)
+    if checkpoint is None:
+        raise UserError(f"{args.output_dir} has no checkpoint to go on from: name a config with -c")
     return checkpoint_config(checkpoint, overrides)
 
 
@@ -95,6 +114,7 @@ def train(job: Job) -> None:
     names = data.classes.names
     if checkpoint is not None:
         check_class_names(checkpoint.class_names, names, args.resume)
+        name_changes(job, checkpoint)
     parts = build_model(
         config,
         class_names=names,
@@ -129,6 +149,15 @@ def train(job: Job) -> None:
         forecast_run(job, task, state, data, validation, settings)
         return
     fit(task, state, data.train_loader, validation, settings, run, identity)
+
+
+def name_changes(job: Job, checkpoint: Checkpoint) -> None:
+    """Logs what is no longer as the checkpoint has it: config keys, data and seed. The new values count."""
+    before = {**checkpoint_config(checkpoint).to_dict(), **checkpoint.run}
+    after = {**job.config.to_dict(), **job.run}
+    changed = [f"{k} {before.get(k)!r} -> {v!r}" for k, v in after.items() if before.get(k) != v]
+    if changed and distributed.is_main():
+        _log.warning("changed since %s: %s", checkpoint.path, ", ".join(changed))
 
 
 def forecast_run(

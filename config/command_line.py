@@ -15,6 +15,8 @@ from util import distributed
 from util.errors import UserError, nearest
 
 DEFAULT_SEED = 42
+# `--resume auto`: go on from the checkpoint of --output_dir, or start where it has none.
+AUTO = "auto"
 MOST_WORKERS = 10
 # Seconds that ranks above 0 wait before they report an error.
 PATIENCE = 10.0
@@ -57,7 +59,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError(
             "--eval and --test are mutually exclusive: --test writes predictions without scoring them"
         )
-    if args.resume and args.pretrain_model_path:
+    if args.resume == AUTO and (args.eval or args.test):
+        raise UserError("--resume auto goes on with training: --eval and --test need the checkpoint's name")
+    if args.resume and args.resume != AUTO and args.pretrain_model_path:
         raise UserError("--resume continues a run, --pretrain_model_path starts a new one: give one of them")
     if (args.finetune_ignore or args.finetune_ignore_all) and not args.pretrain_model_path:
         raise UserError("--finetune_ignore needs --pretrain_model_path")
@@ -153,7 +157,9 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_weights(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--resume", default="", help="checkpoint to continue, evaluate or test")
+    group.add_argument(
+        "--resume", default="", help="checkpoint to continue, evaluate or test; auto: that of --output_dir"
+    )
     group.add_argument(
         "--start_epoch", type=int, help="epochs to count as done (default: 0, or the checkpoint's)"
     )

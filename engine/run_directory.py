@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from engine.trackers import RUN_ID
 from util import distributed
-from util.checkpoint import BEST, LATEST
+from util.checkpoint import BEST, LATEST, Checkpoint
 from util.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -47,19 +48,56 @@ class RunDirectory:
     def best(self) -> Path:
         return self.path / BEST
 
-    def is_used(self) -> bool:
-        """True when a training run has written here."""
-        return any(p.exists() for p in (self.latest, self.best, self.log))
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that are here: the latest, then the others, the newest first."""
+        others = [path for path in self.path.glob("checkpoint*.pth") if path != self.latest]
+        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        return [self.latest] * self.latest.exists() + others
+
+    def newest_checkpoint(self, open_checkpoint: Callable[[Path], Checkpoint]) -> Checkpoint | None:
+        """What `--resume auto` goes on from, the same on every rank: None where there is no checkpoint.
+
+        open_checkpoint: reads a file. Its UserError says that the file is of no use: the next one is tried.
+        Raises UserError where there are checkpoints and none of them is whole.
+        """
+        opened: dict[Path, Checkpoint] = {}
+
+        def choose() -> Path | None:
+            problem = "" if self.latest.exists() else f"{self.latest}: no such checkpoint"
+            for path in self.checkpoints():
+                try:
+                    opened[path] = open_checkpoint(path)
+                    opened[path].check_resumable()
+                except UserError as error:
+                    problem = problem or str(error)
+                    continue
+                if problem:
+                    _log.warning("%s; going on from %s", problem, path)
+                return path
+            if self.checkpoints():
+                raise UserError(f"{problem}; --output_dir {self.path} has no other checkpoint to go on from")
+            return None
+
+        path = distributed.on_main(choose)
+        return None if path is None else opened.get(path) or open_checkpoint(path)
 
     def open_for_training(self, resume: str | Path | None = None) -> None:
-        """Makes the folder. A used one is taken only to resume one of its own checkpoints.
+        """Makes the folder. One with checkpoints is taken only to resume one of them.
 
+        A log without a checkpoint is nothing to protect: the run stopped before its first, and starts over.
         Raises UserError otherwise: two runs never share a folder, and nothing resumes unasked.
         """
-        if self.is_used() and not (resume and Path(resume).resolve().parent == self.path.resolve()):
-            remedy = f"continue it with --resume {self.latest}" if self.latest.exists() else "remove it"
-            raise UserError(f"--output_dir {self.path} holds another run: {remedy}, or name a new folder")
+        own = resume and Path(resume).resolve().parent == self.path.resolve()
+        if self.checkpoints() and not own:
+            raise UserError(
+                f"--output_dir {self.path} holds another run: continue it with --resume auto, "
+                "or name a new folder"
+            )
         make_folder(self.path)
+        if self.log.exists() and not own:
+            _log.warning("--output_dir %s has a log but no checkpoint: training starts over", self.path)
+            for path in (self.log, self.path / RUN_ID):
+                path.unlink(missing_ok=True)
 
     def describe(self, config_source: str, model: nn.Module) -> None:
         """Writes `config.py`, and logs what is run: command, versions, size of the model."""
@@ -87,11 +125,15 @@ def evaluation_folder(output_dir: str) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder with its parents. Raises UserError where that is not possible."""
+    """Makes a folder with its parents. Raises UserError where that, or writing into it, is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error.strerror})") from error
 
 
 def revision() -> str:

@@ -1,7 +1,12 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from engine.run_directory import RunDirectory
 from engine.run_log import RunLog, read_log
+from tests.checkpoints import read_checkpoint
+from util.checkpoint import Checkpoint, save_checkpoint
 from util.errors import UserError
 
 
@@ -20,14 +25,63 @@ def test_an_empty_or_foreign_folder_may_be_used(tmp_path):
     RunDirectory(tmp_path).open_for_training()
 
 
-@pytest.mark.parametrize("file", ["checkpoint.pth", "checkpoint_best.pth", "log.jsonl"])
+@pytest.mark.parametrize("file", ["checkpoint.pth", "checkpoint_best.pth"])
 def test_a_used_folder_is_an_error(tmp_path, file):
     (tmp_path / file).write_bytes(b"x")
     run = RunDirectory(tmp_path)
-    with pytest.raises(UserError, match="holds another run") as caught:
+    with pytest.raises(UserError, match="holds another run: continue it with --resume auto") as caught:
         run.open_for_training()
     assert "\n" not in str(caught.value)
-    assert ("--resume" in str(caught.value)) == (file == "checkpoint.pth")
+
+
+def test_a_log_without_a_checkpoint_is_started_over(tmp_path, caplog):
+    run = RunDirectory(tmp_path)
+    for name in ("log.jsonl", "tracker_id.txt", "log.txt"):
+        (tmp_path / name).write_text("x")
+    run.open_for_training()
+    assert "has a log but no checkpoint: training starts over" in caplog.text
+    assert [p.name for p in tmp_path.iterdir()] == ["log.txt"]
+
+
+def write(path, epoch: int, **changes) -> None:
+    state = {"optimizer": {}, "scheduler": {}, "model": {}, "epoch": epoch}
+    save_checkpoint(path, Checkpoint(**state | changes))
+
+
+def test_auto_goes_on_from_the_latest_or_starts(tmp_path, caplog):
+    run = RunDirectory(tmp_path / "run")
+    assert run.newest_checkpoint(read_checkpoint) is None
+    write(run.latest, 3)
+    write(run.best, 4)
+    assert run.newest_checkpoint(read_checkpoint).epoch == 3
+    assert not caplog.text
+
+
+def test_auto_falls_back_and_names_both_files(tmp_path, caplog):
+    run = RunDirectory(tmp_path)
+    write(run.best, 1)
+    write(tmp_path / "checkpoint_step_20.pth", 2)
+    write(run.latest, 3)
+    os.utime(run.best, (100, 100))
+    run.latest.write_bytes(run.latest.read_bytes()[:-300])
+    assert run.newest_checkpoint(read_checkpoint).epoch == 2
+    lines = caplog.text.strip().splitlines()
+    assert len(lines) == 1 and "checkpoint.pth: " in lines[0]
+    assert lines[0].endswith(f"going on from {tmp_path / 'checkpoint_step_20.pth'}")
+    # Weights alone are no checkpoint to go on from either.
+    write(tmp_path / "checkpoint_step_20.pth", 2, optimizer=None)
+    assert run.newest_checkpoint(read_checkpoint).epoch == 1
+    run.latest.unlink()
+    caplog.clear()
+    assert run.newest_checkpoint(read_checkpoint).epoch == 1
+    assert "checkpoint.pth: no such checkpoint; going on from" in caplog.text
+
+
+def test_auto_never_starts_over_damaged_checkpoints(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.latest.write_bytes(b"x")
+    with pytest.raises(UserError, match=r"checkpoint.pth: .*has no other checkpoint to go on from"):
+        run.newest_checkpoint(read_checkpoint)
 
 
 def test_a_used_folder_is_continued_from_its_own_checkpoint_only(tmp_path):
@@ -43,6 +97,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match=r"file/run: cannot be made"):
         RunDirectory(tmp_path / "file" / "run").open_for_training()
+    with pytest.raises(UserError, match=r"file: cannot be made"):
+        RunDirectory(tmp_path / "file").open_for_training()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named():
+    # Nobody, root neither, makes files there.
+    with pytest.raises(UserError, match=r"/proc: cannot be written to"):
+        RunDirectory(Path("/proc")).open_for_training()
 
 
 def test_resuming_drops_what_came_after_the_checkpoint(tmp_path):

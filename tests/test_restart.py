@@ -1,0 +1,54 @@
+"""The same command twice: `--resume auto` from the command line to the weights."""
+
+import pytest
+import torch
+
+from engine.run_log import read_log
+from tests.checkpoints import read_checkpoint
+from tests.datasets.tiny import write_all
+from tests.test_cli import TINY, errors, run
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """The words of a training command, but for its folder."""
+    folder = tmp_path_factory.mktemp("restart")
+    config = folder / "tiny.py"
+    config.write_text("\n".join(f"{key} = {value!r}" for key, value in TINY.items()))
+    return ("-c", config, "--data_path", write_all(folder / "data"), "--resume", "auto")
+
+
+def test_the_same_command_twice(command, tmp_path, capsys):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert run(*command, "--output_dir", whole) == 0
+    # The first start with other epochs stands for a run that was stopped after the first.
+    assert run(*command, "--output_dir", part, options=("epochs=1",)) == 0
+    capsys.readouterr()
+    assert run(*command, "--output_dir", part) == 0
+    assert "changed since" in (printed := capsys.readouterr().out) and "epochs 1 -> 2\n" in printed
+    expected, found = (read_checkpoint(folder / "checkpoint.pth") for folder in (whole, part))
+    assert all(torch.equal(expected.model[name], found.model[name]) for name in expected.model)
+    assert [e["total"] for e in read_log(whole / "log.jsonl")] == [
+        e["total"] for e in read_log(part / "log.jsonl")
+    ]
+    # A third time there is nothing left to do; the config may be left to the checkpoint.
+    assert run(*command[2:], "--output_dir", part) == 0
+    assert (part / "checkpoint.pth").stat().st_mtime_ns == found.path.stat().st_mtime_ns
+
+
+def test_flags_of_a_start_count_at_the_start_alone(command, tmp_path):
+    first, out = tmp_path / "first", tmp_path / "run"
+    assert run(*command, "--output_dir", first, "--debug", options=("epochs=1",)) == 0
+    start = ("--pretrain_model_path", first / "checkpoint.pth", "--start_epoch", "1", "--output_dir", out)
+    assert run(*command, *start, options=("lr=0", "lr_backbone=0")) == 0
+    assert {entry["epoch"] for entry in read_log(out / "log.jsonl")} == {2}
+    assert run(*command, *start, options=("epochs=3",)) == 0
+    assert [e["epoch"] for e in read_log(out / "log.jsonl") if e["kind"] == "epoch"] == [2, 3]
+
+
+def test_without_a_checkpoint_the_config_must_be_named(command, tmp_path, capsys):
+    assert run(*command[2:], "--output_dir", tmp_path / "run") == 2
+    assert "run has no checkpoint to go on from: name a config with -c" in errors(capsys)
+    assert not (tmp_path / "run").exists()
+    assert run("--eval", "--resume", "auto", "--output_dir", tmp_path / "run") == 2
+    assert "--resume auto goes on with training" in errors(capsys)
