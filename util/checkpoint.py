@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,15 +14,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from util.checksum import digest
 from util.errors import UserError, first_line, nearest
 from util.files import atomic_path, atomic_write
 from util.hub import CONTENT, WEIGHTS
+from util.torch_file import DAMAGED, read_torch_file
 
 FORMAT = "richsem-1"
 LATEST = "checkpoint.pth"
 BEST = "checkpoint_best.pth"
 # The entry of a safetensors file's metadata that holds everything but the tensors, as JSON.
 _ENTRY = "richsem"
+# The entry of its digest; files of older revisions have none.
+_DIGEST = "richsem_sha256"
 
 State = Mapping[str, Tensor]
 
@@ -137,7 +140,7 @@ def save_published(folder: Path, weights: State, content: Mapping[str, Any]) -> 
         file.write(text + "\n")
     try:
         with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(own, temporary, metadata={"format": "pt", _ENTRY: text})
+            save_file(own, temporary, metadata={"format": "pt", _ENTRY: text, _DIGEST: digest(own, text)})
             # safetensors lets nobody else read its files.
             temporary.chmod((folder / CONTENT).stat().st_mode)
     except (OSError, SafetensorError) as error:
@@ -156,9 +159,12 @@ def _read_published(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             model = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            text = (file.metadata() or {}).get(_ENTRY)
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: damaged checkpoint ({first_line(error)})") from error
+    text = metadata.get(_ENTRY)
+    if _DIGEST in metadata and metadata[_DIGEST] != digest(model, text or ""):
+        raise UserError(f"{path}: {DAMAGED}")
     if text is None and not beside.is_file():
         raise UserError(
             f"{path}: has weights only: its metadata have no {_ENTRY!r}, and {beside} is not there"
@@ -177,8 +183,8 @@ def _read_published(path: Path) -> dict[str, Any]:
 def read_content(path: str | Path) -> Any:
     """The content, on the CPU, of a checkpoint of ours or the official release's, or of a published folder.
 
-    Read with `weights_only=True`; besides plain data only argparse's Namespace is allowed, in which the
-    official release keeps its options. Raises UserError for a file that is missing, damaged or anything else.
+    No code of the file runs; besides plain data only argparse's Namespace is allowed, in which the official
+    release keeps its options. Raises UserError for a file that is missing, damaged or anything else.
     """
     path = Path(path)
     if path.is_dir() and is_published(path):
@@ -189,13 +195,7 @@ def read_content(path: str | Path) -> Any:
         raise UserError(f"{path}: {what}.{nearest(path.name, siblings)}")
     if path.suffix == ".safetensors":
         return _read_published(path)
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path}: damaged, or not plain data ({first_line(error)})") from error
-    except Exception as error:  # zip, pickle, struct, index and key errors, by kind of damage
-        raise UserError(f"{path}: damaged checkpoint ({first_line(error)})") from error
+    return read_torch_file(path, allowed=[argparse.Namespace])
 
 
 def is_ours(content: Any) -> bool:

@@ -152,7 +152,7 @@ def test_a_torn_file_of_torchs_old_format_is_one_error_line(tmp_path):
     path = tmp_path / "old.pth"
     torch.save({"model": {"a": torch.zeros(3)}}, path, _use_new_zipfile_serialization=False)
     whole = path.read_bytes()
-    for length in range(0, len(whole), 3):
+    for length in range(1, len(whole), 3):
         path.write_bytes(whole[:length])
         with pytest.raises(UserError, match=r"^.*old\.pth: damaged.*$"):
             read_checkpoint(path)

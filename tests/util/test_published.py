@@ -1,6 +1,7 @@
 """Checkpoints as safetensors: a folder or a file opens as a .pth does."""
 
 import json
+import random
 
 import pytest
 import torch
@@ -60,6 +61,26 @@ def test_weights_without_metadata_take_the_description_beside_them(folder):
         read_content(folder)
     (folder / CONTENT).unlink()
     with pytest.raises(UserError, match=r"model\.safetensors: has weights only"):
+        read_content(folder)
+
+
+def test_a_flipped_bit_is_noticed_or_changes_nothing(folder):
+    path, rng, noticed = folder / WEIGHTS, random.Random(0), 0
+    whole, good = path.read_bytes(), read_checkpoint(folder)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = read_checkpoint(folder)
+        except UserError:
+            noticed += 1
+        else:
+            assert found.config == good.config and found.class_names == good.class_names
+            assert all(torch.equal(found.model[name], good.model[name]) for name in good.model)
+    assert noticed > 250
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 4]))
+    with pytest.raises(UserError, match=r"safetensors: damaged: its content does not match its checksum"):
         read_content(folder)
 
 

@@ -214,7 +214,7 @@ def test_a_file_that_runs_code_is_refused(place, tmp_path):
 def test_a_damaged_file_is_one_line(content, tmp_path):
     path = tmp_path / "damaged.pth"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"damaged\.pth: damaged") as caught:
+    with pytest.raises(UserError, match=r"damaged\.pth: is (an empty|a text|cut off)") as caught:
         open_checkpoint(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"absent\.pth: no such checkpoint"):
