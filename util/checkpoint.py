@@ -46,6 +46,10 @@ class Checkpoint:
     run:         flags that evaluation and the order of the data need, the seed among them.
     note:        the user's remark.
     epoch:       epochs finished.
+    iteration:   batches of the next epoch that are done, on each rank; 0 between epochs.
+    evaluated:   False where the evaluation that follows epoch `epoch` is still to be done.
+    progress:    what the log knows of an epoch without its line: `seconds`, `epoch` (`sums` and `counts`
+                 by name, over all ranks) and `windows` (since the last line, for each rank); else empty.
     best_ap:     highest AP so far, None before the first evaluation.
     early_stopping: AP at its last rise, and evaluations since; empty in older files.
     optimizer, scheduler, scaler: their states; None in a file of weights alone.
@@ -62,6 +66,9 @@ class Checkpoint:
     run: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     epoch: int = 0
+    iteration: int = 0
+    evaluated: bool = True
+    progress: Mapping[str, Any] = field(default_factory=dict)
     best_ap: float | None = None
     early_stopping: Mapping[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] | None = None
@@ -102,11 +109,12 @@ class Checkpoint:
 
 _NONE = type(None)
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("model", "config", "run", "early_stopping"), (Mapping,)),
+    **dict.fromkeys(("model", "config", "run", "early_stopping", "progress"), (Mapping,)),
     **dict.fromkeys(("optimizer", "scheduler", "scaler", "ema"), (Mapping, _NONE)),
     **dict.fromkeys(("class_names", "image_counts", "frequencies"), (list, tuple)),
     "note": (str,),
-    "epoch": (int,),
+    **dict.fromkeys(("epoch", "iteration"), (int,)),
+    "evaluated": (bool,),
     "best_ap": (int, float, _NONE),
     "rng": (list, tuple, _NONE),
 }
