@@ -11,11 +11,11 @@ from pathlib import Path
 
 import open_clip
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from util.errors import UserError
+from util.errors import UserError, first_line
 from util.files import atomic_path, cache_directory
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ Template = Callable[[str], str]
 # The bare name with a full stop, then OpenAI's 80 ImageNet templates.
 PROMPTS: tuple[Template, ...] = (lambda name: f"{name}.", *open_clip.OPENAI_IMAGENET_TEMPLATES)
 BATCH = 256
+# The entry of a cache file's metadata that holds the checksum of its embeddings.
+_CHECKSUM = "sha256"
 
 
 def templates_of(prompts: Sequence[str]) -> tuple[Template, ...]:
@@ -55,7 +57,8 @@ def text_embeddings(
     names are used unchanged (LVIS names keep their underscores). unused: columns without a class; their name
     is encoded without prompts, as the release does with 'none'. templates: in place of `PROMPTS`. The result
     is cached in `cache_dir` ('' = the cache folder of `util.files`) under a key of text weights, prompts and
-    names: a second call only reads it.
+    names: a second call only reads it. A damaged file is made anew.
+    Raises UserError where CLIP's encodings are not finite.
     """
     templates = templates or PROMPTS
     folder = Path(cache_dir or cache_directory()).expanduser()
@@ -65,6 +68,11 @@ def text_embeddings(
         return cached
     logger.info("encoding %d class names with %d prompts each", len(names), len(templates))
     embeddings = encode(clip, tokenizer, names, unused, templates)
+    if wrong := [name for name, row in zip(names, embeddings, strict=True) if not row.isfinite().all()]:
+        raise UserError(
+            f"CLIP's text embedding of {wrong[0]!r} is not finite ({len(wrong)} of {len(names)} names): its "
+            "weights are damaged"
+        )
     _write(path, embeddings)
     return embeddings
 
@@ -116,19 +124,31 @@ def _read(path: Path, rows: int) -> Tensor | None:
     if not path.is_file():
         return None
     try:
-        embeddings = load_file(path)["embeddings"]
+        with safe_open(path, "pt") as file:
+            embeddings, noted = file.get_tensor("embeddings"), (file.metadata() or {}).get(_CHECKSUM)
         if embeddings.ndim != 2 or len(embeddings) != rows:
             raise ValueError(f"its shape is {tuple(embeddings.shape)}")
-    except (SafetensorError, KeyError, OSError, ValueError) as error:
-        logger.warning("text embedding cache %s is damaged (%s); encoding the names again", path, error)
+        if embeddings.dtype != torch.float32 or not embeddings.isfinite().all():
+            raise ValueError("its numbers are not finite float32")
+        if noted != _checksum(embeddings):
+            raise ValueError("its checksum does not fit" if noted else "it has no checksum")
+    except (SafetensorError, OSError, ValueError) as error:
+        logger.warning(
+            "text embedding cache %s is damaged (%s); encoding the names again", path, first_line(error)
+        )
         return None
     return embeddings
 
 
 def _write(path: Path, embeddings: Tensor) -> None:
     """Atomically: several ranks may write the same file at once."""
+    embeddings = embeddings.contiguous()
     try:
         with atomic_path(path) as temporary:
-            save_file({"embeddings": embeddings.contiguous()}, temporary)
-    except OSError as error:
-        logger.warning("text embeddings could not be cached at %s: %s", path, error)
+            save_file({"embeddings": embeddings}, temporary, {_CHECKSUM: _checksum(embeddings)})
+    except (OSError, SafetensorError) as error:
+        logger.warning("text embeddings could not be cached at %s: %s", path, first_line(error))
+
+
+def _checksum(embeddings: Tensor) -> str:
+    return hashlib.sha256(embeddings.contiguous().view(torch.uint8).numpy()).hexdigest()

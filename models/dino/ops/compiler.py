@@ -11,7 +11,9 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,23 @@ _OTHER_SETS = {"DEFAULT": ("MSDA_WITH_BASELINE", "-O3")}
 
 # Without --gpu-architecture of a GPU at hand: what trains detectors today, and PTX for what comes after.
 _DEFAULT_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0+PTX"
+
+# Scratch folders of builds; one that a killed process leaves behind is removed by the next build.
+SCRATCH = "building-"
+# Runs its arguments, and kills them and all that they started when its standard input closes: with the
+# process that holds the other end of the pipe, however that ends.
+_TIED = """
+exec 3<&0 </dev/null
+"$@" 3<&- &
+compiler=$!
+{ read -r _; kill -s KILL 0; } <&3 >/dev/null 2>&1 &
+watcher=$!
+exec 3<&-
+wait $compiler
+status=$?
+kill $watcher 2>/dev/null
+exit $status
+"""
 
 
 class BuildError(Exception):
@@ -178,24 +197,69 @@ def build(kind: str, directory: Path, sets: list[str] | None = None) -> Path:
         BuildError: no compiler, a wrong one, or one that reports an error.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory, prefix="building-") as scratch:
+    with tempfile.TemporaryDirectory(dir=directory, prefix=SCRATCH) as scratch:
         work = Path(scratch)
         if kind == "cpu":
             steps, link = _cpu_steps(work, sets or [local_instruction_set()])
         else:
             steps, link = cuda_steps(work, architectures())
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            list(pool.map(run, steps))
+        # The pipe closes before the pool waits for its threads, so that Ctrl-C ends the compilers.
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, _pipe() as tied:
+            list(pool.map(lambda step: _run(step, tied), steps))
         run(link)
         library = directory / LIBRARY_NAMES[kind]
+        stamp = work / _stamp(library).name
+        stamp.write_text(_checksum(link.output) + "\n")
         os.replace(link.output, library)
+        os.replace(stamp, _stamp(library))
     return library
 
 
-def run(step: Step) -> str:
-    """Carries out one step; returns what the compiler said. Raises `BuildError`."""
+def is_whole(library: Path) -> bool:
+    """Whether a library is there, byte by byte as `build` made it.
+
+    To be asked before it is loaded: reading a cut library is a bus error, which nothing can catch.
+    """
     try:
-        result = subprocess.run(step.command, capture_output=True, text=True, check=False)
+        return _stamp(library).read_bytes().strip() == _checksum(library).encode()
+    except OSError:
+        return False
+
+
+def _stamp(library: Path) -> Path:
+    return library.with_name(f"{library.name}.sha256")
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def run(step: Step) -> str:
+    """Carries out one step; returns what the compiler said. Raises `BuildError`.
+
+    The compiler ends with this process, however this process ends.
+    """
+    with _pipe() as tied:
+        return _run(step, tied)
+
+
+@contextmanager
+def _pipe() -> Iterator[int]:
+    """The reading end of a pipe that closes with the block, or with this process."""
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+def _run(step: Step, tied: int) -> str:
+    command = ["/bin/sh", "-c", _TIED, "sh", *step.command]
+    try:
+        result = subprocess.run(
+            command, stdin=tied, capture_output=True, text=True, errors="replace", start_new_session=True
+        )
     except OSError as error:
         raise BuildError(f"{step.command[0]} does not run: {error.strerror}") from error
     log = result.stdout + result.stderr

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +71,7 @@ def status(kind: str) -> Status:
     if kind not in compiler.LIBRARY_NAMES:
         return Status(False, f"there are no kernels for {kind}")
     try:
-        path, origin = _find_or_build(kind)
-        torch.ops.load_library(path)
-        library.check_kernels(kind)
+        origin = _load(kind)
     except (compiler.BuildError, OSError, RuntimeError) as error:
         cause = f": {error.__cause__}" if isinstance(error.__cause__, OSError) else ""
         message = " ".join(f"{error}{cause}".split())[:400]
@@ -90,10 +89,12 @@ def compiled(kind: str) -> bool:
     return status(kind).compiled
 
 
-def _find_or_build(kind: str) -> tuple[Path, str]:
+def _load(kind: str) -> str:
+    """Loads the kernels, built where they have to be, and says where they come from."""
     installed = _installed(kind)
     if installed is not None:
-        return installed, f"installed in {installed.parent}"
+        _load_library(kind, installed)
+        return f"installed in {installed.parent}"
     key = compiler.build_key(kind)
     if kind == "cpu":
         key["sets"] = compiler.local_instruction_set()
@@ -103,9 +104,31 @@ def _find_or_build(kind: str) -> tuple[Path, str]:
         key[name].replace(" ", "_").replace("+", "_") for name in sorted(key)
     )
     path = directory / compiler.LIBRARY_NAMES[kind]
-    if path.is_file():
-        return path, f"from {directory}"
-    return _build_once(kind, directory, path)
+    unfit = None
+    if compiler.is_whole(path):
+        found = _identity(path)
+        try:
+            _load_library(kind, path)
+            return f"from {directory}"
+        except (OSError, RuntimeError) as error:
+            _log.warning("%s does not load (%s): it is built again", path, error)
+            unfit = found
+    elif path.exists():
+        _log.warning("%s is damaged: it is built again", path)
+    origin = _build_once(kind, path, unfit)
+    _load_library(kind, path)
+    return origin
+
+
+def _load_library(kind: str, path: Path) -> None:
+    torch.ops.load_library(path)
+    library.check_kernels(kind)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells a file from the one that replaces it."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def _installed(kind: str) -> Path | None:
@@ -117,9 +140,11 @@ def _installed(kind: str) -> Path | None:
     path = directory / compiler.LIBRARY_NAMES[kind]
     if not path.is_file():
         return None
-    keys = json.loads((directory / "build.json").read_text())
-    found = dict(keys.get(kind, {}))
-    architectures = found.pop("architectures", "").split()
+    try:
+        found = dict(json.loads((directory / "build.json").read_text())[kind])
+    except (OSError, ValueError, KeyError, TypeError):
+        found = {}
+    architectures = str(found.pop("architectures", "")).split()
     if found != compiler.build_key(kind):
         _log.info(
             "%s in %s was built for other sources or another PyTorch: not used", compiler.PACKAGE, directory
@@ -132,19 +157,29 @@ def _installed(kind: str) -> Path | None:
     if missing:
         _log.info("%s in %s holds no code for GPUs %s: not used", compiler.PACKAGE, directory, missing)
         return None
+    if not compiler.is_whole(path):
+        _log.warning("%s is damaged: not used; install it again", path)
+        return None
     return path
 
 
-def _build_once(kind: str, directory: Path, path: Path) -> tuple[Path, str]:
-    """Builds under a lock. Ranks that waited for a failing build take its failure for theirs."""
+def _build_once(kind: str, path: Path, unfit: tuple[int, int] | None) -> str:
+    """Builds under a lock. Ranks that waited for a failing build take its failure for theirs.
+
+    unfit: the identity of a library that is whole but does not load.
+    """
+    directory = path.parent
     directory.mkdir(parents=True, exist_ok=True)
     failure = directory / f"{kind}.failed"
     asked = time.time()
     with FileLock(directory / f"{kind}.lock"):
-        if path.is_file():
-            return path, f"from {directory}"
+        if compiler.is_whole(path) and _identity(path) != unfit:
+            return f"from {directory}"
         if failure.is_file() and failure.stat().st_mtime > asked:
             raise compiler.BuildError(failure.read_text().splitlines()[0])
+        # Nobody else builds here while we hold the lock: these are of builds that were killed.
+        for scratch in directory.glob(f"{compiler.SCRATCH}*"):
+            shutil.rmtree(scratch, ignore_errors=True)
         _log.info("compiling the %s kernels of ms_deform_attn into %s", kind, directory)
         try:
             compiler.build(kind, directory)
@@ -154,4 +189,4 @@ def _build_once(kind: str, directory: Path, path: Path) -> tuple[Path, str]:
                 raise compiler.BuildError(f"{error} (all of it in {failure})") from error
             raise
     failure.unlink(missing_ok=True)
-    return path, f"built in {time.time() - asked:.0f} s into {directory}"
+    return f"built in {time.time() - asked:.0f} s into {directory}"

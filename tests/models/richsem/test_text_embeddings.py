@@ -13,6 +13,7 @@ from models.richsem.text_embeddings import PROMPTS, cache_key, encode, text_embe
 from tests.fixtures import require_fixture
 from tests.models.tiny import NAMES, clip_settings, tiny_clip, tokenizer
 from tools.parity import load_synth
+from util.errors import UserError
 
 
 def fresh_clip(seed: int = 7, **changes):
@@ -117,7 +118,39 @@ def half(path):
     path.write_bytes(path.read_bytes()[:50])
 
 
-@pytest.mark.parametrize("damage", [half, other_name, other_shape])
+def empty(path):
+    path.write_bytes(b"")
+
+
+def a_flipped_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1  # the last number's low bits: a plausible number
+    path.write_bytes(content)
+
+
+def without_checksum(path):
+    save_file(load_file(path), path)
+
+
+def another_checksum(path):
+    save_file(load_file(path), path, {"sha256": "0" * 64})
+
+
+def not_a_number(path):
+    embeddings = load_file(path)["embeddings"]
+    embeddings[1, 2] = torch.nan
+    save_file({"embeddings": embeddings}, path, {"sha256": text._checksum(embeddings)})
+
+
+def other_type(path):
+    embeddings = load_file(path)["embeddings"].double()
+    save_file({"embeddings": embeddings}, path, {"sha256": text._checksum(embeddings)})
+
+
+DAMAGES = [half, empty, other_name, other_shape, other_type, a_flipped_bit, not_a_number]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, without_checksum, another_checksum])
 def test_a_damaged_cache_is_encoded_anew_with_a_warning(damage, tmp_path, count, caplog):
     first = embed(NAMES[:2], tmp_path)
     (path,) = tmp_path.iterdir()
@@ -128,7 +161,17 @@ def test_a_damaged_cache_is_encoded_anew_with_a_warning(damage, tmp_path, count,
     assert torch.equal(first, again) and sum(count) == 162
     (record,) = caplog.records
     assert str(path) in record.getMessage() and "damaged" in record.getMessage()
+    assert "\n" not in record.getMessage()
     assert torch.equal(load_file(path)["embeddings"], first)
+
+
+def test_embeddings_that_are_not_finite_are_refused_and_not_cached(tmp_path):
+    clip = fresh_clip()
+    with torch.no_grad():
+        clip.text_projection[0] = torch.nan
+    with pytest.raises(UserError, match=r"text embedding of 'red_cup' is not finite \(2 of 2 names\)"):
+        embed(NAMES[:2], tmp_path, clip)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, caplog):

@@ -12,3 +12,11 @@ def device(request):
     if not extension.compiled(request.param):
         pytest.skip(extension.status(request.param).reason)
     return request.param
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """A folder to be the whole PATH: no compiler in it unless a test puts one there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    return folder

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from models.dino.ops import compiler, extension
-
-ROOT = Path(__file__).resolve().parents[4]
+from tests.models.dino.ops.builds import place, program, start, status_of
 
 # Prints the largest error against the reference, in units of what the type allows, and what ran.
 PROBE = """
@@ -40,34 +39,12 @@ print(f"worst {worst:.3f} compiled {extension.compiled('cpu')}")
 """
 
 
-def start(script: str, **environment: str) -> subprocess.Popen:
-    """Python in the repository's root, without what would steer the build."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RICHSEM_OPS", "CXX", "ATEN_"))}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, env={**inherited, **environment}, **pipes
-    )
-
-
 @pytest.fixture
 def needs_compiler():
     try:
         compiler.find_host_compiler()
     except compiler.BuildError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture
-def tools(tmp_path):
-    """A folder to be the whole PATH: no compiler in it unless a test puts one there."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    return folder
-
-
-def program(path: Path, text: str) -> None:
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
 
 
 @pytest.mark.parametrize("capability", ["avx2", pytest.param("default", marks=pytest.mark.ci)])
@@ -80,16 +57,8 @@ def test_ranks_build_each_instruction_set_once_and_right(needs_compiler, tmp_pat
         assert float(out.split()[1]) <= 1
     assert sum("built in" in log for _, log in outputs) == 1
     (folder,) = tmp_path.iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["cpu.lock", compiler.LIBRARY_NAMES["cpu"]]
-
-
-def status_of(monkeypatch, **environment: str) -> extension.Status:
-    """The status in another environment, beside what this process has loaded."""
-    for name in ("RICHSEM_OPS", "CXX"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    return extension.status.__wrapped__("cpu")
+    name = compiler.LIBRARY_NAMES["cpu"]
+    assert sorted(path.name for path in folder.iterdir()) == ["cpu.lock", name, f"{name}.sha256"]
 
 
 def test_no_compiler_falls_back_with_one_warning(monkeypatch, caplog, tools, tmp_path):
@@ -207,7 +176,8 @@ def test_setup_installs_the_cpu_kernels_where_nvcc_is_of_no_use(tools, cuda_home
     assert cuda_home[1] in line
     (package,) = (tmp_path / "root").rglob(compiler.PACKAGE)
     names = {path.name for path in package.iterdir() if path.is_file()}
-    assert names == {"__init__.py", "build.json", compiler.LIBRARY_NAMES["cpu"]}
+    library = compiler.LIBRARY_NAMES["cpu"]
+    assert names == {"__init__.py", "build.json", library, f"{library}.sha256"}
     assert json.loads((package / "build.json").read_text()) == {"cpu": compiler.build_key("cpu")}
 
 
@@ -248,7 +218,7 @@ def test_architectures_run_on_what_they_should(entries, capability, runs):
 
 
 def test_installed_kernels_for_other_gpus_are_not_used(monkeypatch, tmp_path):
-    (tmp_path / compiler.LIBRARY_NAMES["cuda"]).touch()
+    place(tmp_path / compiler.LIBRARY_NAMES["cuda"], b"")
     key = {**compiler.build_key("cuda"), "architectures": "8.0"}
     (tmp_path / "build.json").write_text(json.dumps({"cuda": key}))
     spec = importlib.machinery.ModuleSpec(compiler.PACKAGE, None, is_package=True)
@@ -258,6 +228,9 @@ def test_installed_kernels_for_other_gpus_are_not_used(monkeypatch, tmp_path):
     for capability, used in (((8, 6), True), ((9, 0), False)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda i, found=capability: found)
         assert (extension._installed("cuda") is not None) == used
+    (tmp_path / compiler.LIBRARY_NAMES["cuda"]).write_bytes(b"x")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda i: (8, 6))
+    assert extension._installed("cuda") is None
 
 
 def test_sources_decide_what_is_loaded(monkeypatch, tmp_path):
