@@ -26,7 +26,7 @@ from engine.evaluate import evaluate, report_metrics
 from engine.fit import Validation, fit
 from engine.pretrained import load_pretrained
 from engine.random_state import seed_everything
-from engine.run_directory import RunDirectory, evaluation_folder
+from engine.run_directory import Contents, RunDirectory, evaluation_folder
 from engine.settings import TrainSettings
 from engine.state import TrainingState
 from engine.trackers import import_trackers
@@ -47,6 +47,7 @@ class Job:
     """What was asked for.
 
     checkpoint: of --resume.  run: flags that checkpoints keep.
+    folder: of --output_dir.  seen: what it held before the checkpoint was read.
     """
 
     args: Namespace
@@ -55,6 +56,8 @@ class Job:
     run: dict[str, Any]
     data: RunSettings
     device: torch.device
+    folder: RunDirectory
+    seen: Contents
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,11 +66,14 @@ def main(argv: list[str] | None = None) -> int:
         args = parse_arguments(argv)
         device = distributed.setup(args.device, args.local_rank)
         setup_logging(distributed.rank())
-        checkpoint = find_checkpoint(args)
+        folder = RunDirectory(Path(args.output_dir))
+        seen = folder.contents()
+        checkpoint = find_checkpoint(args, folder)
         run = run_section(args, checkpoint.run if checkpoint else {})
         seed_everything(run["seed"], distributed.rank())
         data = RunSettings(**run, **process_section(args, device))
-        job = Job(args, choose_config(args, checkpoint), checkpoint, run, data, device)
+        config = choose_config(args, checkpoint)
+        job = Job(args, config, checkpoint, run, data, device, folder, seen)
         (run_evaluation if args.eval or args.test else train)(job)
     except (UserError, KeyboardInterrupt) as error:
         return report(error)
@@ -75,14 +81,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def find_checkpoint(args: Namespace) -> Checkpoint | None:
+def find_checkpoint(args: Namespace, folder: RunDirectory) -> Checkpoint | None:
     """That of --resume. With `auto` it becomes the path of the checkpoint that was found, or empty.
 
     The flags of a start (--pretrain_model_path, --start_epoch) are then dropped where training goes on.
     """
     if args.resume != AUTO:
         return open_checkpoint(args.resume) if args.resume else None
-    checkpoint = RunDirectory(Path(args.output_dir)).newest_checkpoint(open_checkpoint)
+    checkpoint = folder.newest_checkpoint(open_checkpoint)
     args.resume = str(checkpoint.path) if checkpoint else ""
     if checkpoint is not None:
         args.pretrain_model_path, args.start_epoch = "", None
@@ -101,14 +107,21 @@ def choose_config(args: Namespace, checkpoint: Checkpoint | None) -> Config:
 
 def train(job: Job) -> None:
     """A new run, or the rest of one."""
-    args, config, device, checkpoint = job.args, job.config, job.device, job.checkpoint
-    if checkpoint is not None:
-        checkpoint.check_resumable()
-    run = RunDirectory(Path(args.output_dir))
-    distributed.on_main(lambda: import_trackers(config.tracker, run.path))
-    if not config.dry_run:
-        distributed.on_main(lambda: run.open_for_training(args.resume))
-        setup_logging(distributed.rank(), run.text_log)
+    folder, config = job.folder, job.config
+    if job.checkpoint is not None:
+        job.checkpoint.check_resumable()
+    distributed.on_main(lambda: import_trackers(config.tracker, folder.path))
+    if config.dry_run:
+        build_and_train(job)
+        return
+    with folder.training(job.args.resume, job.seen):
+        setup_logging(distributed.rank(), folder.text_log)
+        build_and_train(job)
+
+
+def build_and_train(job: Job) -> None:
+    """The parts of a run, and the loop; with dry_run a forecast instead."""
+    args, config, device, checkpoint, run = job.args, job.config, job.device, job.checkpoint, job.folder
     data = build_datasets(config, job.data)
     assert data.train_loader is not None
     names = data.classes.names

@@ -14,12 +14,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from engine.run_lock import RunLock
 from engine.trackers import RUN_ID
 from util import distributed
 from util.checkpoint import BEST, LATEST, Checkpoint
 from util.errors import UserError
 
 _log = logging.getLogger(__name__)
+
+
+Contents = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class RunDirectory:
     @property
     def best(self) -> Path:
         return self.path / BEST
+
+    def contents(self) -> Contents:
+        """The checkpoints that are here, with what changes when one is written."""
+        stats = [(path.name, path.stat()) for path in self.checkpoints()]
+        return tuple((name, stat.st_ino, stat.st_mtime_ns) for name, stat in stats)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints that are here: the latest, then the others, the newest first."""
@@ -80,6 +89,32 @@ class RunDirectory:
 
         path = distributed.on_main(choose)
         return None if path is None else opened.get(path) or open_checkpoint(path)
+
+    @contextmanager
+    def training(self, resume: str | Path | None, seen: Contents) -> Iterator[None]:
+        """Opens the folder for this run alone, until the block ends; on every rank, rank 0 holds the lock.
+
+        resume: the checkpoint that was read.  seen: `contents()` before it was.
+        Raises UserError as `open_for_training` does, and where another process trains here, or just has.
+        """
+        lock = RunLock(self.path / "run.lock")
+
+        def enter() -> None:
+            make_folder(self.path)
+            lock.acquire()
+            try:
+                if self.contents() != seen:
+                    raise UserError(f"another run has just trained in {self.path}: run this command again")
+                self.open_for_training(resume)
+            except UserError:
+                lock.release()
+                raise
+
+        distributed.on_main(enter)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def open_for_training(self, resume: str | Path | None = None) -> None:
         """Makes the folder. One with checkpoints is taken only to resume one of them.

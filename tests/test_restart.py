@@ -1,11 +1,15 @@
 """The same command twice: `--resume auto` from the command line to the weights."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from engine.run_log import read_log
 from tests.checkpoints import read_checkpoint
 from tests.datasets.tiny import write_all
+from tests.source_files import ROOT
 from tests.test_cli import TINY, errors, run
 
 
@@ -52,3 +56,23 @@ def test_without_a_checkpoint_the_config_must_be_named(command, tmp_path, capsys
     assert not (tmp_path / "run").exists()
     assert run("--eval", "--resume", "auto", "--output_dir", tmp_path / "run") == 2
     assert "--resume auto goes on with training" in errors(capsys)
+
+
+@pytest.mark.ci
+def test_of_two_runs_that_start_together_one_trains(command, tmp_path):
+    words = [
+        sys.executable,
+        ROOT / "main.py",
+        *command,
+        "--output_dir",
+        tmp_path / "run",
+        "--num_workers",
+        "0",
+    ]
+    both = [subprocess.Popen(words, stdout=-1, stderr=-1, text=True) for _ in range(2)]
+    outputs = [process.communicate() for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2]
+    lines = outputs[both.index(next(p for p in both if p.returncode))][1].splitlines()
+    assert len(lines) == 1 and "error: another run, pid " in lines[0]
+    entries = read_log(tmp_path / "run" / "log.jsonl")
+    assert [e["epoch"] for e in entries if e["kind"] == "epoch"] == [1, 2]

@@ -107,6 +107,29 @@ def test_a_folder_that_cannot_be_written_to_is_named():
         RunDirectory(Path("/proc")).open_for_training()
 
 
+def test_one_run_at_a_time_trains_in_a_folder(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    with run.training(None, run.contents()):
+        with pytest.raises(UserError, match="another run, pid"), run.training(None, run.contents()):
+            pass
+        write(run.latest, 1)
+    with pytest.raises(UserError, match="holds another run"), run.training(None, run.contents()):
+        pass
+    with run.training(run.latest, run.contents()):
+        assert (run.path / "run.lock").exists()
+    assert [path.name for path in run.path.iterdir()] == ["checkpoint.pth"]
+
+
+def test_a_checkpoint_that_was_replaced_since_it_was_read_is_not_gone_on_from(tmp_path):
+    run = RunDirectory(tmp_path)
+    write(run.latest, 1)
+    seen = run.contents()
+    write(run.latest, 2)
+    with pytest.raises(UserError, match="another run has just trained"), run.training(run.latest, seen):
+        pass
+    assert not (tmp_path / "run.lock").exists()
+
+
 def test_resuming_drops_what_came_after_the_checkpoint(tmp_path):
     path = tmp_path / "log.jsonl"
     log = RunLog(path)
