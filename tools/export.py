@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,7 +24,7 @@ from PIL import Image
 from config.word_flags import add_word_flags, word_arguments
 from inference.export.exported_model import ExportedModel
 from inference.export.graph import ANY_SIZE_DIVISOR, trace
-from inference.export.info import ONNX, PT2, ExportInfo, is_exported
+from inference.export.info import ONNX, PT2, ExportInfo, Precision, is_exported
 from inference.export.verify import latencies, verify
 from inference.export.write import write_onnx, write_pt2
 from inference.inputs import find_images
@@ -55,6 +56,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "default: the short side x the long side of evaluation",
     )
     parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="of linear layers and convolutions; float16 halves the file (default: float32)",
+    )
+    parser.add_argument(
         "--best", type=int, help="compare so many detections of every image, whatever their score"
     )
     parser.add_argument(
@@ -76,7 +83,7 @@ def choose_canvas(words: str, model: TorchModel) -> Size | None:
     return int(height), int(width)
 
 
-def export_info(model: TorchModel, canvas: Size | None) -> ExportInfo:
+def export_info(model: TorchModel, canvas: Size | None, precision: Precision = "float32") -> ExportInfo:
     """The metadata of a model's export."""
     policy = model.policy
     return ExportInfo(
@@ -87,13 +94,14 @@ def export_info(model: TorchModel, canvas: Size | None) -> ExportInfo:
         fixed_size=policy.fixed_size,
         canvas=canvas,
         size_divisor=1 if canvas else ANY_SIZE_DIVISOR,
+        precision=precision,
     )
 
 
 def write(model: TorchModel, info: ExportInfo, kind: str, path: Path) -> ExportedModel:
     """Writes the file and loads it again."""
     start = time.perf_counter()
-    program = trace(model.trained.model, model.trained.postprocess, info.canvas)
+    program = trace(model.trained.model, model.trained.postprocess, info.canvas, info.precision)
     if kind == "onnx":
         write_onnx(program, info, path)
     else:
@@ -165,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     model = predictor.model
     assert isinstance(model, TorchModel)
-    info = export_info(model, choose_canvas(args.size, model))
+    info = export_info(model, choose_canvas(args.size, model), args.precision)
     exported = write(model, info, args.format, args.output)
     with tempfile.TemporaryDirectory() as folder:
         if not images:

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from inference.export.info import INPUTS
+from inference.export.half import to_half
+from inference.export.info import INPUTS, Precision
 from models.dino.detector import Detector
 from models.dino.ops import standard_operators
 from models.dino.postprocess import PostProcess
@@ -70,13 +71,17 @@ def padding_mask(images: Float[Tensor, "B 3 H W"], sizes: Int64[Tensor, "B 2"]) 
     return below | beside
 
 
-def trace(model: Detector, postprocess: PostProcess, canvas: Size | None) -> ExportedProgram:
-    """The graph for any number of images, traced on the CPU.
+def trace(
+    model: Detector, postprocess: PostProcess, canvas: Size | None, precision: Precision = "float32"
+) -> ExportedProgram:
+    """The graph for any number of images, traced on the CPU. Inputs and outputs are float32.
 
     canvas: (height, width) of the images; None for all multiples of ANY_SIZE_DIVISOR.
     Raises UserError where the model does something that torch.export cannot follow.
     """
     graph = ExportGraph(copy.deepcopy(model).eval().cpu(), postprocess)
+    if precision == "float16":
+        to_half(graph.model)
     # Neither 1 nor equal sides: torch.export takes such sizes for constants.
     height, width = canvas or (4 * ANY_SIZE_DIVISOR, 5 * ANY_SIZE_DIVISOR)
     # Two tensors: one object as both inputs would become one input of the graph, used for both.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -19,6 +20,8 @@ FORMAT = 1
 ONNX = ".onnx"
 PT2 = ".pt2"
 
+Precision = Literal["float32", "float16"]
+
 INPUTS = ("images", "sizes", "original_sizes")
 OUTPUTS = ("scores", "labels", "boxes_xyxy", "proposals")
 
@@ -31,6 +34,7 @@ class ExportInfo:
     short_side, max_size, fixed_size: the resize of the checkpoint's evaluation, see `EvalSize`.
     canvas:       (height, width) of every input; images are shrunk to fit in it. None for inputs of any size.
     size_divisor: height and width of an input are multiples of this.
+    precision:    'float32', or 'float16' where linear layers and convolutions are in it.
     mean, std:    what RGB values of 0..1 are normalised by; padding is 0 after that.
     """
 
@@ -41,6 +45,7 @@ class ExportInfo:
     fixed_size: bool
     canvas: Size | None
     size_divisor: int
+    precision: Precision = "float32"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     format: int = FORMAT

@@ -18,6 +18,7 @@ from datasets.images.preprocess import NetworkInput
 from inference.export.compare import Comparison, Tolerance, compare, set_threshold
 from inference.export.exported_model import ExportedModel, graph_inputs
 from inference.export.graph import padding_mask
+from inference.export.info import Precision
 from inference.inputs import read_image
 from inference.prediction import Prediction, make_prediction
 from models.richsem.load import TrainedModel
@@ -26,7 +27,10 @@ from util.structures import PaddedImages
 # Detections of a set that are compared at least, whatever their score.
 AT_LEAST = 100
 THRESHOLD = 0.05
-TOLERANCE = Tolerance(box=0.05, score=1e-4)
+TOLERANCE: dict[Precision, Tolerance] = {
+    "float32": Tolerance(box=0.05, score=1e-4),
+    "float16": Tolerance(box=8.0, score=0.05),
+}
 _TIMED_RUNS = 7
 
 
@@ -128,7 +132,7 @@ def verify(
 
     best: compare so many of every image instead, whatever their score.
     """
-    tolerance = TOLERANCE
+    tolerance = TOLERANCE[exported.info.precision]
     result = Verification(Comparison(), Ranking(), tolerance)
     pairs = []
     for files, batch in _batches(exported, images):

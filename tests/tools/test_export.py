@@ -55,6 +55,23 @@ def test_a_torch_file_is_verified_and_predicts(pt2, checkpoint, images):
 
 
 @pytest.mark.ci
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_a_float16_file_is_smaller_and_says_its_tolerances(kind, checkpoint, images, tmp_path, capsys):
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    path = tmp_path / {"onnx": "model.onnx", "torch": "model.pt2"}[kind]
+    words = [str(checkpoint), "--format", kind, "--output", str(path), "--images", str(images)]
+    assert main([*words, "--precision", "float16"]) == 0
+    assert "tolerances: box 8.0 px, score 0.05" in capsys.readouterr().out
+    model = load_predictor(path).model
+    assert model.info.precision == "float16"
+    if kind == "torch":
+        kinds = [tensor.dtype for tensor in torch.export.load(path).state_dict.values()]
+        assert kinds.count(torch.float16) > 50
+
+
+@pytest.mark.ci
 def test_no_operator_of_ours_is_left(pt2):
     program = torch.export.load(pt2)
     namespaces = {
