@@ -115,17 +115,21 @@ def build_datasets(
     )
     if train_annotations is None:
         return DataParts(classes, val_loader, val_annotations, record)
+    open_vocabulary = settings.dataset_file == "lvis_openvocab"
+    if open_vocabulary:
+        if not any(classes.frequencies):
+            raise UserError(f"lvis_openvocab: the categories of {train_annotations.name} have no `frequency`")
+        # The federated loss draws classes by these counts: it must not teach that rare ones are absent.
+        classes = classes.without_rare_images()
     train_set = DetectionDataset(
         train_annotations,
         train_images,
         classes,
         _train_policy(config, settings),
         seed=settings.seed,
-        rare=settings.dataset_file != "lvis_openvocab",
+        rare=not open_vocabulary,
         draft=config.decode_draft,
     )
-    if settings.dataset_file == "lvis_openvocab" and not any(classes.frequencies):
-        raise UserError(f"lvis_openvocab: the categories of {train_annotations.name} have no `frequency`")
     if not len(train_set.boxes):
         raise UserError(f"{train_annotations.name}: has no box to train on")
     image_level = _image_level(config, settings, classes, train_annotations) if config.use_imagenet else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -108,6 +108,11 @@ class ClassTable:
             image_counts=tuple((c.image_count or 0) if c else 0 for c in matched),
             frequencies=tuple(c.frequency if c else "" for c in matched),
         )
+
+    def without_rare_images(self) -> ClassTable:
+        """The same classes where training sees no box of a rare one: their image counts are 0."""
+        counts = zip(self.image_counts, self.frequencies, strict=True)
+        return replace(self, image_counts=tuple(0 if f == "r" else n for n, f in counts))
 
     def check_num_classes(self, num_classes: int) -> None:
         """Raises UserError unless a configured `num_classes` agrees with the classes.

@@ -191,6 +191,9 @@ def test_open_vocabulary_trains_without_rare_boxes_and_evaluates_with_them(data)
     assert set(parts.val_loader.dataset.boxes.labels.tolist()) == {0, 1, 2}
     assert set(parts.train_loader.dataset.datasets[1].labels.tolist()) == {0, 1, 2}
     assert len(parts.train_loader.dataset.datasets[0]) == 9 and len(parts.classes) == 3
+    # The federated loss draws by these: a class that training never shows is not taught to be absent.
+    assert parts.classes.image_counts == (9, 5, 0)
+    assert [c.train_images for c in parts.record.classes] == [9, 5, 0]
 
 
 def test_a_checkpoints_class_order_is_kept(data):
