@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from datasets.sample import SampleIndex
 from datasets.sampling.mixing import ImageDataset, MixedBatchSampler
 from util.errors import UserError
+from util.lifetime import tie_loader_process
 from util.structures import Batch, PaddedImages, Target, Targets
 
 
@@ -66,6 +67,7 @@ class Loader:
             num_workers=workers,
             pin_memory=pin_memory and torch.cuda.is_available(),
             persistent_workers=workers > 0,
+            worker_init_fn=tie_loader_process,
             # Its workers' seed would come from the generator that the model draws from, and how often depends
             # on workers and on resuming. Images take their random numbers from their SampleIndex.
             generator=torch.Generator(),

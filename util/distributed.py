@@ -2,7 +2,7 @@
 
 Processes are started by torchrun (or anything that sets RANK, WORLD_SIZE and LOCAL_RANK). Tensors on a
 GPU travel by NCCL, tensors on the CPU and Python objects by gloo. With one process nothing is started
-and every call is the identity. Imports nothing of ours but the user's error.
+and every call is the identity.
 """
 
 import os
@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from util.errors import UserError
+from util.lifetime import die_with_launcher
 
 T = TypeVar("T")
 
@@ -30,6 +31,7 @@ def setup(device: str = "auto", local_rank: int | None = None) -> torch.device:
     local_rank: used where the environment has no LOCAL_RANK (old launchers pass it as a flag).
     Raises UserError for a device that is not there.
     """
+    die_with_launcher()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", local_rank or 0))
     chosen = choose_device(device, local, processes)

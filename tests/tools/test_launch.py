@@ -1,17 +1,53 @@
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.source_files import ROOT
+from tests.util.test_lifetime import wait_until_gone
 from tools import launch as launcher
 from util.errors import UserError
 
+# A rank that says when it runs, and ends with 143 or 0 half a second after SIGTERM or SIGUSR1.
+RANK = """
+import os, signal, sys, time
+from util.lifetime import die_with_launcher
+die_with_launcher()
+def stop(number, _):
+    time.sleep(0.5)
+    if os.environ["RANK"] == "0":
+        print("stopped at step 7, resume with --resume auto", flush=True)
+    sys.exit(143 if number == signal.SIGTERM else 0)
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGUSR1, stop)
+os.write(1, f"{os.getpid()}\\n".encode())  # in one piece
+time.sleep(600)
+"""
 
-def launch(*words: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+
+@contextmanager
+def running(tmp_path: Path, ranks: int, program: str = RANK, **variables: str) -> Iterator[tuple]:
+    """The launcher, once its ranks run, and their pids."""
+    file = tmp_path / "rank.py"
+    file.write_text(program)
+    words = [sys.executable, "-m", "tools.launch", str(ranks), str(file)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), **variables}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process, [int(process.stdout.readline()) for _ in range(ranks)]
+        finally:
+            process.kill()
+
+
+def launch(*words: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **variables}
     return subprocess.run(
         [sys.executable, "-m", "tools.launch", *words],
         cwd=ROOT,
@@ -53,3 +89,99 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match="2 processes asked for, but this machine shows 1 GPUs"):
         launcher.main(["2", "main.py"])
+
+
+def test_sigterm_gives_ranks_time_and_ends_with_143(tmp_path):
+    with running(tmp_path, 2) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)  # as from SLURM, which signals the group too
+        output, errors = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert output == "stopped at step 7, resume with --resume auto\n" and errors == ""
+
+
+def test_ranks_end_with_a_launcher_that_is_killed(tmp_path):
+    with running(tmp_path, 2) as (process, ranks):
+        process.kill()
+        wait_until_gone(*ranks)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGUSR1, 0)])
+def test_other_signals_stop_ranks_too(number, status, tmp_path):
+    with running(tmp_path, 2) as (process, _):
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=120)
+    assert process.returncode == status
+    assert output == "stopped at step 7, resume with --resume auto\n" and errors == ""
+
+
+@pytest.mark.ci
+def test_sigusr1_reaches_a_rank_that_is_still_starting(tmp_path):
+    late = RANK.replace("signal.signal(signal.SIGUSR1, stop)", "", 1) + "\n"
+    late = late.replace(
+        "time.sleep(600)\n", "time.sleep(2)\nsignal.signal(signal.SIGUSR1, stop)\ntime.sleep(600)\n"
+    )
+    with running(tmp_path, 1, late) as (process, _):
+        process.send_signal(signal.SIGUSR1)
+        assert process.communicate(timeout=120)[0] == "stopped at step 7, resume with --resume auto\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.ci
+def test_a_rank_that_does_not_stop_is_killed_and_named(tmp_path):
+    deaf = RANK.replace("    time.sleep(0.5)", "    if os.environ['RANK'] == '1': time.sleep(600)")
+    with running(tmp_path, 2, deaf) as (process, _):
+        process.send_signal(signal.SIGINT)
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)  # the user insists
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+@pytest.mark.ci
+def test_ranks_that_cannot_stop_in_order_are_spoken_for(tmp_path):
+    plain = RANK.replace("signal.signal(signal.SIGTERM, stop)", "")
+    with running(tmp_path, 2, plain) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=120)
+    assert (process.returncode, output, errors) == (143, "", "stopped by SIGTERM\n")
+
+
+@pytest.mark.ci
+def test_ranks_start_again_but_not_after_an_error_of_the_user(tmp_path):
+    program = tmp_path / "fails.py"
+    program.write_text(
+        "import os, sys\n"
+        "count = int(os.environ['TORCHELASTIC_RESTART_COUNT'])\n"
+        "print('attempt', count, flush=True)\n"
+        "if count < int(sys.argv[1]): os.kill(os.getpid(), 9)\n"
+        "sys.exit(int(sys.argv[2]))\n"
+    )
+    done = launch("1", str(program), "2", "0", MAX_RESTARTS="2")
+    assert (done.returncode, done.stdout) == (0, "attempt 0\nattempt 1\nattempt 2\n")
+    assert done.stderr.splitlines()[0].startswith("rank 0 was killed by SIGKILL: starting again, 1 more")
+    done = launch("1", str(program), "1", "2", MAX_RESTARTS="9")
+    assert (done.returncode, done.stdout) == (2, "attempt 0\nattempt 1\n")
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"NNODES": "two"}, "NNODES=two: must be the number of machines"),
+        ({"NNODES": "2"}, "NNODES=2 needs NODE_RANK"),
+        ({"NNODES": "2", "NODE_RANK": "0"}, "NNODES=2 needs MASTER_ADDR"),
+        (
+            {"PET_NNODES": "2", "NODE_RANK": "2", "MASTER_ADDR": "a"},
+            "NODE_RANK=2: must be a number from 0 to 1",
+        ),
+        ({"NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "x"}, "MASTER_PORT=x: must be"),
+        ({"MAX_RESTARTS": "-1"}, "MAX_RESTARTS=-1: must be a number"),
+    ],
+)
+def test_wrong_variables_are_named(variables, message, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        launcher.main(["1", "main.py"])
