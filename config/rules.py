@@ -1,7 +1,22 @@
 """Keys that contradict each other. Each rule names both keys and the fix in one line."""
 
+from typing import Any
+
 from config.keys import Keys
+from config.values import shown
 from util.errors import UserError
+
+_NOT_A_SHAPE = {
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+    "features_only",
+    "out_indices",
+}
+# Limits of `backbone_args`: blocks of a stage, whose arguments timm names so, and any other number.
+_COUNTS, _MOST_BLOCKS, _WIDEST = ("depth", "layers", "blocks"), 512, 65536
 
 
 def check(config: Keys) -> None:
@@ -60,6 +75,7 @@ def _check_semantics(c: Keys) -> None:
         f"resnet_pretrain_path={c.resnet_pretrain_path!r} and backbone_weights={c.backbone_weights!r} "
         "both name weights of the backbone: leave one of them out",
     )
+    _check_backbone_arguments(c)
     for name, value in (
         ("backbone_weights", c.backbone_weights),
         ("backbone_args", c.backbone_args),
@@ -70,6 +86,27 @@ def _check_semantics(c: Keys) -> None:
             f"{name}={value!r} does not go with backbone='clip', whose trunk and weights are clip_model's: "
             f"leave {name} out",
         )
+
+
+def _check_backbone_arguments(c: Keys) -> None:
+    """They shape the model. What is loaded into it, and from where, other keys say."""
+    for name, value in c.backbone_args.items():
+        _forbid(
+            name in _NOT_A_SHAPE,
+            f"backbone_args: {name!r} is not an argument of the model: backbone, backbone_weights and "
+            "return_interm_indices say what is loaded and which maps it gives",
+        )
+        most = _MOST_BLOCKS if any(word in name for word in _COUNTS) else _WIDEST
+        _forbid(_largest(value) > most, f"backbone_args: {name!r} = {shown(value)}: must not be above {most}")
+
+
+def _largest(value: Any) -> float:
+    """The largest number in nested containers; 0 where there is none."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return max(map(_largest, value), default=0)
+    return abs(value) if isinstance(value, (int, float)) else 0
 
 
 def _check_data(c: Keys) -> None:

@@ -12,10 +12,12 @@ from typing import Any, get_type_hints
 from config import rules
 from config.keys import SECTIONS, Keys
 from config.official import IGNORED_KEYS, TRANSLATED_VALUES, UNSUPPORTED_KEYS
-from config.values import check_bounds, convert
+from config.values import check_bounds, convert, shown
 from util.errors import UserError, nearest
 
 _log = logging.getLogger(__name__)
+
+_PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 class InvalidValueError(UserError):
@@ -113,6 +115,8 @@ def _check_ineffective(name: str, value: Any) -> None:
     if name not in UNSUPPORTED_KEYS:
         raise UserError(f"unknown key {name!r}.{nearest(name, known_keys())}")
     official, reason = UNSUPPORTED_KEYS[name]
-    if (tuple(value) if isinstance(value, list) else value) != official:
-        shown = list(official) if isinstance(official, tuple) else official
-        raise UserError(f"key {name!r} = {value!r}: only {shown!r} is supported: {reason}")
+    given = tuple(value) if isinstance(value, list) else value
+    # A tensor, for one, compares to something else than True or False.
+    if not isinstance(given, _PLAIN) or given != official:
+        wanted = list(official) if isinstance(official, tuple) else official
+        raise UserError(f"key {name!r} = {shown(value)}: only {wanted!r} is supported: {reason}")

@@ -5,9 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import Field, field
+from reprlib import Repr
 from typing import Any, get_args, get_origin
 
 from util.errors import UserError, nearest
+
+# Numbers beyond are none that PyTorch could take, and long ones cannot even be printed.
+_LARGEST = 2**62
+# Containers within containers.
+_DEEPEST = 20
+
+
+def shown(value: Any) -> str:
+    """A value for a message: one line, cut where it is long or deep."""
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return "(a number beyond 64 bits)"
+    return " ".join(_SHORT.repr(value).split())
+
+
+class _Short(Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        return shown(x) if abs(x) > _LARGEST else repr(x)
+
+
+_SHORT = _Short()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 12
 
 
 def config_field(
@@ -47,7 +70,9 @@ def convert(name: str, value: Any, kind: Any) -> Any:
     """
     converted = _converted(value, kind)
     if converted is None:
-        raise UserError(f"key {name!r} = {value!r}: expected {describe(kind)}, got {type(value).__name__}")
+        raise UserError(
+            f"key {name!r} = {shown(value)}: expected {describe(kind)}, got {type(value).__name__}"
+        )
     return converted
 
 
@@ -57,13 +82,15 @@ def check_bounds(name: str, value: Any, declared: Field) -> None:
     for number in value if isinstance(value, tuple) else (value,):
         if choices and number not in choices:
             listed = ", ".join(map(repr, choices))
-            raise UserError(f"key {name!r} = {value!r}: choose one of {listed}.{nearest(number, choices)}")
+            raise UserError(
+                f"key {name!r} = {shown(value)}: choose one of {listed}.{nearest(number, choices)}"
+            )
         if isinstance(number, float) and not math.isfinite(number):
-            raise UserError(f"key {name!r} = {value!r}: must be a finite number")
+            raise UserError(f"key {name!r} = {shown(value)}: must be a finite number")
         if low is not None and number < low:
-            raise UserError(f"key {name!r} = {value!r}: must not be below {low}")
+            raise UserError(f"key {name!r} = {shown(value)}: must not be below {low}")
         if high is not None and number > high:
-            raise UserError(f"key {name!r} = {value!r}: must not be above {high}")
+            raise UserError(f"key {name!r} = {shown(value)}: must not be above {high}")
 
 
 def _converted(value: Any, kind: Any) -> Any:
@@ -72,10 +99,12 @@ def _converted(value: Any, kind: Any) -> Any:
         return _converted_tuple(value, get_args(kind))
     if kind is dict:
         return _plain(value) if isinstance(value, Mapping) and _is_plain(value) else None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     if isinstance(value, bool) and kind is not bool:
         return None
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return None
+    if kind is float and isinstance(value, int):
+        return float(value)
     return value if isinstance(value, kind) else None
 
 
@@ -89,13 +118,17 @@ def _converted_tuple(value: Any, items: tuple) -> tuple | None:
     return None if any(v is None for v in converted) else converted
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any, deepest: int = _DEEPEST) -> bool:
     """Whether a checkpoint can hold it: nested containers of numbers, strings, booleans and None."""
     if isinstance(value, Mapping):
-        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+        if not all(isinstance(key, str) for key in value):
+            return False
+        value = list(value.values())
     if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))
+        return deepest > 0 and all(_is_plain(part, deepest - 1) for part in value)
+    if isinstance(value, int):
+        return abs(value) <= _LARGEST
+    return value is None or isinstance(value, (float, str))
 
 
 def _plain(value: Any) -> Any:

@@ -227,10 +227,10 @@ def check_class_names(saved: Sequence[str], current: Sequence[str], path: str | 
         )
 
 
-def load_model_state(model: nn.Module, state: State, source: str | Path) -> None:
-    """Loads every tensor of `state` into `model`; the two must agree in names and shapes.
+def check_model_state(model: nn.Module, state: State, source: str | Path) -> None:
+    """Raises UserError naming the first tensor that `model` or `state` lacks, or whose shapes differ.
 
-    source: where the state comes from, for messages. Raises UserError naming the first misfit.
+    source: where the state comes from, for messages.
     """
     own = model.state_dict()
     for name, tensor in own.items():
@@ -244,4 +244,9 @@ def load_model_state(model: nn.Module, state: State, source: str | Path) -> None
         raise UserError(
             f"{source}: {unknown[0]!r} is not a parameter of this model.{nearest(unknown[0], own)}"
         )
+
+
+def load_model_state(model: nn.Module, state: State, source: str | Path) -> None:
+    """Loads every tensor of `state` into `model`. Raises UserError as `check_model_state`."""
+    check_model_state(model, state, source)
     model.load_state_dict(state)

@@ -31,13 +31,16 @@ class DataKeys:
         (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800),
         "Short sides in pixels: training samples one per image, evaluation uses the largest",
         minimum=1,
+        maximum=8192,
     )
-    data_aug_max_size: int = config_field(1333, "Maximum long side in pixels after resizing", minimum=1)
+    data_aug_max_size: int = config_field(
+        1333, "Maximum long side in pixels after resizing", minimum=1, maximum=16384
+    )
     data_aug_scales2_resize: tuple[int, ...] = config_field(
-        (400, 500, 600), "Short sides in pixels of the resize before a random crop", minimum=1
+        (400, 500, 600), "Short sides in pixels of the resize before a random crop", minimum=1, maximum=8192
     )
     data_aug_scales2_crop: tuple[int, int] = config_field(
-        (384, 600), "Smallest and largest side of that crop in pixels", minimum=1
+        (384, 600), "Smallest and largest side of that crop in pixels", minimum=1, maximum=8192
     )
     decode_draft: bool = config_field(
         True,
@@ -58,7 +61,11 @@ class DataKeys:
         official=False,
     )
     pad_size_divisor: int = config_field(
-        1, "Batches are padded to a multiple of this in height and width", minimum=1, official=False
+        1,
+        "Batches are padded to a multiple of this in height and width",
+        minimum=1,
+        maximum=4096,
+        official=False,
     )
 
     group_by_aspect: bool = config_field(
@@ -83,7 +90,7 @@ class DataKeys:
     )
     imagenet_use_mosaic: bool = config_field(True, "Combine image-level images into 2x2 mosaics")
     mosaic_size: int = config_field(
-        1280, "Side of the square mosaic canvas in pixels", minimum=2, official=False
+        1280, "Side of the square mosaic canvas in pixels", minimum=2, maximum=8192, official=False
     )
     mosaic_centre: tuple[float, float] = config_field(
         (0.5, 1.5),

@@ -37,28 +37,38 @@ class ModelKeys:
         maximum=3,
     )
     num_feature_levels: int = config_field(
-        4, "Feature levels; those beyond the stages come from stride-2 convolutions", minimum=1
+        4, "Feature levels; those beyond the stages come from stride-2 convolutions", minimum=1, maximum=16
     )
     pe_temperatureH: int = config_field(20, "Temperature of the sine position embedding, vertical", minimum=1)  # noqa: N815
     pe_temperatureW: int = config_field(  # noqa: N815
         20, "Temperature of the sine position embedding, horizontal", minimum=1
     )
 
-    hidden_dim: int = config_field(256, "Width of queries and tokens, a multiple of 32", minimum=32)
-    nheads: int = config_field(8, "Attention heads; must divide `hidden_dim`", minimum=1)
-    dim_feedforward: int = config_field(2048, "Hidden width of the feed-forward blocks", minimum=1)
+    hidden_dim: int = config_field(
+        256, "Width of queries and tokens, a multiple of 32", minimum=32, maximum=16384
+    )
+    nheads: int = config_field(8, "Attention heads; must divide `hidden_dim`", minimum=1, maximum=1024)
+    dim_feedforward: int = config_field(
+        2048, "Hidden width of the feed-forward blocks", minimum=1, maximum=131072
+    )
     dropout: float = config_field(0.0, "Dropout in the transformer", minimum=0, maximum=1)
-    enc_layers: int = config_field(6, "Encoder layers", minimum=1)
-    dec_layers: int = config_field(6, "Decoder layers", minimum=1)
-    enc_n_points: int = config_field(4, "Sampling points per level and head in the encoder", minimum=1)
-    dec_n_points: int = config_field(4, "Sampling points per level and head in the decoder", minimum=1)
-    num_queries: int = config_field(900, "Queries selected from the encoder proposals", minimum=1)
-    num_select: int = config_field(300, "Detections kept per image", minimum=1)
+    enc_layers: int = config_field(6, "Encoder layers", minimum=1, maximum=256)
+    dec_layers: int = config_field(6, "Decoder layers", minimum=1, maximum=256)
+    enc_n_points: int = config_field(
+        4, "Sampling points per level and head in the encoder", minimum=1, maximum=256
+    )
+    dec_n_points: int = config_field(
+        4, "Sampling points per level and head in the decoder", minimum=1, maximum=256
+    )
+    num_queries: int = config_field(
+        900, "Queries selected from the encoder proposals", minimum=1, maximum=100000
+    )
+    num_select: int = config_field(300, "Detections kept per image", minimum=1, maximum=1000000)
     fixed_ap: bool = config_field(
         False, "Also report Fixed AP: 10,000 detections per class over all images", official=False
     )
     fixed_ap_num_select: int = config_field(
-        1000, "Detections kept per image with `fixed_ap`", minimum=300, official=False
+        1000, "Detections kept per image with `fixed_ap`", minimum=300, maximum=1000000, official=False
     )
 
     enc_cls_agn: bool = config_field(False, "Class-agnostic linear class head for the encoder proposals")
@@ -68,6 +78,7 @@ class ModelKeys:
         100,
         "Number of denoising groups = max(1, dn_number // largest box count of an image in the batch)",
         minimum=1,
+        maximum=100000,
     )
     dn_box_noise_scale: float = config_field(
         1.0, "Box noise of the denoising queries, in units of half the box size", minimum=0

@@ -108,7 +108,7 @@ class TrainingKeys:
         False, "Print a table of every class's AP after an evaluation, also with `--eval`", official=False
     )
     eval_batch_size: int = config_field(
-        1, "Images per process and step in evaluation", minimum=1, official=False
+        1, "Images per process and step in evaluation", minimum=1, maximum=4096, official=False
     )
     save_checkpoint_interval: int = config_field(1, "Epochs between writes of `checkpoint.pth`", minimum=1)
     dry_run: bool = config_field(

@@ -14,12 +14,15 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from models.dino.simple_pyramid import SimpleFeaturePyramid
-from util.errors import UserError, nearest
+from util.errors import UserError, first_line, nearest
 from util.hub import offline_if_unreachable
+from util.torch_file import read_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -94,13 +97,18 @@ def make_backbone(
     `resnet_pretrain_path`, a local file of ImageNet-21k weights; then everything trains.
     freeze_keywords: parameters of the timm model whose names contain one are frozen too ('model.' freezes a
     whole ViT). arguments: more keyword arguments for timm. load: False where a checkpoint brings the weights;
-    the structure is the same, nothing is read or downloaded.
+    the structure is the same, nothing is read or downloaded: a name of the Hub is refused.
 
     Pretrained weights freeze batch norm, stem and first stage, as in the release; from scratch ('none')
     everything trains, batch norm included. Models without batch norm train whole.
     Raises UserError for an unknown name, a level that the model lacks, a model that takes images of one size
     only, or weights that do not fit.
     """
+    if not load and ":" in name:  # hf-hub:, local-dir:
+        raise UserError(
+            f"backbone {name!r} is described elsewhere, and what a checkpoint names is not fetched: give the "
+            "timm model that it is with --options backbone=NAME"
+        )
     tag = _timm_tag(name, weights, pretrain_path) if load else None
     arguments = dict(arguments or {})
     with torch.device("meta"):
@@ -157,19 +165,18 @@ def load_weights(body: nn.Module, path: str) -> None:
 
 def _read_state(file: Path) -> dict:
     if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(file)
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise UserError(f"{file} is not a readable weight file: {str(error).splitlines()[0]}") from error
+        try:
+            return load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: damaged, or no safetensors file ({first_line(error)})") from error
+    state = read_torch_file(file)
     if not isinstance(state, dict):
         raise UserError(f"{file} holds a {type(state).__name__}, not named weights")
     for key in ("model", "state_dict"):
         if isinstance(state.get(key), dict):
-            return state[key]
-    return state
+            state = state[key]
+            break
+    return {name: value for name, value in state.items() if isinstance(name, str)}
 
 
 def _timm_tag(name: str, weights: str, pretrain_path: str) -> str | None:
@@ -191,15 +198,15 @@ def _create(name: str, pretrained: bool, **arguments: Any) -> nn.Module:
         model = name.split(".")[0]
         hint = nearest(name, timm.list_models(f"{model}.*", pretrained=True)) if "." in name else ""
         hint = hint or nearest(model, timm.list_models())
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"backbone {name!r}: {reason}.{hint}") from error
-    except TypeError as error:  # an argument that the model does not have
-        raise UserError(f"backbone {name!r}: backbone_args do not fit: {error}") from error
+        raise UserError(f"backbone {name!r}: {first_line(error).rstrip('.')}.{hint}") from error
     except OSError as error:  # a hub that cannot be reached
         raise UserError(
             f"backbone {name!r}: its weights could not be downloaded; give a local file with "
             f"backbone_weights=PATH, or backbone_weights=none to train from scratch"
         ) from error
+    except Exception as error:  # arguments that the model does not have, or that are of another kind
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"backbone {name!r}: backbone_args do not fit: {reason}") from error
 
 
 def _accept_any_size(name: str, meta_model: nn.Module, arguments: dict) -> None:

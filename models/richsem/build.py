@@ -31,8 +31,8 @@ from models.richsem.distillation import DistillationLoss
 from models.richsem.semantic_head import SemanticHead
 from models.richsem.teacher import Teacher
 from models.richsem.text_embeddings import text_embeddings
-from util.checkpoint import Checkpoint, load_model_state
-from util.errors import UserError
+from util.checkpoint import Checkpoint, check_model_state, load_model_state
+from util.errors import UserError, first_line
 
 # Official models all speak through OpenAI's tokenizer.
 OPENAI_TOKENIZER = "RN50"
@@ -75,31 +75,42 @@ def build_model(
 
     class_names: one name a class column. image_counts: its training images, for the federated loss.
     unused: columns that are no class. training: whether a teacher is wanted. state: a checkpoint's model
-    state; it brings its vocabulary, and no backbone weights are fetched. source: the file of `state`, for
-    messages. clip: used in place of the configured one. load_backbone: False where weights follow otherwise.
+    state; it brings its vocabulary, and without a teacher nothing is fetched, whatever the config names.
+    source: the file of `state`, for messages. clip: used in place of the configured one. load_backbone:
+    False where weights follow otherwise.
     Raises UserError when the class list is empty, CLIP cannot be loaded, or the state does not fit.
     """
     if not class_names:
         raise UserError("the class list is empty: the annotation file names no category")
-    text = text_of_state(state or {})
+    text = text_of_state(state or {}, source)
     if text is not None and len(text.raw) != len(class_names):
         raise UserError(
             f"{source}: its vocabulary has {len(text.raw)} classes, the class list {len(class_names)}"
         )
+    if state is not None and config.use_language and text is None:
+        raise UserError(f"{source}: has no text embeddings of its classes, which use_language=True needs")
     wants_teacher = config.use_visual_distill and training
     fresh_trunk = config.backbone == clip_backbone.NAME and state is None
     if clip is None and ((config.use_language and text is None) or wants_teacher or fresh_trunk):
         clip = configured_clip(config)
-    backbone = _backbone(config, clip, state, load_backbone and state is None)
     if config.use_language:
         text = text or encode_vocabulary(clip, class_names, config.text_cache_dir, unused)
-        model = build_richsem(config, text, backbone)
-    else:
+
+    def make_detector() -> Detector:
+        backbone = _backbone(config, clip, state, load_backbone and state is None)
+        if config.use_language:
+            return build_richsem(config, text, backbone)
         encoder = _language_classifier(config, text) if text else None
-        model = build_dino(config, len(class_names), encoder, backbone)
+        return build_dino(config, len(class_names), encoder, backbone)
+
     if state is not None:
+        with torch.device("meta"):
+            # Sizes that the config claims take no memory before they have been compared with the weights.
+            check_state(make_detector(), state, source)
+        model = make_detector()
         load_state(model, state, source)
     else:
+        model = make_detector()
         _start_at_prior(model)
     teacher, extra_losses = None, []
     if wants_teacher:
@@ -191,7 +202,13 @@ def _backbone(config: Config, clip: Clip | None, state: Mapping[str, Tensor] | N
 def configured_clip(config: Config) -> Clip:
     """The CLIP that `clip_model` and `clip_pretrained` name."""
     model = load_clip(config.clip_model, config.clip_pretrained)
-    return Clip(model, open_clip.get_tokenizer(resolve_name(config.clip_model, config.clip_pretrained)))
+    name = resolve_name(config.clip_model, config.clip_pretrained)
+    try:
+        return Clip(model, open_clip.get_tokenizer(name))
+    except Exception as error:  # of a text tower whose tokenizer open_clip takes from the Hub
+        raise UserError(
+            f"the tokenizer of clip_model={name!r} cannot be loaded: {first_line(error)}"
+        ) from error
 
 
 def official_clip(checkpoint: official.OfficialCheckpoint) -> Clip | None:
@@ -214,11 +231,18 @@ def encode_vocabulary(
     return TextEmbeddings(raw, clip.model.logit_scale.detach())
 
 
-def text_of_state(state: Mapping[str, Tensor]) -> TextEmbeddings | None:
-    """The vocabulary inside a checkpoint's model state; None for a model without a language classifier."""
+def text_of_state(state: Mapping[str, Tensor], source: str | Path = "checkpoint") -> TextEmbeddings | None:
+    """The vocabulary inside a checkpoint's model state; None for a model without a language classifier.
+
+    Raises UserError for one that is no vocabulary.
+    """
     for owner in ("head.classifier.text", "query_selection.classifier.text"):
-        if f"{owner}.raw" in state:
-            return TextEmbeddings(state[f"{owner}.raw"], state[f"{owner}.log_scale"])
+        raw, log_scale = state.get(f"{owner}.raw"), state.get(f"{owner}.log_scale")
+        if raw is None:
+            continue
+        if raw.ndim != 2 or log_scale is None or log_scale.numel() != 1:
+            raise UserError(f"{source}: its {owner!r} is no matrix of embeddings with a scale")
+        return TextEmbeddings(raw, log_scale)
     return None
 
 
@@ -228,10 +252,18 @@ def load_state(model: Detector, state: Mapping[str, Tensor], source: str | Path 
     source: the file that it is from, for messages.
     Raises UserError naming the first tensor that is missing, unknown or of another shape.
     """
+    load_model_state(model, _without_spare(model, state), source)
+
+
+def check_state(model: Detector, state: Mapping[str, Tensor], source: str | Path = "checkpoint") -> None:
+    """Raises what `load_state` would; the model may be one without memory, of the device meta."""
+    check_model_state(model, _without_spare(model, state), source)
+
+
+def _without_spare(model: Detector, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     own = model.state_dict()
     spare = ("denoising.", "head.semantic_projection.")
-    state = {k: v for k, v in state.items() if k in own or not k.startswith(spare)}
-    load_model_state(model, state, source)
+    return {k: v for k, v in state.items() if k in own or not k.startswith(spare)}
 
 
 def _language_classifier(config: Config, text: TextEmbeddings) -> LanguageClassifier:

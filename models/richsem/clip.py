@@ -12,11 +12,17 @@ import open_clip
 import torch
 from torch import nn
 
-from util.errors import UserError, nearest
+from util.errors import UserError, first_line, nearest
 from util.hub import offline_if_unreachable
+from util.torch_file import read_torch_file
+
+logger = logging.getLogger(__name__)
 
 # The checkout: configs name files of it by relative paths, and may be used from any folder.
 ROOT = Path(__file__).resolve().parents[2]
+
+# Ends of names of weights that are not torch's.
+_OTHER_FORMATS = (".safetensors", ".npz", ".npy")
 
 # OpenAI trained its models with QuickGELU; open_clip lists them under separate names.
 QUICK_GELU = {n.removesuffix("-quickgelu"): n for n in open_clip.list_models() if "-quickgelu" in n}
@@ -42,6 +48,10 @@ def load_clip(name: str, pretrained: str) -> nn.Module:
                 f"clip_pretrained={pretrained!r} is neither a file nor a tag of {known!r}, whose tags are "
                 f"{', '.join(tags) or 'none'}.{nearest(pretrained, tags)}"
             )
+        logger.info("CLIP %s %r is needed: from open_clip's cache, or else downloaded", known, pretrained)
+    elif file.suffix not in _OTHER_FORMATS:
+        # open_clip compares no checksums.
+        read_torch_file(file)
     try:
         weights = str(file) if file.is_file() else pretrained
         with nullcontext() if file.is_file() else _download():
@@ -53,7 +63,7 @@ def load_clip(name: str, pretrained: str) -> nn.Module:
                 f"download it elsewhere and set clip_pretrained to the file"
             ) from error
         # The first line only says that loading failed, the second names the tensor.
-        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
         raise UserError(f"{pretrained} does not fit {known!r}: {reason[:300]}") from error
     return freeze(model)
 
@@ -92,9 +102,9 @@ def resolve_name(name: str, pretrained: str) -> str:
         if not path.is_file():
             raise UserError(f"clip_model={name!r} does not exist")
         try:
-            json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"clip_model={name!r} is not JSON: {error}") from error
+            json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"clip_model={name!r} is not JSON: {first_line(error)}") from error
         open_clip.add_model_config(path)
         if path.stem not in open_clip.list_models():
             raise UserError(f"clip_model={name!r} lacks embed_dim, vision_cfg or text_cfg")
@@ -111,9 +121,9 @@ def clip_from_state(state: dict[str, torch.Tensor]) -> nn.Module:
     """The CLIP model whose OpenAI-named weights these are (as inside an official RichSem checkpoint)."""
     try:
         model = open_clip.model.build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32)
-    except (KeyError, RuntimeError) as error:
-        raise UserError(f"the checkpoint's CLIP is incomplete: {str(error).splitlines()[0]}") from error
-    # The builder rounds the weights to float16; load them again unrounded.
-    model = freeze(model)
-    model.load_state_dict(state, strict=False)
+        # The builder rounds the weights to float16; load them again unrounded.
+        model = freeze(model)
+        model.load_state_dict(state, strict=False)
+    except Exception as error:  # open_clip reads sizes off names and shapes, and checks none of them
+        raise UserError(f"the checkpoint's CLIP is incomplete: {first_line(error)}") from error
     return model

@@ -39,6 +39,35 @@ CONTRADICTIONS = [
 ]
 
 
+SELF: list = []
+SELF.append(SELF)
+HOSTILE = [
+    ({"num_queries": 10**9}, "'num_queries' = 1000000000: must not be above 100000"),
+    ({"hidden_dim": 10**6}, "must not be above"),
+    ({"data_aug_scales": [480, 10**5]}, "must not be above"),
+    ({"epochs": 10**5000}, "'epochs' = (a number beyond 64 bits): expected int"),
+    ({"lr": 10**5000}, "'lr' = (a number beyond 64 bits): expected float"),
+    ({"lr_drop_list": [1, -(10**5000)]}, "(a number beyond 64 bits)"),
+    ({"clip_model": "x" * 10**6, "use_language": 3}, "expected bool"),
+    ({"distill_type": "x\n" * 10**6}, "choose one of"),
+    ({"backbone_args": SELF}, "expected dict"),
+    ({"backbone_args": {"channels": SELF}}, "expected dict"),
+    ({"backbone_args": {"channels": [10**5000]}}, "expected dict"),
+    ({"backbone_args": {1: 2}}, "expected dict"),
+    ({"backbone_args": {"pretrained": True}}, "'pretrained' is not an argument of the model"),
+    ({"backbone_args": {"depths": [2, 10**6]}}, "must not be above 512"),
+    ({"backbone_args": {"channels": [{"x": -(10**6)}]}}, "must not be above 65536"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), HOSTILE)
+def test_hostile_values_are_one_short_line(values, message):
+    with pytest.raises(UserError) as caught:
+        Config(**values)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize(("values", "named"), CONTRADICTIONS)
 def test_contradiction_names_both_keys(values, named):
     with pytest.raises(UserError) as caught:

@@ -153,7 +153,7 @@ def test_a_mistake_is_named(name, weights, levels, arguments, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a weight file", "is not a readable weight file"),
+        (b"not a weight file", "is a text file"),
         ({"model": {"other.weight": torch.zeros(2)}}, "fits the backbone: it has other.weight"),
         ({"model": {}}, "it has no tensors"),
         (torch.zeros(3), "holds a Tensor"),
@@ -169,6 +169,24 @@ def test_a_wrong_file_is_named(content, message, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
         load_weights(small().body, str(path))
     assert "wrong.pth" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_damaged_and_hostile_files_are_refused(tmp_path):
+    for suffix, content, message in (
+        (".safetensors", b"not safetensors", "damaged, or no safetensors file"),
+        (".pth", {"w": torch.nn.Linear(1, 1)}, "asks for torch.nn.modules.linear.Linear"),
+        (".pth", {3: torch.zeros(1), "w": 4}, "nothing in .* fits the backbone: it has no tensors"),
+    ):
+        path = tmp_path / f"hostile{suffix}"
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        with pytest.raises(UserError, match=message) as caught:
+            load_weights(small().body, str(path))
+        assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_described_elsewhere_is_refused_where_a_checkpoint_brings_the_weights():
+    with pytest.raises(UserError, match="not fetched"):
+        make_backbone("hf-hub:someone/model", (1,), "none", load=False)
 
 
 def test_convnext_has_no_stem_map_and_trains_whole(tmp_path):

@@ -89,7 +89,21 @@ def test_a_wrong_file_is_named_with_what_is_wrong(files, tmp_path):
     torch.save(state, weights)
     assert "visual.conv1.weight" in refused(settings, weights)
     weights.write_bytes(b"damaged")
-    assert str(weights) in refused(settings, weights)
+    assert "is a text file" in refused(settings, weights)
+
+
+def test_damaged_and_hostile_weights_are_refused(files):
+    settings, weights = files
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert "does not match its checksum" in refused(settings, weights)
+    torch.save({"visual": torch.nn.Linear(1, 1)}, weights)
+    message = refused(settings, weights)
+    assert "asks for torch.nn.modules.linear.Linear" in message and "weights_only" not in message
+    half = weights.with_suffix(".safetensors")
+    half.write_bytes(b"\x40" + bytes(7) + b"{")
+    assert str(half) in refused(settings, half)
 
 
 def test_weights_that_cannot_be_downloaded(monkeypatch):
