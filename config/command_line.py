@@ -1,7 +1,6 @@
 """The command line of `main.py`: the official flags under their official spellings."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -103,6 +102,7 @@ def process_section(args: argparse.Namespace, device: torch.device) -> dict[str,
         "rank": distributed.rank(),
         "world_size": distributed.world_size(),
         "num_workers": _worker_count(args),
+        "ranks_here": distributed.ranks_here(),
         "pin_memory": device.type == "cuda",
     }
 
@@ -111,8 +111,7 @@ def _worker_count(args: argparse.Namespace) -> int:
     """--num_workers, else the official 10, or fewer on few cores."""
     if args.num_workers is not None:
         return args.num_workers
-    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world_size()))
-    return max(1, min(MOST_WORKERS, distributed.available_cores() // ranks_here))
+    return max(1, min(MOST_WORKERS, distributed.available_cores() // distributed.ranks_here()))
 
 
 def report(error: BaseException) -> int:

@@ -30,8 +30,10 @@ from datasets.sampling.samplers import (
     ShuffledSampler,
     repeat_factors,
 )
+from datasets.worker_limits import affordable_workers, batch_bytes
 from util.errors import UserError
 from util.logging import get_logger
+from util.pixels import Size, padded_size
 from util.structures import Batch
 
 
@@ -44,6 +46,7 @@ class RunSettings:
     seed:         fixes every order and every augmentation.
     rank, world_size: of this process.
     num_workers:  reading processes per loader; results do not depend on it.
+    ranks_here:   processes of the run on this machine, each with its own loaders.
     fix_size:     resizes all images to one size (`--fix_size`).
     pin_memory:   for training on a GPU.
     """
@@ -54,6 +57,7 @@ class RunSettings:
     rank: int = 0
     world_size: int = 1
     num_workers: int = 0
+    ranks_here: int = 1
     fix_size: bool = False
     pin_memory: bool = False
 
@@ -144,15 +148,7 @@ def build_datasets(
 
 def _worst_batch(config: Config, settings: RunSettings, train_set: DetectionDataset) -> Batch:
     """The images with most boxes, all on the largest canvas that a training batch can have."""
-    largest = EvalPolicy(max(config.data_aug_scales), config.data_aug_max_size, fixed_size=settings.fix_size)
-    known = np.unique(train_set.annotations.sizes, axis=0)
-    sizes = [largest.target((int(h), int(w))) for h, w in known if h > 0 and w > 0]
-    # Where the file has no sizes, any shape may come.
-    sizes = sizes or [(largest.max_size, largest.max_size)]
-    if config.batch_size > 1 and not config.group_by_aspect:
-        height, width = (max(sides) for sides in zip(*sizes, strict=True))
-    else:
-        height, width = max(sizes, key=lambda size: size[0] * size[1])
+    height, width = _largest_canvas(config, settings, train_set.annotations.sizes, config.batch_size)
     stretched = copy(train_set)
     stretched.policy = replace(
         _train_policy(config, settings), scales=(height,), max_size=width, fixed_size=True
@@ -161,6 +157,17 @@ def _worst_batch(config: Config, settings: RunSettings, train_set: DetectionData
     # A small data set has fewer images than a batch: they repeat.
     images = np.resize(crowded[: config.batch_size], config.batch_size)
     return Collate(config.pad_size_divisor)([stretched[SampleIndex(int(i))] for i in images])
+
+
+def _largest_canvas(config: Config, settings: RunSettings, sizes: np.ndarray, batch_size: int) -> Size:
+    """(height, width) of the largest batch of images of these (I, 2) sizes, 0 where unknown."""
+    largest = _eval_policy(config, settings)
+    known = [largest.target((int(h), int(w))) for h, w in np.unique(sizes, axis=0) if h > 0 and w > 0]
+    # Where the file has no sizes, any shape may come.
+    known = known or [(largest.max_size, largest.max_size)]
+    if batch_size > 1 and not config.group_by_aspect:
+        return padded_size(known)
+    return max(known, key=lambda size: size[0] * size[1])
 
 
 def _check_same_classes(train: AnnotationTable, val: AnnotationTable) -> None:
@@ -247,14 +254,22 @@ def _train_loader(
         batches.image_level_batches,
     )
     sets: list[ImageDataset] = [train_set] if image_level is None else [train_set, image_level]
-    return _loader(config, settings, MultiDataset(sets), batches)
+    canvas = _largest_canvas(config, settings, train_set.annotations.sizes, config.batch_size)
+    largest = [batch_bytes(canvas, config.batch_size, config.pad_size_divisor)]
+    if image_level is not None:
+        size, level_sizes = batches.image_level_batch_size, image_level.annotations.sizes
+        canvas = image_level.canvas or _largest_canvas(config, settings, level_sizes, size)
+        largest.append(batch_bytes(canvas, size, config.pad_size_divisor))
+    return _loader(config, settings, MultiDataset(sets), batches, max(largest))
 
 
 def _val_loader(config: Config, settings: RunSettings, val_set: DetectionDataset) -> Loader:
     batches = ShardBatchSampler(
         len(val_set), config.eval_batch_size, rank=settings.rank, world_size=settings.world_size
     )
-    return _loader(config, settings, val_set, batches)
+    canvas = _largest_canvas(config, settings, val_set.annotations.sizes, config.eval_batch_size)
+    largest = batch_bytes(canvas, config.eval_batch_size, config.pad_size_divisor)
+    return _loader(config, settings, val_set, batches, largest)
 
 
 def _loader(
@@ -262,11 +277,13 @@ def _loader(
     settings: RunSettings,
     dataset: ImageDataset,
     batches: MixedBatchSampler | ShardBatchSampler,
+    largest: int,
 ) -> Loader:
+    """largest: bytes of its largest batch."""
     return Loader(
         dataset,
         batches,
         collate=Collate(config.pad_size_divisor),
-        workers=settings.num_workers,
+        workers=affordable_workers(settings.num_workers, largest, settings.ranks_here),
         pin_memory=settings.pin_memory,
     )

@@ -80,6 +80,11 @@ class ImageLevel(Dataset):
             sample = self.mosaic([sample, *partners], rng)
         return to_model_input(sample, image_id, sample.size, image_level=True)
 
+    @property
+    def canvas(self) -> tuple[int, int] | None:
+        """(height, width) of every image, None where they differ."""
+        return None if self.mosaic is None else (self.mosaic.size, self.mosaic.size)
+
     def images_of_class(self, names: Sequence[str]) -> dict[str, int]:
         """The number of images of each class. names: of the columns."""
         return _count_by_name(self.labels, names)

@@ -10,11 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datasets.loader_processes import POLL, LoaderProcesses, in_shared_memory
 from datasets.sample import SampleIndex
 from datasets.sampling.mixing import ImageDataset, MixedBatchSampler
 from util.errors import UserError
 from util.lifetime import tie_loader_process
 from util.structures import Batch, PaddedImages, Target, Targets
+
+OUT_OF_MEMORY = (
+    "no memory for a batch of images: use fewer loader processes (--num_workers), or a smaller batch_size"
+)
 
 
 class ShardBatchSampler:
@@ -71,7 +76,9 @@ class Loader:
             # Its workers' seed would come from the generator that the model draws from, and how often depends
             # on workers and on resuming. Images take their random numbers from their SampleIndex.
             generator=torch.Generator(),
+            timeout=POLL if workers else 0,
         )
+        self._processes = LoaderProcesses(self._loader) if workers else None
 
     def __len__(self) -> int:
         """Batches of an epoch on this rank."""
@@ -86,8 +93,8 @@ class Loader:
         self.batch_sampler.set_epoch(epoch, offset)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Raises UserError, in one line, where a worker met one."""
-        for batch in self._loader:
+        """Raises UserError, in one line, where a worker met one, died or is stuck."""
+        for batch in self._processes.batches() if self._processes else self._loader:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -109,9 +116,15 @@ class _Batches(Dataset):
 
     def __getitem__(self, indices: Sequence[SampleIndex]) -> Batch | UserError:
         try:
-            return self.collate([self.dataset[index] for index in indices])
+            return in_shared_memory(self.collate([self.dataset[index] for index in indices]))
         except UserError as error:
             return error
+        except MemoryError:
+            return UserError(OUT_OF_MEMORY)
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error):
+                raise
+            return UserError(OUT_OF_MEMORY)
 
 
 def _unchanged(batch: Any) -> Any:

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from config import Config
 from datasets.annotations.categories import Category
 from datasets.annotations.discovery import (
     find_detection,
@@ -35,6 +36,7 @@ from tools.data_doctor.annotations import check_annotations, check_classes_of_bo
 from tools.data_doctor.findings import Finding, Severity, warnings_as_findings
 from tools.data_doctor.image_level import check_image_level, count_image_level
 from tools.data_doctor.images import ImageReport, check_both, check_images
+from tools.data_doctor.machine import check_shared_memory
 from tools.data_doctor.tail import plot_tail
 from util.errors import UserError, run_command
 from util.files import atomic_write
@@ -115,7 +117,7 @@ class Examination:
 
 def examine(args: argparse.Namespace) -> list[Finding]:
     """All findings, worst first; draws the histogram where there are classes."""
-    examination = Examination(args)
+    examination = Examination(args, [*check_shared_memory(Config())])
     (train, train_seen), (val, val_seen) = (examination.split(name) for name in ("train", "val"))
     if train is not None and val is not None:
         examination.findings += check_classes_of_both(train, val)

@@ -34,6 +34,10 @@ class _Movable:
     def pin_memory(self: _T) -> _T:
         return self._map(lambda t: t.pin_memory())
 
+    def share_memory(self: _T) -> _T:
+        """In memory that other processes can map. Raises RuntimeError where there is no room."""
+        return self._map(lambda t: t.share_memory_())
+
 
 @dataclass(frozen=True)
 class PaddedImages(_Movable):

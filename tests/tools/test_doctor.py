@@ -13,7 +13,14 @@ from tests.datasets import tiny
 from tests.datasets.annotations.test_yolo import write_yolo
 from tests.fixtures import require_fixture
 from tools.data_doctor import images as images
+from tools.data_doctor import machine
 from tools.doctor import main
+
+
+@pytest.fixture(autouse=True)
+def _shared_memory(monkeypatch):
+    """Whatever this machine has."""
+    monkeypatch.setattr(machine, "free_shared_memory", lambda: 2**40)
 
 
 @pytest.fixture
@@ -234,3 +241,9 @@ def test_images_are_handed_to_the_threads_in_blocks(data, monkeypatch):
     monkeypatch.setattr(images, "_BLOCK", 2)
     assert diagnose(data)[0] == 0
     assert waiting == [2, 2, 1, 2, 1, 2, 2, 2]
+
+
+def test_a_small_shared_memory(data, monkeypatch):
+    monkeypatch.setattr(machine, "free_shared_memory", lambda: 1_000_000)
+    status, findings = diagnose(data)
+    assert status == 1 and "/dev/shm has 1 MB free" in str(findings)
