@@ -49,7 +49,7 @@ def send(wanted: int, what: int) -> Callable[[int], object]:
     ("act", "said"),
     [
         (send(5, signal.SIGKILL), "one of 2, was killed by SIGKILL: .* out of memory"),
-        (send(5, signal.SIGTERM), "one of 2, was killed by SIGTERM"),
+        (send(5, signal.SIGUSR2), "one of 2, was killed by SIGUSR2"),
         (lambda number: os._exit(3) if number == 5 else None, "one of 2, ended with status 3"),
     ],
 )
