@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,8 @@ from addict import Dict
 
 from config.official import COMMAND_LINE_FLAGS
 from config.schema import Config, known_keys
-from util.errors import UserError, nearest
+from config.values import shown
+from util.errors import UserError, first_line, nearest
 
 _log = logging.getLogger(__name__)
 
@@ -21,6 +23,8 @@ BASE = "_base_"
 # An official file may lie anywhere; the file that it builds on is here.
 _OWN_BASES = Path(__file__).parent / "RichSem"
 _COMMAND_LINE = "--options"
+# Files that may build on one another, and files that are read in all: bases that make up names never end.
+_LONGEST_CHAIN, _MOST_FILES = 50, 500
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -30,10 +34,10 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
     an underscore and modules are the file's own affair. Raises UserError, in one line that names the file,
     for a missing or broken file, a missing base, a cycle, and whatever `Config.from_dict` refuses.
     """
-    values, origins = _read(Path(path), chain=())
+    values, origins = _Reader().read(Path(path), chain=())
     overrides = overrides or {}
     origins.update(dict.fromkeys(overrides, _COMMAND_LINE))
-    return Config.from_dict(merged(values, overrides), origins)
+    return Config.from_dict(_merged(Path(path), values, overrides), origins)
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any] | None) -> Config:
@@ -42,27 +46,47 @@ def with_overrides(config: Config, overrides: Mapping[str, Any] | None) -> Confi
     return Config.from_dict(merged(config.to_dict(), overrides), dict.fromkeys(overrides, _COMMAND_LINE))
 
 
-def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Key -> value and key -> file of a config file with its bases; `chain` are the files that led here."""
-    resolved = path.resolve()
-    if resolved in chain:
-        cycle = " -> ".join(p.name for p in (*chain[chain.index(resolved) :], resolved))
-        raise UserError(f"config file '{path}': {BASE} goes in a circle: {cycle}")
-    assigned = _execute(path)
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for base in _base_names(path, assigned.get(BASE, ())):
-        base_values, base_origins = _read(_find_base(path, base), (*chain, resolved))
-        values = merged(values, base_values)
-        origins.update(base_origins)
-    own = {k: v for k, v in assigned.items() if not k.startswith("_") and not isinstance(v, ModuleType)}
-    origins.update(dict.fromkeys(own, str(path)))
-    return merged(values, own), origins
+class _Reader:
+    """Reads one config file with its bases."""
+
+    def __init__(self) -> None:
+        self._files = 0
+
+    def read(self, path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Key -> value and key -> file of a config file with its bases. chain: the files that led here."""
+        # Path.resolve raises for links in a circle.
+        resolved = Path(os.path.realpath(path))
+        if resolved in chain:
+            cycle = " -> ".join(p.name for p in (*chain[chain.index(resolved) :], resolved))
+            raise UserError(f"config file '{path}': {BASE} goes in a circle: {cycle}")
+        self._files += 1
+        if len(chain) >= _LONGEST_CHAIN or self._files > _MOST_FILES:
+            raise UserError(
+                f"config file '{path}': {BASE} leads through more than {_LONGEST_CHAIN} files in a row, or "
+                f"{_MOST_FILES} in all"
+            )
+        assigned = _execute(path)
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for base in _base_names(path, assigned.get(BASE, ())):
+            base_values, base_origins = self.read(_find_base(path, base), (*chain, resolved))
+            values = _merged(path, values, base_values)
+            origins.update(base_origins)
+        own = {k: v for k, v in assigned.items() if not k.startswith("_") and not isinstance(v, ModuleType)}
+        origins.update(dict.fromkeys(own, str(path)))
+        return _merged(path, values, own), origins
+
+
+def _merged(path: Path, earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return merged(earlier, later)
+    except RecursionError:
+        raise UserError(f"config file '{path}': a value holds itself, or is nested too deeply") from None
 
 
 def _execute(path: Path) -> dict[str, Any]:
     """The names that the file assigns, run in a namespace of its own."""
-    if not path.is_file():
+    if not _is_file(path):
         beside = path.parent.glob("*.py") if path.parent.is_dir() else ()
         raise UserError(f"config file '{path}' does not exist.{nearest(path.name, (p.name for p in beside))}")
     namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
@@ -71,10 +95,12 @@ def _execute(path: Path) -> dict[str, Any]:
     except SyntaxError as error:
         raise UserError(f"config file '{path}', line {error.lineno}: {error.msg}") from None
     # Whatever goes wrong in a config file is its author's to fix, so every kind of error is caught.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
-        raise UserError(f"config file '{path}'{where}: {type(error).__name__}: {error}") from None
+        # The error's own message is code of the file too.
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"config file '{path}'{where}: {reason}") from None
     return {k: v for k, v in namespace.items() if not k.startswith("__")}
 
 
@@ -82,7 +108,7 @@ def _base_names(path: Path, bases: Any) -> list[str]:
     names = [bases] if isinstance(bases, str) else bases
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise UserError(
-            f"config file '{path}': {BASE} = {bases!r} must be a file name or a list of file names"
+            f"config file '{path}': {BASE} = {shown(bases)} must be a file name or a list of file names"
         )
     return list(names)
 
@@ -90,13 +116,20 @@ def _base_names(path: Path, bases: Any) -> list[str]:
 def _find_base(path: Path, base: str) -> Path:
     """The base beside the file, or ours of the same name."""
     beside = path.parent / base
-    if beside.is_file():
+    if _is_file(beside):
         return beside
     own = _OWN_BASES / Path(base).name
-    if own.is_file():
+    if _is_file(own):
         _log.warning("config file '%s': %s '%s' is not beside it, using '%s'", path, BASE, base, own)
         return own
     raise UserError(f"config file '{path}': {BASE} '{base}' does not exist (looked for '{beside}')")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        return False
 
 
 DELETE = "_delete_"

@@ -8,9 +8,12 @@ from typing import Any, get_args, get_origin
 
 from config.loader import merged
 from config.schema import key_types
+from config.values import shown
 from util.errors import UserError
 
 _BRACKETS = {"[": "]", "(": ")"}
+# Entries within entries of one option, `a.b.c=1`.
+_DEEPEST = 10
 
 
 def parse_options(pairs: Iterable[str] | None) -> dict[str, Any]:
@@ -26,8 +29,10 @@ def parse_options(pairs: Iterable[str] | None) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise UserError(f"--options {pair!r}: expected KEY=VALUE, for example lr=0.0002")
+            raise UserError(f"--options {shown(pair)}: expected KEY=VALUE, for example lr=0.0002")
         name, *entries = name.split(".")
+        if len(entries) > _DEEPEST:
+            raise UserError(f"--options {shown(pair)}: more than {_DEEPEST} entries within one another")
         value = parse_value(text) if entries else _parse_as(text, key_types().get(name))
         for entry in reversed(entries):
             value = {entry: value}
@@ -69,13 +74,15 @@ def _parse_literal(text: str) -> Any:
     """A quoted text, a dict, or a list whose words need no quotes."""
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (RecursionError, MemoryError):
+        raise UserError(f"--options value {shown(text)}: brackets are nested too deeply") from None
+    except (ValueError, SyntaxError, TypeError):
         if _BRACKETS.get(text[0]) != text[-1]:
             raise UserError(
-                f"--options value {text!r} is not a Python literal: check brackets and quotes"
+                f"--options value {shown(text)} is not a Python literal: check brackets and quotes"
             ) from None
         inner = text[1:-1]
         if any(bracket in inner for bracket in "[]()"):
-            raise UserError(f"--options value {text!r}: quote the words inside nested lists") from None
+            raise UserError(f"--options value {shown(text)}: quote the words inside nested lists") from None
         return [parse_value(part) for part in inner.split(",") if part.strip()]
     return list(value) if isinstance(value, tuple) else value

@@ -113,7 +113,7 @@ def _check_ineffective(name: str, value: Any) -> None:
     if name in IGNORED_KEYS:
         return
     if name not in UNSUPPORTED_KEYS:
-        raise UserError(f"unknown key {name!r}.{nearest(name, known_keys())}")
+        raise UserError(f"unknown key {shown(name)}.{nearest(name, known_keys())}")
     official, reason = UNSUPPORTED_KEYS[name]
     given = tuple(value) if isinstance(value, list) else value
     # A tensor, for one, compares to something else than True or False.

@@ -24,7 +24,11 @@ def nearest(word: object, choices: Iterable[object]) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, up to 200 characters; its type where the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # an error that cannot even say what it is
+        lines = []
+    return (lines or [type(error).__name__])[0][:200]
 
 
 def run_command(main: Callable[[], int]) -> int:

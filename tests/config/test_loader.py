@@ -111,6 +111,48 @@ def test_a_broken_file_names_its_line(tmp_path, source, expected):
     assert "a.py" in message and expected in message
 
 
+HOSTILE = {
+    "leaves": ("import sys\nsys.exit(7)\n", "line 2: SystemExit: 7"),
+    "leaves without a word": ("raise SystemExit\n", "line 1: SystemExit"),
+    "recurses": ("def f():\n    f()\nf()\n", "RecursionError"),
+    "takes all memory": ("x = bytes(1 << 60)\n", "MemoryError"),
+    "has an error without words": (
+        "class E(Exception):\n    def __str__(self):\n        raise E\nraise E\n",
+        "line 4: E: E",
+    ),
+    "has an error of many lines": ("raise ValueError('a\\nb' * 999)\n", "ValueError: a"),
+    "is brackets": ("x = " + "[" * 10_000, "config.py"),
+    "is zeros": ("\0" * 10, "config.py"),
+    "holds itself": ("backbone_args = {}\nbackbone_args['x'] = backbone_args\n", "a value holds itself"),
+    "is deep": ("x = {}\nfor _ in range(5000): x = {'x': x}\nbackbone_args = x\n", "nested too deeply"),
+    "lists itself": (
+        "lr_drop_list = x = []\nx.append(x)\n",
+        "expected list of int",
+    ),
+    "has a base of no name": ("_base_ = 'a\\0b.py'\n", "does not exist"),
+    "has a base of a long name": ("_base_ = 'a' * 5000\n", "does not exist"),
+    "has bases of bases": ("_base_ = [['x.py']]\n", "must be a file name or a list"),
+    "has a million bases": ("_base_ = ['richsem_4scale.py'] * 10**6\n", "500 in all"),
+}
+
+
+@pytest.mark.parametrize(("source", "expected"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_file_is_one_line(tmp_path, source, expected):
+    assert expected in refusal(write(tmp_path, "config.py", source))
+
+
+def test_bases_without_end_are_one_line(tmp_path):
+    for i in range(60):
+        write(tmp_path, f"{i}.py", f"_base_ = '{i + 1}.py'\n")
+    assert "leads through more than 50 files in a row" in refusal(tmp_path / "0.py")
+    for i in range(12):
+        write(tmp_path, f"{i}.py", f"_base_ = ['{i + 1}.py'] * 2\n")
+    write(tmp_path, "12.py", "")
+    assert "500 in all" in refusal(tmp_path / "0.py")
+    (tmp_path / "link.py").symlink_to("link.py")
+    assert "does not exist" in refusal(tmp_path / "link.py")
+
+
 def test_errors_name_where_the_value_stands(tmp_path):
     write(tmp_path, "base.py", "lr = 'fast'\n")
     child = write(tmp_path, "child.py", "_base_ = 'base.py'\n")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from config import parse_options
+from config import Config, parse_options
 from config.options import parse_value
 from util.errors import UserError
 
@@ -73,3 +73,25 @@ def test_malformed_pairs(pair):
     with pytest.raises(UserError, match="--options") as caught:
         parse_options([pair])
     assert "\n" not in str(caught.value)
+
+
+BOMBS = {
+    "brackets": "data_aug_scales=" + "[" * 100_000,
+    "brackets that close": "data_aug_scales=" + "[" * 3000 + "]" * 3000,
+    "braces": "backbone_args=" + "{'a':" * 3000 + "1" + "}" * 3000,
+    "entries": "backbone_args." + "a." * 50_000 + "b=1",
+    "a long word": "x" * 100_000,
+    "digits": "epochs=" + "9" * 100_000,
+    "a list as a key": "backbone_args={[1]: 2}",
+    "a set": "backbone_args={1, 2}",
+    "bytes": "data_aug_scales=(b'x', 3)",
+    "no number": "lr=1e999",
+    "a zero byte": "data_aug_scales=[\0]",
+}
+
+
+@pytest.mark.parametrize("pair", BOMBS.values(), ids=BOMBS)
+def test_a_bomb_is_one_short_line(pair):
+    with pytest.raises(UserError) as caught:
+        Config.from_dict(parse_options([pair]))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
