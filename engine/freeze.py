@@ -1,8 +1,9 @@
 """Parts of the model that do not train, by name: for fine-tuning on little data."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -40,6 +41,12 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
         "freeze: %d of %d parameter tensors train, %.2f of %.2f million numbers",
         *(len(trained), len(sizes), sum(trained) / 1e6, total / 1e6),
     )
+
+
+def was_frozen(parameter: str, config: Mapping[str, Any]) -> bool:
+    """Whether a parameter did not train under a checkpoint's config."""
+    names, words = (config.get(key) or () for key in ("freeze", "backbone_freeze_keywords"))
+    return any(_is_chosen(parameter, name) for name in names) or any(word in parameter for word in words)
 
 
 def hold_frozen_statistics(model: nn.Module) -> None:

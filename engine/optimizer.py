@@ -1,6 +1,6 @@
 """Parameter groups as the official release forms them (`param_dict_type`), and AdamW over them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,23 +84,36 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[
     return {names[id(p)]: dict(state) for p, state in optimizer.state.items()}
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, saved: dict[str, dict]) -> None:
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    saved: dict[str, dict],
+    was_frozen: Callable[[str], bool] = lambda name: False,
+) -> None:
     """The reverse. Learning rates, weight decay and the like stay as configured now.
 
-    Raises UserError naming the first parameter whose saved state is of another shape.
+    saved: empty where no step was made yet. was_frozen: whether the parameter of a name did not train then;
+    it starts without state. Raises UserError naming the first other one whose saved state is missing or of
+    another shape.
     """
     names = _names_by_id(model)
     current = optimizer.state_dict()
     state = {}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, parameter in enumerate(parameters):
+    for index, parameter in enumerate(parameters if saved else ()):
         name = names[id(parameter)]
-        for key, value in saved.get(name, {}).items():
+        if name not in saved:
+            if was_frozen(name):
+                continue
+            raise UserError(
+                f"optimizer state of {name!r}, which trains here, is missing; to start from the weights "
+                "alone, use --pretrain_model_path"
+            )
+        for key, value in saved[name].items():
             if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
                 shapes = f"{tuple(value.shape)} there and {tuple(parameter.shape)} here"
                 raise UserError(f"optimizer state {key} of {name!r} is {shapes}")
-        if name in saved:
-            state[index] = saved[name]
+        state[index] = saved[name]
     optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
 
 

@@ -10,11 +10,13 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from engine.early_stopping import EarlyStopping
+from engine.freeze import was_frozen
 from engine.optimizer import load_optimizer_state, optimizer_state
 from engine.random_state import load_random_state, random_state
 from engine.schedule import go_to_step, resumed_step
 from util import distributed
 from util.checkpoint import Checkpoint, load_model_state
+from util.errors import UserError
 
 
 @dataclass
@@ -96,7 +98,15 @@ class TrainingState:
         checkpoint.check_resumable()
         assert checkpoint.optimizer is not None and checkpoint.scheduler is not None
         load_model_state(self.model, checkpoint.model, checkpoint.path)
-        load_optimizer_state(self.optimizer, self.model, checkpoint.optimizer)
+        try:
+            load_optimizer_state(
+                self.optimizer,
+                self.model,
+                checkpoint.optimizer,
+                lambda name: was_frozen(name, checkpoint.config),
+            )
+        except UserError as error:
+            raise UserError(f"{checkpoint.path}: {error}") from None
         go_to_step(self.schedule, resumed_step(checkpoint.scheduler, self.steps_per_epoch))
         if checkpoint.scaler:
             self.scaler.load_state_dict(checkpoint.scaler)

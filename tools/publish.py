@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
 
 from config import Config
 from datasets.annotations.categories import Category
@@ -53,7 +52,6 @@ def publish(args: argparse.Namespace) -> list[str]:
     weights = checkpoint.evaluated_weights
     if isinstance(checkpoint, OfficialCheckpoint):
         weights = trained.model.state_dict()
-    check_finite(weights, checkpoint.path)
     metrics, source = read_metrics(args.eval, checkpoint)
     content = {
         **classes(checkpoint, trained, categories),
@@ -112,13 +110,6 @@ def missing_facts(args: argparse.Namespace, config: Config) -> list[str]:
             "own classes do not"
         )
     return lines
-
-
-def check_finite(weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Raises UserError naming a tensor with a value that is not finite."""
-    for name, tensor in weights.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise UserError(f"{path}: {name!r} has values that are not finite; nothing is published")
 
 
 def classes(

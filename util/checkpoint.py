@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from util.checkpoint_content import EntryError, check_entries
 from util.checksum import digest
 from util.errors import UserError, first_line, nearest
 from util.files import atomic_path, atomic_write
@@ -93,31 +95,39 @@ class Checkpoint:
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any], path: str | Path) -> Checkpoint:
-        """The checkpoint whose entries `content` holds. Raises UserError naming an entry of another kind."""
-        names = [f.name for f in fields(cls) if f.name != "path"]
+        """The checkpoint whose entries `content` holds.
+
+        Raises UserError naming an entry that is missing, of another type or out of range, or two that
+        contradict each other.
+        """
+        names = [f.name for f in fields(Checkpoint) if f.name != "path"]
         entries = {name: content[name] for name in names if name in content}
-        for name, kinds in _KINDS.items():
-            if name in entries and not isinstance(entries[name], kinds):
-                kind = type(entries[name]).__name__
-                raise UserError(f"{path}: damaged checkpoint (its {name!r} is of type {kind})")
-        needed = ("model", "epoch") if entries.get("optimizer") else ("model",)
-        for name in needed:
-            if name not in entries:
-                raise UserError(f"{path}: damaged checkpoint (it has no {name!r})")
+        try:
+            for name in _ENTRIES if entries.get("optimizer") is not None else ("model",):
+                if name not in entries:
+                    raise EntryError(f"it has no {name!r}")
+            check_entries(entries)
+        except EntryError as error:
+            raise UserError(f"{path}: damaged checkpoint ({error})") from None
         return cls(path=Path(path), **entries)
 
 
-_NONE = type(None)
-_KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("model", "config", "run", "early_stopping", "progress"), (Mapping,)),
-    **dict.fromkeys(("optimizer", "scheduler", "scaler", "ema"), (Mapping, _NONE)),
-    **dict.fromkeys(("class_names", "image_counts", "frequencies"), (list, tuple)),
-    "note": (str,),
-    **dict.fromkeys(("epoch", "iteration"), (int,)),
-    "evaluated": (bool,),
-    "best_ap": (int, float, _NONE),
-    "rng": (list, tuple, _NONE),
-}
+# What every file with training state has had since the first revision.
+_ENTRIES = (
+    *(
+        "model",
+        "epoch",
+        "scheduler",
+        "config",
+        "run",
+        "class_names",
+        "note",
+        "best_ap",
+        "scaler",
+        "ema",
+        "rng",
+    ),
+)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -130,9 +140,23 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         entries[name] = list(entries[name])
     try:
         with atomic_path(path) as temporary:
-            torch.save({"format": FORMAT, **entries}, temporary)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
+            _write(temporary, {"format": FORMAT, **entries})
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise UserError(f"{path}: cannot be written ({reason})") from error
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """Raises OSError, with the system's reason where there is one, or torch's RuntimeError."""
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:
+        # Of a full disk, torch only says that some bytes were not written. Writing on tells why.
+        with path.open("ab") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+        raise error
 
 
 def save_published(folder: Path, weights: State, content: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.richsem.clip import clip_from_state
 from util.checkpoint import Checkpoint
+from util.checkpoint_content import EntryError, check_finite, check_plain, check_tensors
 from util.errors import UserError
 
 # official name -> ours, first match wins. Heads that layers share stand under every layer's number.
@@ -47,6 +48,10 @@ _CLIP_OWNERS = ("class_embed.clip.", "transformer.enc_out_class_embed.clip.")
 _DROPPED = re.compile(r".*class_embed\.logit_scale$|.*num_batches_tracked$")
 
 
+LVIS_COLUMNS = 1204
+MOST_COLUMNS = 1_000_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class OfficialCheckpoint(Checkpoint):
     """A checkpoint of the official release; `model` holds its weights under our names.
@@ -60,18 +65,31 @@ class OfficialCheckpoint(Checkpoint):
 
 
 def as_official(content: object, path: str | Path = "") -> OfficialCheckpoint | None:
-    """The official checkpoint that `content` of the file `path` is, or None when it is something else."""
+    """The official checkpoint that `content` of the file `path` is, or None when it is something else.
+
+    Raises UserError for one that is damaged.
+    """
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         return None
-    weights = {k.removeprefix("module."): v for k, v in content["model"].items()}
+    weights = {str(name).removeprefix("module."): value for name, value in content["model"].items()}
     if "transformer.level_embed" not in weights:
         return None
-    arguments = content.get("args")
+    arguments = {} if content.get("args") is None else content["args"]
     if isinstance(arguments, argparse.Namespace):
         arguments = vars(arguments)
-    return OfficialCheckpoint(
-        path=Path(path), model=convert_state(weights), weights=weights, arguments=dict(arguments or {})
-    )
+    try:
+        check_tensors(content["model"])
+        model = convert_state(weights)
+        check_finite(model)
+    except EntryError as error:
+        raise UserError(f"damaged checkpoint (its 'model' {error})") from None
+    try:
+        if not isinstance(arguments, Mapping):
+            raise EntryError(f"is of type {type(arguments).__name__}")
+        check_plain(arguments)
+    except EntryError as error:
+        raise UserError(f"damaged checkpoint (its 'args' {error})") from None
+    return OfficialCheckpoint(path=Path(path), model=model, weights=weights, arguments=dict(arguments))
 
 
 def our_name(official: str) -> str | None:
@@ -126,7 +144,10 @@ def class_columns(model: Mapping[str, Tensor], arguments: Mapping[str, object]) 
     for name in ("class_embed.0.weight", "transformer.decoder.class_embed.0.weight"):
         if name in model:
             return len(model[name])
-    return int(str(arguments.get("num_classes", 1204)))
+    columns = arguments.get("num_classes", LVIS_COLUMNS)
+    if type(columns) is not int or not 0 < columns <= MOST_COLUMNS:
+        raise UserError(f"damaged checkpoint (its 'args' have num_classes={str(columns)[:40]!r})")
+    return columns
 
 
 def column_names(categories: Mapping[int, str], columns: int) -> tuple[str, ...]:

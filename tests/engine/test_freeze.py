@@ -1,6 +1,7 @@
 """Freezing by name, down to what a resumed and an averaged run do with it."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,8 +94,10 @@ def test_a_run_resumes_with_other_parts_frozen():
     """Thawed parameters start without optimizer state; newly frozen ones leave theirs behind."""
     first = make_toy(ToyLoader(toy_images(), 2), freeze=["backbone"])
     train_one_epoch(first.task, first.state, first.loader, first.settings)
-    checkpoint = first.state.checkpoint({})
+    checkpoint = first.state.checkpoint({"config": {"freeze": ["backbone"]}})
     second = make_toy(ToyLoader(toy_images(), 2), freeze=["head"])
+    with pytest.raises(UserError, match=r"optimizer state of 'backbone\.weight', .* is missing"):
+        second.state.restore(replace(checkpoint, config={}))
     second.state.restore(checkpoint)
     before = {name: value.clone() for name, value in second.state.model.state_dict().items()}
     train_one_epoch(second.task, second.state, second.loader, second.settings)

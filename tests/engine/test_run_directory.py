@@ -44,7 +44,8 @@ def test_a_log_without_a_checkpoint_is_started_over(tmp_path, caplog):
 
 
 def write(path, epoch: int, **changes) -> None:
-    state = {"optimizer": {}, "scheduler": {}, "model": {}, "epoch": epoch}
+    schedule = {"position": epoch, "steps_per_epoch": 1}
+    state = {"optimizer": {}, "scheduler": schedule, "model": {}, "epoch": epoch}
     save_checkpoint(path, Checkpoint(**state | changes))
 
 

@@ -145,8 +145,8 @@ def test_files_that_are_no_images_are_named(predictor, tmp_path):
 
 def test_scores_that_are_not_finite_are_an_error(checkpoint, pixels, tmp_path):
     state = dict(load_predictor(checkpoint, device="cpu").model.trained.model.state_dict())
-    state["neck.projections.0.0.weight"] = torch.full_like(state["neck.projections.0.0.weight"], torch.nan)
-    broken = load_predictor(make_checkpoint(tmp_path / "nan.pth", model=state), device="cpu")
+    state["neck.projections.0.0.weight"] = torch.full_like(state["neck.projections.0.0.weight"], 1e38)
+    broken = load_predictor(make_checkpoint(tmp_path / "large.pth", model=state), device="cpu")
     with pytest.raises(UserError, match="not finite"):
         broken(pixels)
 

@@ -52,8 +52,8 @@ def trained(tmp_path) -> Path:
     entries = {
         "model": {name: tensor * 0 for name, tensor in last.items()},
         "ema": {"model": last, "updates": 7},
-        "optimizer": {"state": {}},
-        "scheduler": {"position": 1},
+        "optimizer": {},
+        "scheduler": {"position": 2, "steps_per_epoch": 1},
         "run": {"data_path": "/home/me/secret", "dataset_file": "lvis", "seed": 1, "fix_size": True},
         "note": "a cup of tea",
         "epoch": 2,
@@ -266,7 +266,7 @@ def test_weights_that_are_not_finite_are_not_published(tmp_path):
     state = dict(read_checkpoint(path).model)
     state["decoder.norm.weight"] = state["decoder.norm.weight"] * float("nan")
     make_checkpoint(path, model=state)
-    with pytest.raises(UserError, match=r"'decoder\.norm\.weight' has values that are not finite"):
+    with pytest.raises(UserError, match=r"values that are not finite, in 'decoder\.norm\.weight'"):
         publish(path, "--output", tmp_path / "cups")
 
 

@@ -65,7 +65,18 @@ def test_a_file_without_weights_is_named(tmp_path):
 
 def test_training_state_without_its_epoch_is_named(tmp_path):
     """It would train from the first epoch again."""
-    torch.save({"format": FORMAT, "model": {}, "optimizer": {"w": {}}}, tmp_path / "c.pth")
+    torch.save(
+        {
+            "format": FORMAT,
+            "model": {},
+            "optimizer": {"w": {}},
+            "class_names": [],
+            "config": {},
+            "run": {},
+            "note": "",
+        },
+        tmp_path / "c.pth",
+    )
     with pytest.raises(UserError, match=r"c\.pth: damaged checkpoint \(it has no 'epoch'\)"):
         read_checkpoint(tmp_path / "c.pth")
 
