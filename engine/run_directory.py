@@ -2,6 +2,7 @@
 
 import logging
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from util.errors import UserError
 _log = logging.getLogger(__name__)
 
 
+_KEPT = re.compile(r"checkpoint_\d+\.pth")
 Contents = tuple[tuple[str, int, int], ...]
 
 
@@ -56,6 +58,15 @@ class RunDirectory:
         """The checkpoints that are here, with what changes when one is written."""
         stats = [(path.name, path.stat()) for path in self.checkpoints()]
         return tuple((name, stat.st_ino, stat.st_mtime_ns) for name, stat in stats)
+
+    def kept(self, step: int) -> Path:
+        """The checkpoint of optimizer step `step`, where earlier ones are kept."""
+        return self.path / f"checkpoint_{step}.pth"
+
+    def kept_checkpoints(self) -> list[Path]:
+        """Those that are here, the newest first."""
+        found = [path for path in self.path.glob("checkpoint_*.pth") if _KEPT.fullmatch(path.name)]
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints that are here: the latest, then the others, the newest first."""
