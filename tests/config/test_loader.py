@@ -127,7 +127,7 @@ HOSTILE = {
     "is deep": ("x = {}\nfor _ in range(5000): x = {'x': x}\nbackbone_args = x\n", "nested too deeply"),
     "lists itself": (
         "lr_drop_list = x = []\nx.append(x)\n",
-        "expected list of int",
+        "a value holds itself",
     ),
     "has a base of no name": ("_base_ = 'a\\0b.py'\n", "does not exist"),
     "has a base of a long name": ("_base_ = 'a' * 5000\n", "does not exist"),
