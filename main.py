@@ -77,6 +77,10 @@ def main(argv: list[str] | None = None) -> int:
         (run_evaluation if args.eval or args.test else train)(job)
     except (UserError, KeyboardInterrupt) as error:
         return report(error)
+    except RuntimeError as error:
+        if not distributed.lost_peer(error):
+            raise
+        return report(error)
     distributed.shutdown()
     return 0
 

@@ -1,6 +1,7 @@
 """The command line of `main.py`: the official flags under their official spellings."""
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,13 @@ import torch
 
 from config.word_flags import add_word_flags, word_arguments
 from util import distributed
-from util.errors import UserError, nearest
+from util.errors import UserError, first_line, nearest
 
 DEFAULT_SEED = 42
 # `--resume auto`: go on from the checkpoint of --output_dir, or start where it has none.
 AUTO = "auto"
 MOST_WORKERS = 10
-# Seconds that ranks above 0 wait before they report an error.
+# Seconds that a rank waits before it reports an error that is another's to report.
 PATIENCE = 10.0
 _UNUSED = "accepted so that official commands run; has no effect here"
 
@@ -115,15 +116,21 @@ def _worker_count(args: argparse.Namespace) -> int:
 
 
 def report(error: BaseException) -> int:
-    """Prints one line to standard error and returns the exit status."""
+    """Prints one line to standard error and returns the exit status.
+
+    error: a UserError, a KeyboardInterrupt, or of a rank that lost another (`distributed.lost_peer`).
+    """
     if isinstance(error, KeyboardInterrupt):
         print("stopped by the user", file=sys.stderr)
         return 130
-    if not distributed.is_main():
-        # Give rank 0 time to report the same error first; the launcher then kills this process.
+    lost = not isinstance(error, UserError)
+    if lost or not distributed.is_main():
+        # The rank with the cause, or rank 0 with the same error, speaks; the launcher then ends this process.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(PATIENCE)
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    return 2
+    what = f"rank {distributed.rank()} lost another rank: {first_line(error)}" if lost else str(error)
+    print(f"error: {what}", file=sys.stderr, flush=True)
+    return 1 if lost else 2
 
 
 def _add_what(group: argparse._ArgumentGroup) -> None:

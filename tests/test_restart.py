@@ -1,7 +1,13 @@
 """The same command twice: `--resume auto` from the command line to the weights."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +17,7 @@ from tests.checkpoints import read_checkpoint
 from tests.datasets.tiny import write_all
 from tests.source_files import ROOT
 from tests.test_cli import TINY, errors, run
+from tests.util.test_lifetime import wait_until_gone
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +83,55 @@ def test_of_two_runs_that_start_together_one_trains(command, tmp_path):
     assert len(lines) == 1 and "error: another run, pid " in lines[0]
     entries = read_log(tmp_path / "run" / "log.jsonl")
     assert [e["epoch"] for e in entries if e["kind"] == "epoch"] == [1, 2]
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, and those that these have."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except FileNotFoundError:
+            continue
+    own = [child for child, parent in sorted(parents.items()) if parent == pid]
+    return own + [further for child in own for further in children(child)]
+
+
+@contextmanager
+def launched(command, folder: Path) -> Iterator[subprocess.Popen]:
+    """Two ranks with a loader process each, by the script, once they train; they would for hours."""
+    script = ["bash", ROOT / "scripts" / "richsem_dist.sh", "2", *command, "--output_dir", folder]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    words = [*script, "--num_workers", "1", "--options", "batch_size=1", "epochs=9999", "eval_interval=9999"]
+    with subprocess.Popen(words, env=environment, stdout=-1, stderr=-1, text=True) as process:
+        try:
+            deadline = time.monotonic() + 300
+            while not (folder / "checkpoint.pth").exists():
+                assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+                time.sleep(0.1)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.ci
+def test_a_killed_rank_has_the_last_word(command, tmp_path):
+    with launched(command, tmp_path / "run") as process:
+        os.kill(children(process.pid)[1], signal.SIGKILL)
+        _, printed = process.communicate(timeout=120)
+    assert process.returncode == 137
+    assert printed == "error: rank 1 was killed by SIGKILL\n"
+
+
+@pytest.mark.ci
+def test_nothing_trains_on_after_a_killed_launcher_and_the_same_command_goes_on(command, tmp_path, caplog):
+    folder = tmp_path / "run"
+    with launched(command, folder) as process:
+        others = children(process.pid)
+        assert len(others) >= 4  # two ranks and their loader processes
+        process.kill()
+        wait_until_gone(*others)
+    done = read_checkpoint(folder / "checkpoint.pth").epoch
+    assert run(*command, "--output_dir", folder, options=(f"epochs={done + 1}", "batch_size=1")) == 0
+    assert read_checkpoint(folder / "checkpoint.pth").epoch == done + 1
+    assert f"took over from pid {others[0]} on" in caplog.text

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from util.errors import UserError
+from util.errors import UserError, first_line
 from util.lifetime import die_with_launcher
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ def setup(device: str = "auto", local_rank: int | None = None) -> torch.device:
 
     device: 'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'.
     local_rank: used where the environment has no LOCAL_RANK (old launchers pass it as a flag).
-    Raises UserError for a device that is not there.
+    Raises UserError for a device that is not there, and where the other ranks cannot be reached.
     """
     die_with_launcher()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -41,7 +41,10 @@ def setup(device: str = "auto", local_rank: int | None = None) -> torch.device:
         share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
     if processes > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        try:
+            dist.init_process_group(backend, timeout=TIMEOUT)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"the ranks did not find together: {first_line(error)}") from error
     return chosen
 
 
@@ -72,6 +75,13 @@ def shutdown() -> None:
     """Leaves the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Whether an error of this rank only says that another one is gone, or does not answer."""
+    if not (is_distributed() and isinstance(error, RuntimeError)):
+        return False
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)
 
 
 def available_cores() -> int:

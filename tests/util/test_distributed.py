@@ -1,4 +1,6 @@
 import os
+import socket
+from datetime import timedelta
 
 import pytest
 import torch
@@ -28,6 +30,18 @@ def exercise_collectives() -> dict:
     }
 
 
+def leave_alone() -> bool | None:
+    """Rank 1 leaves; whether rank 0 takes what it then meets for that."""
+    if distributed.rank() == 1:
+        distributed.shutdown()
+        return None
+    try:
+        distributed.barrier()
+    except RuntimeError as error:
+        return distributed.lost_peer(error) and not distributed.lost_peer(RuntimeError("of its own"))
+    return None
+
+
 def fail_on_main() -> str:
     def fail():
         raise UserError("no such folder")
@@ -54,6 +68,23 @@ def test_two_ranks():
 
 def test_an_error_on_rank_0_reaches_every_rank():
     assert run_on_ranks(2, fail_on_main) == ["no such folder"] * 2
+
+
+def test_a_rank_that_lost_another_knows_it():
+    assert run_on_ranks(2, leave_alone) == [True, None]
+
+
+def test_ranks_that_are_not_all_there_are_one_line(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]  # nobody listens
+        variables = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=1))
+        with pytest.raises(UserError, match="the ranks did not find together: ") as caught:
+            distributed.setup("cpu")
+        assert "\n" not in str(caught.value)
 
 
 def test_one_process_needs_no_group():
