@@ -148,6 +148,8 @@ def build_and_train(job: Job) -> None:
     settings = build_settings(config, device, args.debug)
     state = build_state(config, parts.model, settings.iterations(len(data.train_loader)), device)
     state.start(checkpoint, args.start_epoch)
+    if checkpoint is not None:
+        state.report_changes(checkpoint, config.to_dict())
     if not config.dry_run:
         distributed.on_main(lambda: run.describe(dump(config), parts.model))
     validation = Validation(

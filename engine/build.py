@@ -39,7 +39,9 @@ def build_settings(config: Config, device: torch.device, debug: bool = False) ->
         ema_epoch=config.ema_epoch,
         log_interval=config.log_interval,
         eval_interval=config.eval_interval,
-        save_interval=config.save_checkpoint_interval,
+        save_epochs=config.save_checkpoint_interval,
+        save_steps=config.save_interval,
+        save_minutes=config.save_minutes,
         max_iterations=DEBUG_ITERATIONS if debug else 0,
         trackers=config.tracker,
     )
@@ -72,6 +74,7 @@ def build_state(config: Config, model: nn.Module, iterations: int, device: torch
         optimizer=optimizer,
         schedule=LambdaLR(optimizer, build_factor(config, steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
+        accumulate_steps=config.accumulate_steps,
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp and config.amp_dtype == "float16"),
         ema=build_ema(model, config.ema_decay, config.ema_warmup) if config.use_ema else None,
         # The config counts AP in points, as tables show it.

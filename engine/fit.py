@@ -11,13 +11,13 @@ from engine.device import peak_memory
 from engine.evaluate import evaluate, metrics_table
 from engine.protocols import Evaluator, Loader, Postprocess
 from engine.run_directory import RunDirectory
-from engine.run_log import RunLog, duration
+from engine.run_log import LogPosition, RunLog, duration
+from engine.saving import Saver
 from engine.settings import TrainSettings
 from engine.state import TrainingState
 from engine.trackers import open_trackers
 from engine.train_epoch import Task, train_one_epoch
 from util import distributed
-from util.checkpoint import save_checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -40,21 +40,15 @@ def fit(
     run: RunDirectory,
     identity: dict[str, Any],
 ) -> None:
-    """Trains from `state.epoch` to `settings.epochs`; writes the log and the checkpoints into `run`.
+    """Trains from where `state` is to `settings.epochs`; writes the log and the checkpoints into `run`.
 
     identity: what every checkpoint also holds: class names, config, run section. Called on every rank.
     """
     log = _open_log(run, state, settings, identity) if distributed.is_main() else None
-    started = time.perf_counter()
-    first, stopping = state.epoch, state.early_stopping
-    if first >= settings.epochs:
-        _log.warning("nothing to train: %d of %d epochs are done; raise epochs", first, settings.epochs)
-    elif stopping.reached:
-        _log.warning("nothing to train: stopped early after epoch %d: %s; raise it", first, stopping)
+    saver = Saver(run, settings, identity)
+    state.has_best = saver.has_best(state.best_ap)
     with log or nullcontext():
-        while state.epoch < settings.epochs and not stopping.reached:
-            _run_epoch(task, state, train_loader, validation, settings, run, identity, log)
-    _log.info("trained %d epochs in %s", state.epoch - first, duration(time.perf_counter() - started))
+        _Training(task, state, train_loader, validation, settings, saver, log).run()
 
 
 def _open_log(
@@ -63,47 +57,113 @@ def _open_log(
     """The log, with the trackers that the settings name."""
     shown = {**identity.get("config", {}), "seed": identity.get("run", {}).get("seed")}
     trackers = open_trackers(settings.trackers, run.path, shown)
-    return RunLog(run.log, keep_epochs=state.epoch, trackers=trackers)
+    lines = state.epoch if state.evaluated else state.epoch - 1
+    return RunLog(run.log, LogPosition(state.epoch, state.saved_iteration, lines), trackers)
 
 
-def _run_epoch(
-    task: Task,
-    state: TrainingState,
-    train_loader: Loader,
-    validation: Validation,
-    settings: TrainSettings,
-    run: RunDirectory,
-    identity: dict[str, Any],
-    log: RunLog | None,
-) -> None:
-    """Trains, evaluates where it is due, saves, logs."""
-    epoch_started = time.perf_counter()
-    stopping = state.early_stopping
-    losses = train_one_epoch(task, state, train_loader, settings, log)
-    _close_epoch(state, settings)
-    trained = time.perf_counter()
-    last = state.epoch == settings.epochs
-    metrics, best = None, False
-    if last or state.epoch % settings.eval_interval == 0:
-        metrics, best = _validate(state, validation, settings)
-    _report_damaged(train_loader)
-    latest = last or stopping.reached or state.epoch % settings.save_interval == 0
-    _save(state, run, identity, latest=latest, best=best)
-    if log is not None:
-        seconds = (trained - epoch_started, time.perf_counter() - trained)
-        _log_epoch(log, state, settings, losses, metrics, seconds)
-    if stopping.reached:
-        _log.info("stopped early after epoch %d of %d: %s", state.epoch, settings.epochs, stopping)
+@dataclass
+class _Training:
+    """The loop over epochs, on one rank."""
 
+    task: Task
+    state: TrainingState
+    loader: Loader
+    validation: Validation
+    settings: TrainSettings
+    saver: Saver
+    log: RunLog | None
 
-def _close_epoch(state: TrainingState, settings: TrainSettings) -> None:
-    """Counts the epoch and makes what is evaluated and saved the same on every rank."""
-    distributed.broadcast_buffers(state.model)
-    if state.ema is not None:
-        if state.epoch < settings.ema_epoch:
-            state.ema.set(state.model)
-        distributed.broadcast_buffers(state.ema.module)
-    state.epoch += 1
+    def run(self) -> None:
+        state, settings, stopping = self.state, self.settings, self.state.early_stopping
+        started, first = time.perf_counter(), state.epoch
+        if not state.evaluated:
+            _log.info("epoch %d is trained, its evaluation is still to be done", state.epoch)
+            self._evaluate_epoch()
+        elif first >= settings.epochs:
+            _log.warning("nothing to train: %d of %d epochs are done; raise epochs", first, settings.epochs)
+        elif stopping.reached:
+            _log.warning("nothing to train: stopped early after epoch %d: %s; raise it", first, stopping)
+        while state.epoch < settings.epochs and not stopping.reached:
+            self._train_epoch()
+        _log.info("trained %d epochs in %s", state.epoch - first, duration(time.perf_counter() - started))
+
+    def _train_epoch(self) -> None:
+        """Trains, logs and saves, in an order in which a stop at any point loses nothing.
+
+        A checkpoint comes before the evaluation, which may fail or be stopped, and counts on the log's lines
+        so far: resume sets aside those beyond it.
+        """
+        state, settings = self.state, self.settings
+        train_one_epoch(self.task, state, self.loader, settings, self.log, self._after_step)
+        self._close_epoch()
+        _report_damaged(self.loader)
+        if not state.evaluated:
+            self._save()
+            self._evaluate_epoch()
+            return
+        self._log_epoch(None, 0.0)
+        due = distributed.max_over_ranks([self.saver.is_due(state)])[0]
+        if due or state.epoch % settings.save_epochs == 0:
+            self._save()
+
+    def _after_step(self) -> None:
+        """What ranks do between two optimizer steps of an epoch."""
+        if distributed.max_over_ranks([self.saver.is_due(self.state)])[0]:
+            self._save()
+
+    def _close_epoch(self) -> None:
+        """Counts the epoch and makes what is evaluated and saved the same on every rank."""
+        state, settings = self.state, self.settings
+        distributed.broadcast_buffers(state.model)
+        if state.ema is not None:
+            if state.epoch < settings.ema_epoch:
+                state.ema.set(state.model)
+            distributed.broadcast_buffers(state.ema.module)
+        state.finish_epoch()
+        due = state.epoch == settings.epochs or state.epoch % settings.eval_interval == 0
+        state.evaluated = not due
+
+    def _evaluate_epoch(self) -> None:
+        """The evaluation that is due, then the epoch's line and the checkpoints that count on it."""
+        state, stopping = self.state, self.state.early_stopping
+        started = time.perf_counter()
+        metrics, best = _validate(state, self.validation, self.settings)
+        self._log_epoch(metrics, time.perf_counter() - started)
+        state.evaluated = True
+        self._save(best=best)
+        if stopping.reached:
+            _log.info("stopped early after epoch %d of %d: %s", state.epoch, self.settings.epochs, stopping)
+
+    def _save(self, *, best: bool = False) -> None:
+        if self.log is not None:
+            self.log.sync()
+        self.saver.save(self.state, best=best)
+
+    def _log_epoch(self, metrics: dict[str, float] | None, eval_seconds: float) -> None:
+        """Writes the epoch's line."""
+        if self.log is None:
+            return
+        state, progress = self.state, self.state.progress
+        losses = progress.epoch.means()
+        named = {name: value for name, value in losses.items() if name not in ("total", "grad_norm")}
+        self.log.epoch(
+            {
+                "epoch": state.epoch,
+                "step": state.step,
+                "total": losses["total"],
+                "losses": named,
+                "metrics": metrics,
+                "best_ap": state.best_ap,
+                "train_seconds": progress.seconds,
+                "eval_seconds": eval_seconds,
+                "memory_bytes": peak_memory(self.settings.device),
+            }
+        )
+        spent = f"trained {duration(progress.seconds)}, evaluated {duration(eval_seconds)}"
+        _log.info("epoch %d/%d done: %s", state.epoch, self.settings.epochs, spent)
+        if metrics is not None:
+            _log.info("validation after epoch %d (best AP %.4f)", state.epoch, 100 * (state.best_ap or 0.0))
+            print(metrics_table(metrics), flush=True)
 
 
 def _report_damaged(loader: Loader) -> None:
@@ -120,52 +180,8 @@ def _validate(
     metrics = evaluate(state.evaluated_model, validation.loader, validation.postprocess, evaluator, settings)
     ap = distributed.broadcast_object(metrics["AP"] if metrics is not None else None)
     assert ap is not None  # rank 0 has the metrics
-    best = state.best_ap is None or ap > state.best_ap
+    best = state.best_ap is None or ap > state.best_ap or (ap == state.best_ap and not state.has_best)
     if best:
-        state.best_ap = ap
+        state.best_ap, state.has_best = ap, True
     state.early_stopping.add(ap)
     return metrics, best
-
-
-def _save(
-    state: TrainingState, run: RunDirectory, identity: dict[str, Any], latest: bool, best: bool
-) -> None:
-    if not (latest or best):
-        return
-    checkpoint = state.checkpoint(identity)
-
-    def write() -> None:
-        for path in [run.latest] * latest + [run.best] * best:
-            save_checkpoint(path, checkpoint)
-
-    distributed.on_main(write)
-
-
-def _log_epoch(
-    log: RunLog,
-    state: TrainingState,
-    settings: TrainSettings,
-    losses: dict[str, float],
-    metrics: dict[str, float] | None,
-    seconds: tuple[float, float],
-) -> None:
-    train_seconds, eval_seconds = seconds
-    named = {name: value for name, value in losses.items() if name not in ("total", "grad_norm")}
-    log.epoch(
-        {
-            "epoch": state.epoch,
-            "step": state.step,
-            "total": losses["total"],
-            "losses": named,
-            "metrics": metrics,
-            "best_ap": state.best_ap,
-            "train_seconds": train_seconds,
-            "eval_seconds": eval_seconds,
-            "memory_bytes": peak_memory(settings.device),
-        }
-    )
-    spent = f"trained {duration(train_seconds)}, evaluated and saved {duration(eval_seconds)}"
-    _log.info("epoch %d/%d done: %s", state.epoch, settings.epochs, spent)
-    if metrics is not None:
-        _log.info("validation after epoch %d (best AP %.4f)", state.epoch, 100 * (state.best_ap or 0.0))
-        print(metrics_table(metrics), flush=True)

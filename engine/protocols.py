@@ -26,13 +26,14 @@ class Postprocess(Protocol):
 
 
 class Loader(Protocol):
-    """The same length on every rank in training. `set_epoch` reshuffles; an epoch is repeatable by number."""
+    """The same length on every rank in training. An epoch is repeatable by number."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 
     def __len__(self) -> int: ...
 
-    def set_epoch(self, epoch: int) -> None: ...
+    def set_epoch(self, epoch: int, offset: int = 0) -> None:
+        """Reshuffles; the next iteration is that of `epoch` without its first `offset` batches."""
 
     def damaged(self) -> list[str]:
         """Images met so far, on this rank, that could not be used."""

@@ -10,7 +10,9 @@ class TrainSettings:
     """epochs: of the whole run.  ema_epoch: epochs before the average begins.
     autocast_dtype: 16-bit type of mixed precision, None for none.
     accumulate_steps: batches per optimizer step.  clip_max_norm: 0 for no clipping.
-    log_interval: optimizer steps between log lines; eval_interval, save_interval: in epochs.
+    log_interval: optimizer steps between log lines.  eval_interval: epochs between evaluations.
+    save_epochs, save_steps, save_minutes: between checkpoints, whichever comes first; 0 steps or minutes
+        for none of their own.
     max_iterations: batches after which an epoch and an evaluation stop early (`--debug`), 0 for never.
     trackers: names of `engine.trackers`; empty for TensorBoard where it is installed.
     """
@@ -23,7 +25,9 @@ class TrainSettings:
     ema_epoch: int = 0
     log_interval: int = 50
     eval_interval: int = 1
-    save_interval: int = 1
+    save_epochs: int = 1
+    save_steps: int = 0
+    save_minutes: float = 0.0
     max_iterations: int = 0
     trackers: tuple[str, ...] = ()
 

@@ -1,7 +1,7 @@
 """One epoch of training."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -15,8 +15,8 @@ from engine.accumulate import (
     touch_all_parameters,
 )
 from engine.device import autocast, peak_memory, to_device
+from engine.epoch_progress import EpochProgress
 from engine.freeze import hold_frozen_statistics
-from engine.loss_buffer import Averages, LossBuffer
 from engine.protocols import Criterion, Loader, Teacher
 from engine.run_log import RunLog, progress_bar, step_line
 from engine.settings import TrainSettings
@@ -39,27 +39,41 @@ class Task:
 
 
 def train_one_epoch(
-    task: Task, state: TrainingState, loader: Loader, settings: TrainSettings, log: RunLog | None = None
+    task: Task,
+    state: TrainingState,
+    loader: Loader,
+    settings: TrainSettings,
+    log: RunLog | None = None,
+    after_step: Callable[[], None] | None = None,
 ) -> dict[str, float]:
-    """Trains epoch `state.epoch` and returns the mean losses over its steps and ranks, `total` among them.
+    """Trains what is left of epoch `state.epoch` and returns the mean losses over all of its steps and ranks,
+    `total` among them.
 
+    after_step: called after every optimizer step but the last. What it raises ends the epoch there.
     Raises UserError, on every rank alike, soon after a loss was not finite.
     """
-    loader.set_epoch(state.epoch)
+    loader.set_epoch(state.epoch, state.iteration)
     task.model.train()
     hold_frozen_statistics(state.model)
-    iterations = settings.iterations(len(loader))
+    iterations, first = settings.iterations(len(loader)), state.iteration
+    if not first:
+        state.progress = EpochProgress()
+    started = time.perf_counter() - state.progress.seconds
     train_step = TrainStep(task, state, settings, iterations)
     step_logger = StepLogger(state, settings, iterations, log)
-    with progress_bar(f"epoch {state.epoch + 1}/{settings.epochs}", iterations) as bar:
+    with progress_bar(f"epoch {state.epoch + 1}/{settings.epochs}", iterations, first) as bar:
         arrived = time.perf_counter()
-        for iteration, batch in enumerate(islice(loader, iterations)):
+        for iteration, batch in enumerate(islice(loader, iterations - first), start=first):
             waited = time.perf_counter() - arrived
             losses = train_step(iteration, batch)
+            state.iteration = iteration + 1
             step_logger.add(iteration, batch[1].image_ids, losses, waited)
+            state.progress.seconds = time.perf_counter() - started
             bar.update()
+            if after_step is not None and train_step.is_last(iteration) and iteration + 1 < iterations:
+                after_step()
             arrived = time.perf_counter()
-    return step_logger.epoch.means()
+    return state.progress.epoch.means()
 
 
 class TrainStep:
@@ -75,7 +89,7 @@ class TrainStep:
     def __call__(self, iteration: int, batch: Batch) -> dict[str, Tensor]:
         """Detached losses by name, with `total` and, where a step was made, `grad_norm`."""
         group = micro_batches_in_step(iteration, self.iterations, self.settings.accumulate_steps)
-        last = (iteration + 1) % self.settings.accumulate_steps == 0 or iteration + 1 == self.iterations
+        last = self.is_last(iteration)
         with maybe_no_sync(self.task.model, last):
             losses = self._losses(batch)
             total = losses.total / group
@@ -86,6 +100,10 @@ class TrainStep:
         if last:
             named["grad_norm"] = self._step()
         return named
+
+    def is_last(self, iteration: int) -> bool:
+        """Whether the batch is the last of its group, so that an optimizer step follows."""
+        return (iteration + 1) % self.settings.accumulate_steps == 0 or iteration + 1 == self.iterations
 
     def _losses(self, batch: Batch) -> Losses:
         images, targets = to_device(batch, self.settings.device)
@@ -117,34 +135,34 @@ class TrainStep:
 
 
 class StepLogger:
-    """Turns steps into log entries and the epoch's means."""
+    """Turns steps into log entries and, in `state.progress`, the epoch's means."""
 
     def __init__(
         self, state: TrainingState, settings: TrainSettings, iterations: int, log: RunLog | None
     ) -> None:
         self.state, self.settings, self.iterations, self.log = state, settings, iterations, log
-        self.epoch = Averages()
-        self.window = LossBuffer()
+        self.steps = 0
         self.waited = 0.0
         self.started = time.perf_counter()
         self.interval = settings.log_interval * settings.accumulate_steps
 
     def add(self, iteration: int, ids: Sequence[int], losses: dict[str, Tensor], waited: float) -> None:
-        self.window.add(iteration + 1, ids, losses)
+        self.state.progress.window.add(iteration + 1, ids, losses)
+        self.steps += 1
         self.waited += waited
         if (iteration + 1) % self.interval == 0 or iteration + 1 == self.iterations:
             self._report(iteration + 1)
 
     def _report(self, iteration: int) -> None:
-        steps = len(self.window)
-        averages = self.window.flush(self.state.epoch + 1)
-        self.epoch.merge(averages)
+        progress = self.state.progress
+        averages = progress.window.flush(self.state.epoch + 1)
+        progress.epoch.merge(averages)
         now = time.perf_counter()
         if self.log is not None:
-            seconds = (now - self.started) / steps
-            entry = self._entry(iteration, averages.means(), seconds, self.waited / steps)
+            seconds = (now - self.started) / self.steps
+            entry = self._entry(iteration, averages.means(), seconds, self.waited / self.steps)
             self.log.step(entry, step_line(entry, self.settings.epochs, self.iterations))
-        self.started, self.waited = now, 0.0
+        self.started, self.waited, self.steps = now, 0.0, 0
 
     def _entry(self, iteration: int, means: dict[str, float], seconds: float, waited: float) -> dict:
         left = self.iterations * (self.settings.epochs - self.state.epoch) - iteration

@@ -6,7 +6,7 @@ and every call is the identity.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,6 +140,15 @@ def all_reduce_mean(tensor: Tensor) -> Tensor:
     total = tensor.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def max_over_ranks(values: Sequence[int]) -> list[int]:
+    """The largest of each number over ranks. The numbers are on the CPU: no GPU has to be waited for."""
+    if not is_distributed():
+        return list(values)
+    largest = torch.tensor(values, dtype=torch.int64)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest.tolist()
 
 
 def all_gather_object(value: T) -> list[T]:

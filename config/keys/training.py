@@ -110,7 +110,23 @@ class TrainingKeys:
     eval_batch_size: int = config_field(
         1, "Images per process and step in evaluation", minimum=1, maximum=4096, official=False
     )
-    save_checkpoint_interval: int = config_field(1, "Epochs between writes of `checkpoint.pth`", minimum=1)
+    save_checkpoint_interval: int = config_field(
+        1,
+        "Epochs between writes of `checkpoint.pth`; it is also written before and after evaluations",
+        minimum=1,
+    )
+    save_interval: int = config_field(
+        0,
+        "Optimizer steps between writes of `checkpoint.pth`; 0 = by epochs alone",
+        minimum=0,
+        official=False,
+    )
+    save_minutes: float = config_field(
+        0.0,
+        "Minutes after which `checkpoint.pth` is written again; 0 = by epochs and steps alone",
+        minimum=0,
+        official=False,
+    )
     dry_run: bool = config_field(
         False,
         "Build everything, forecast memory and time from a few steps, and stop; writes nothing",

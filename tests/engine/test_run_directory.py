@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from engine.run_directory import RunDirectory
-from engine.run_log import RunLog, read_log
 from tests.checkpoints import read_checkpoint
 from util.checkpoint import Checkpoint, save_checkpoint
 from util.errors import UserError
@@ -129,17 +128,3 @@ def test_a_checkpoint_that_was_replaced_since_it_was_read_is_not_gone_on_from(tm
     with pytest.raises(UserError, match="another run has just trained"), run.training(run.latest, seen):
         pass
     assert not (tmp_path / "run.lock").exists()
-
-
-def test_resuming_drops_what_came_after_the_checkpoint(tmp_path):
-    path = tmp_path / "log.jsonl"
-    log = RunLog(path)
-    for epoch in (1, 2, 3):
-        log.epoch({"epoch": epoch, "step": epoch, "total": 1.0, "losses": {}, "metrics": None})
-    log.close()
-    with open(path, "a") as file:
-        file.write('{"kind": "step", "epo')
-    assert [e["epoch"] for e in read_log(path)] == [1, 2, 3]
-    RunLog(path, keep_epochs=2).close()
-    assert [e["epoch"] for e in read_log(path)] == [1, 2]
-    assert path.read_text().endswith("}\n")

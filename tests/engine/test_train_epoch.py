@@ -21,7 +21,7 @@ def test_training_lowers_the_loss():
     losses = []
     for _ in range(30):
         losses.append(train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)["total"])
-        toy.state.epoch += 1
+        toy.state.finish_epoch()
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -154,7 +154,7 @@ def test_the_average_starts_at_its_epoch():
     toy = make_toy(ToyLoader(toy_images(), 2), ema_epoch=1)
     train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
     assert toy.state.ema_updates == 0
-    toy.state.epoch = 1
+    toy.state.finish_epoch()
     train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
     assert toy.state.ema_updates == 4
 

@@ -87,10 +87,10 @@ class ToyLoader:
 
     def __init__(self, images: list[tuple[Tensor, Target]], batch_size: int, shuffle: bool = False) -> None:
         self.images, self.batch_size, self.shuffle = images, batch_size, shuffle
-        self.epoch = 0
+        self.epoch = self.offset = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, offset: int = 0) -> None:
+        self.epoch, self.offset = epoch, offset
 
     def damaged(self) -> list[str]:
         return []
@@ -104,7 +104,7 @@ class ToyLoader:
             generator = torch.Generator().manual_seed(self.epoch)
             order = torch.randperm(len(order), generator=generator).tolist()
         order = order[distributed.rank() :: distributed.world_size()]
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
+        for start in range(self.offset * self.batch_size, len(self) * self.batch_size, self.batch_size):
             chosen = [self.images[i] for i in order[start : start + self.batch_size]]
             images = PaddedImages.from_list([image for image, _ in chosen])
             yield images, Targets.from_list([target for _, target in chosen])

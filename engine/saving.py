@@ -1,0 +1,70 @@
+"""When checkpoints are written, and in which order."""
+
+import logging
+import time
+from typing import Any
+
+from engine.run_directory import RunDirectory
+from engine.settings import TrainSettings
+from engine.state import TrainingState
+from util import distributed
+from util.checkpoint import Checkpoint, read_content, save_checkpoint
+from util.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+
+class Saver:
+    """Writes the checkpoints of one run. Made on every rank; rank 0 writes.
+
+    identity: what every checkpoint also holds: class names, config, run section.
+    """
+
+    def __init__(self, run: RunDirectory, settings: TrainSettings, identity: dict[str, Any]) -> None:
+        self.run, self.settings, self.identity = run, settings, identity
+        self._saved = time.monotonic()
+
+    def is_due(self, state: TrainingState) -> bool:
+        """Whether `save_interval` or `save_minutes` ask for a checkpoint now; ranks may differ in time."""
+        steps, seconds = self.settings.save_steps, 60 * self.settings.save_minutes
+        by_step = steps > 0 and state.step % steps == 0
+        return by_step or 0 < seconds <= time.monotonic() - self._saved
+
+    def has_best(self, best_ap: float | None) -> bool:
+        """Whether the best checkpoint of AP `best_ap` is there, or there is none to have; the same on every
+        rank. Says in the log what is wrong with it.
+        """
+
+        def problem() -> str:
+            if best_ap is None:
+                return ""
+            if not self.run.best.exists():
+                return f"{self.run.best} is missing"
+            try:
+                found = Checkpoint.from_content(read_content(self.run.best), self.run.best).best_ap
+            except UserError as error:
+                return str(error)
+            older = found is None or found < best_ap
+            return f"{self.run.best} is older than the best AP of this run" if older else ""
+
+        wrong = distributed.on_main(problem)
+        if wrong and distributed.is_main():
+            _log.warning(
+                "%s: the next evaluation with an AP of at least %.4f replaces it", wrong, 100 * (best_ap or 0)
+            )
+        return not wrong
+
+    def save(self, state: TrainingState, *, best: bool = False) -> None:
+        """Writes the latest checkpoint, after the best one where that is `best`; called on every rank.
+
+        In this order a stop between the two leaves no checkpoint whose best AP has no file.
+        """
+        checkpoint = state.checkpoint(self.identity)
+
+        def write() -> None:
+            if best:
+                save_checkpoint(self.run.best, checkpoint)
+            save_checkpoint(self.run.latest, checkpoint)
+
+        distributed.on_main(write)
+        self._saved = time.monotonic()
