@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from util.checkpoint_content import EntryError, check_entries
-from util.checksum import digest
+from util.checksum import check_zip, digest
 from util.errors import UserError, first_line, nearest
 from util.files import atomic_path, atomic_write
 from util.hub import CONTENT, WEIGHTS
@@ -228,6 +228,16 @@ def read_content(path: str | Path) -> Any:
     if path.suffix == ".safetensors":
         return _read_published(path)
     return read_torch_file(path, allowed=[argparse.Namespace])
+
+
+def has_checksum(path: str | Path) -> bool:
+    """Whether a readable checkpoint carries checksums, which reading it has compared then."""
+    path = Path(path)
+    if not is_published(path):
+        return check_zip(path)
+    file = path / WEIGHTS if path.is_dir() else path
+    with safe_open(file, framework="pt") as opened:
+        return _DIGEST in (opened.metadata() or {})
 
 
 def is_ours(content: Any) -> bool:
