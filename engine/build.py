@@ -42,6 +42,7 @@ def build_settings(config: Config, device: torch.device, debug: bool = False) ->
         save_epochs=config.save_checkpoint_interval,
         save_steps=config.save_interval,
         save_minutes=config.save_minutes,
+        keep_checkpoints=config.keep_checkpoints,
         max_iterations=DEBUG_ITERATIONS if debug else 0,
         trackers=config.tracker,
     )

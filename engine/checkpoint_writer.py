@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from engine.run_directory import RunDirectory
-from util.checkpoint import Checkpoint, save_checkpoint
+from util.checkpoint import Checkpoint, read_content, save_checkpoint
 from util.errors import UserError
-from util.files import atomic_link
+from util.files import atomic_copy
 from util.nonfinite import first_nonfinite
 
 _log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 class CheckpointWriter:
     """Writes the checkpoints of one run; rank 0 has it. `close` it at the end.
 
-    keep: how many of the last checkpoints also stay as `checkpoint_STEP.pth`.
+    keep: how many earlier checkpoints stay as `checkpoint_STEP.pth` when the latest is replaced.
     """
 
     def __init__(self, run: RunDirectory, keep: int = 0) -> None:
@@ -31,6 +31,8 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self._failure: UserError | None = None
+        # Optimizer step of `checkpoint.pth`; None where this process has not written it.
+        self._latest_step: int | None = None
 
     def save(self, checkpoint: Checkpoint, *, latest: bool, best: bool) -> None:
         """Takes a copy and returns; the file appears soon after. Waits for the write before this one.
@@ -41,12 +43,8 @@ class CheckpointWriter:
         """
         self.wait()
         self._check_finite(checkpoint)
-        step = (checkpoint.scheduler or {}).get("position", 0)
-        kept = [self.run.kept(step)] if latest and self.keep else []
-        targets = [self.run.best] * best + kept + [self.run.latest] * latest
-        if targets:
-            copied = self._snapshot.take(checkpoint)
-            self._writing = self._thread.submit(self._write, copied, targets)
+        copied = self._snapshot.take(checkpoint)
+        self._writing = self._thread.submit(self._write, copied, latest, best)
 
     def wait(self) -> None:
         """Returns when the last checkpoint is on the disk, or could not be written, which is logged once."""
@@ -77,15 +75,40 @@ class CheckpointWriter:
                 saved = f"no checkpoint is written, {self.run.latest} stays"
                 raise UserError(f"the {what} are not finite, in {name!r}: {saved}")
 
-    def _write(self, copied: "Copied", targets: list[Path]) -> None:
-        save_checkpoint(targets[0], copied.checkpoint())
-        for target in targets[1:]:
-            try:
-                atomic_link(targets[0], target)
-            except OSError as error:
-                raise UserError(f"{target}: cannot be written ({error.strerror or error})") from error
-        for old in self.run.kept_checkpoints()[self.keep :] if self.keep else ():
+    def _write(self, copied: "Copied", latest: bool, best: bool) -> None:
+        checkpoint, run = copied.checkpoint(), self.run
+        if best:
+            save_checkpoint(run.best, checkpoint)
+        if not latest:
+            return
+        try:
+            if self.keep:
+                self._keep_latest(_step(checkpoint))
+            if best:
+                atomic_copy(run.best, run.latest)
+        except OSError as error:
+            raise UserError(f"{run.latest}: cannot be written ({error.strerror or error})") from error
+        if not best:
+            save_checkpoint(run.latest, checkpoint)
+        self._latest_step = _step(checkpoint)
+        for old in run.kept_checkpoints()[self.keep :] if self.keep else ():
             old.unlink(missing_ok=True)
+
+    def _keep_latest(self, step: int) -> None:
+        """Gives the latest checkpoint, which that of `step` is about to replace, a name of its own."""
+        if self._latest_step is None and self.run.latest.exists():
+            try:
+                content = read_content(self.run.latest)
+                self._latest_step = _step(Checkpoint.from_content(content, self.run.latest))
+            except UserError as error:
+                _log.warning("%s: not kept", error)
+        # A step may have two, before and after its evaluation.
+        if self._latest_step not in (None, step):
+            atomic_copy(self.run.latest, self.run.kept(self._latest_step), link=True)
+
+
+def _step(checkpoint: Checkpoint) -> int:
+    return int((checkpoint.scheduler or {}).get("position", 0))
 
 
 def _average(checkpoint: Checkpoint) -> Mapping[str, Tensor]:

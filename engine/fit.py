@@ -47,7 +47,7 @@ def fit(
     log = _open_log(run, state, settings, identity) if distributed.is_main() else None
     saver = Saver(run, settings, identity)
     state.has_best = saver.has_best(state.best_ap)
-    with log or nullcontext():
+    with log or nullcontext(), saver:
         _Training(task, state, train_loader, validation, settings, saver, log).run()
 
 

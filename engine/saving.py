@@ -1,28 +1,43 @@
 """When checkpoints are written, and in which order."""
 
+from __future__ import annotations
+
 import logging
 import time
 from typing import Any
 
+from engine.checkpoint_writer import CheckpointWriter
 from engine.run_directory import RunDirectory
 from engine.settings import TrainSettings
 from engine.state import TrainingState
 from util import distributed
-from util.checkpoint import Checkpoint, read_content, save_checkpoint
+from util.checkpoint import Checkpoint, read_content
 from util.errors import UserError
 
 _log = logging.getLogger(__name__)
 
 
 class Saver:
-    """Writes the checkpoints of one run. Made on every rank; rank 0 writes.
+    """Writes the checkpoints of one run. Made on every rank; rank 0 writes. `with` waits for the last one.
 
     identity: what every checkpoint also holds: class names, config, run section.
     """
 
     def __init__(self, run: RunDirectory, settings: TrainSettings, identity: dict[str, Any]) -> None:
         self.run, self.settings, self.identity = run, settings, identity
+        self._writer = CheckpointWriter(run, settings.keep_checkpoints)
         self._saved = time.monotonic()
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Raises UserError, on every rank, where the last checkpoint could not be written."""
+        if kind is None:
+            distributed.on_main(self._writer.close)
+        else:
+            # Other ranks may be gone, and the error that ends the run is the one to be told.
+            self._writer.wait()
 
     def is_due(self, state: TrainingState) -> bool:
         """Whether `save_interval` or `save_minutes` ask for a checkpoint now; ranks may differ in time."""
@@ -57,14 +72,9 @@ class Saver:
     def save(self, state: TrainingState, *, best: bool = False) -> None:
         """Writes the latest checkpoint, after the best one where that is `best`; called on every rank.
 
-        In this order a stop between the two leaves no checkpoint whose best AP has no file.
+        In this order a stop between the two leaves no checkpoint whose best AP has no file. Training goes on
+        meanwhile. Raises UserError, on every rank, where the weights are not finite.
         """
         checkpoint = state.checkpoint(self.identity)
-
-        def write() -> None:
-            if best:
-                save_checkpoint(self.run.best, checkpoint)
-            save_checkpoint(self.run.latest, checkpoint)
-
-        distributed.on_main(write)
+        distributed.on_main(lambda: self._writer.save(checkpoint, latest=True, best=best))
         self._saved = time.monotonic()

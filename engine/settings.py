@@ -12,7 +12,7 @@ class TrainSettings:
     accumulate_steps: batches per optimizer step.  clip_max_norm: 0 for no clipping.
     log_interval: optimizer steps between log lines.  eval_interval: epochs between evaluations.
     save_epochs, save_steps, save_minutes: between checkpoints, whichever comes first; 0 steps or minutes
-        for none of their own.
+        for none of their own.  keep_checkpoints: how many earlier ones stay.
     max_iterations: batches after which an epoch and an evaluation stop early (`--debug`), 0 for never.
     trackers: names of `engine.trackers`; empty for TensorBoard where it is installed.
     """
@@ -28,6 +28,7 @@ class TrainSettings:
     save_epochs: int = 1
     save_steps: int = 0
     save_minutes: float = 0.0
+    keep_checkpoints: int = 0
     max_iterations: int = 0
     trackers: tuple[str, ...] = ()
 

@@ -183,6 +183,8 @@ class TrainingState:
         steps = int((checkpoint.scheduler or {}).get("steps_per_epoch", self.steps_per_epoch))
         if steps != self.steps_per_epoch:
             changes.append(f"{self.steps_per_epoch} steps an epoch instead of {steps}")
+        if self.ema is not None and checkpoint.ema is None:
+            changes.append("an average of the weights, which begins here")
         if changes and distributed.is_main():
             _log.warning(
                 "no longer bit-identical to the run of %s: %s; goes on at step %d",

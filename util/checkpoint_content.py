@@ -180,6 +180,24 @@ def _check_early_stopping(value: Any) -> None:
         _require(_is_count(value.get("stale", 0)), "counts something other than evaluations")
 
 
+def _check_progress(value: Any) -> None:
+    """Seconds, and sums and counts of the losses: over all ranks, and of each since the last log line."""
+    _plain(Mapping)(value)
+    if value:
+        windows = value.get("windows")
+        _require(_is_number(value.get("seconds")), "has no 'seconds'")
+        _require(isinstance(windows, (list, tuple)), "has no 'windows'")
+        for part in (value.get("epoch"), *windows):
+            _require(
+                isinstance(part, Mapping) and part.keys() == {"sums", "counts"}, "has no sums and counts"
+            )
+            sums, counts = part["sums"], part["counts"]
+            _require(isinstance(sums, Mapping) and isinstance(counts, Mapping), "has no sums and counts")
+            _require(sums.keys() == counts.keys(), "has sums without counts")
+            _require(all(map(_is_number, sums.values())), "has a sum that is no number")
+            _require(all(_is_count(n) and n > 0 for n in counts.values()), "has a count that is none")
+
+
 def _check_optimizer(value: Any) -> None:
     """Parameter name -> the optimizer's numbers and tensors of it."""
     _of(Mapping, optional=True)(value)
@@ -305,7 +323,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "epoch": _check_count,
     "iteration": _check_count,
     "evaluated": _of(bool),
-    "progress": _plain(Mapping),
+    "progress": _check_progress,
     "best_ap": _check_best_ap,
     "early_stopping": _check_early_stopping,
     "optimizer": _check_optimizer,

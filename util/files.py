@@ -35,12 +35,16 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def atomic_link(source: Path, path: Path) -> None:
-    """Makes `path` another name of the file `source`, which replaces what was there; a copy where the file
-    system has no links. Neither may be changed in place afterwards. Raises OSError.
+def atomic_copy(source: Path, path: Path, *, link: bool = False) -> None:
+    """Makes `path` a copy of the file `source`, in place of what was there. Raises OSError.
+
+    link: another name of the same file where the file system can do that, for a source that is about to be
+    replaced: a change of one in place would change both.
     """
     with atomic_path(path) as temporary:
         try:
+            if not link:
+                raise OSError
             os.link(source, temporary)
         except OSError:
             shutil.copyfile(source, temporary)

@@ -127,6 +127,12 @@ class TrainingKeys:
         minimum=0,
         official=False,
     )
+    keep_checkpoints: int = config_field(
+        0,
+        "How many earlier checkpoints stay as `checkpoint_STEP.pth`; 0 = only `checkpoint.pth` and the best",
+        minimum=0,
+        official=False,
+    )
     dry_run: bool = config_field(
         False,
         "Build everything, forecast memory and time from a few steps, and stop; writes nothing",

@@ -39,27 +39,35 @@ def files(run: RunDirectory) -> dict[str, int]:
     return {path.name: read_checkpoint(path).epoch for path in sorted(run.path.iterdir())}
 
 
-def test_best_latest_and_kept_are_one_file_written_once(run):
+def test_earlier_checkpoints_stay_under_their_steps(run):
     writer = CheckpointWriter(run, keep=2)
-    writer.save(checkpoint(1), latest=True, best=True)
-    writer.wait()
-    assert files(run) == {"checkpoint.pth": 1, "checkpoint_1.pth": 1, "checkpoint_best.pth": 1}
-    assert len({path.stat().st_ino for path in run.path.iterdir()}) == 1
-    writer.save(checkpoint(2), latest=True, best=False)
+    for step in (1, 2, 2, 3, 4, 4):
+        writer.save(checkpoint(step), latest=True, best=step == 2)
     writer.close()
-    found = {"checkpoint.pth": 2, "checkpoint_1.pth": 1, "checkpoint_2.pth": 2, "checkpoint_best.pth": 1}
+    found = {"checkpoint.pth": 4, "checkpoint_2.pth": 2, "checkpoint_3.pth": 3, "checkpoint_best.pth": 2}
     assert files(run) == found
-    assert torch.equal(read_checkpoint(run.best).model["w"], checkpoint(1).model["w"])
+    inodes = {path.stat().st_ino for path in run.path.iterdir()}
+    assert len(inodes) == len(found), "a change of one file in place would change another"
 
 
-def test_the_last_few_are_kept_by_time_and_other_files_stay(run):
+def test_a_later_process_keeps_what_it_finds(run, caplog):
+    first = CheckpointWriter(run)
+    first.save(checkpoint(7), latest=True, best=False)
+    first.close()
     (run.path / "checkpoint_mine.pth").write_bytes(b"x")
-    writer = CheckpointWriter(run, keep=2)
-    for step in (8, 9, 10, 4):  # after step 10 the run was resumed from an earlier one
-        writer.save(checkpoint(step), latest=True, best=False)
-    writer.close()
+    # It goes on from an earlier step than the file's: what was written last stays.
+    second = CheckpointWriter(run, keep=2)
+    for step in (4, 5, 6):
+        second.save(checkpoint(step), latest=True, best=False)
+    second.close()
     (run.path / "checkpoint_mine.pth").unlink()
-    assert files(run) == {"checkpoint.pth": 4, "checkpoint_10.pth": 10, "checkpoint_4.pth": 4}
+    assert files(run) == {"checkpoint.pth": 6, "checkpoint_4.pth": 4, "checkpoint_5.pth": 5}
+    run.latest.write_bytes(b"damaged")
+    third = CheckpointWriter(run, keep=2)
+    third.save(checkpoint(8), latest=True, best=False)
+    third.close()
+    assert files(run) == {"checkpoint.pth": 8, "checkpoint_4.pth": 4, "checkpoint_5.pth": 5}
+    assert caplog.messages == [f"{run.latest}: is a text file (it begins 'damaged'): not kept"]
 
 
 def test_nothing_is_kept_unless_asked_for(run):
@@ -120,7 +128,7 @@ def test_a_full_disk_is_one_warning_and_the_old_file_stays(run, caplog):
         f"{run.best}: cannot be written ({os.strerror(27)}); "
         "training goes on, and the checkpoints that are there stay"
     ]
-    assert files(run) == {"checkpoint.pth": 1, "checkpoint_1.pth": 1, "checkpoint_best.pth": 1}
+    assert files(run) == {"checkpoint.pth": 1, "checkpoint_best.pth": 1}
     writer.save(checkpoint(5, size=20_000), latest=True, best=False)
     writer.close()
     assert caplog.messages[1:] == ["checkpoints are written again"]
@@ -144,9 +152,10 @@ def test_where_there_are_no_links_files_are_copied(run, monkeypatch):
 
     monkeypatch.setattr("util.files.os.link", no_links)
     writer = CheckpointWriter(run, keep=1)
-    writer.save(checkpoint(3), latest=True, best=True)
+    for step in (3, 4):
+        writer.save(checkpoint(step), latest=True, best=True)
     writer.close()
-    assert files(run) == {"checkpoint.pth": 3, "checkpoint_3.pth": 3, "checkpoint_best.pth": 3}
+    assert files(run) == {"checkpoint.pth": 4, "checkpoint_3.pth": 3, "checkpoint_best.pth": 4}
 
 
 @pytest.mark.gpu

@@ -203,16 +203,15 @@ def test_an_undefined_ap_still_leaves_a_best_checkpoint(tmp_path):
 def test_intervals_of_evaluation_and_saving(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(
-        "engine.saving.save_checkpoint",
-        lambda path, content: saved.append((path.name, content.epoch, content.evaluated)),
+        "engine.saving.CheckpointWriter.save",
+        lambda writer, content, latest, best: saved.append([content.epoch, content.evaluated]),
     )
     toy = noisy_toy(epochs=5, eval_interval=2, save_checkpoint_interval=3)
     directory = run(toy, tmp_path / "run")
     entries = [e for e in read_log(directory.log) if e["kind"] == "epoch"]
     assert [e["metrics"] is not None for e in entries] == [False, True, False, True, True]
-    latest = [rest for name, *rest in saved if name == "checkpoint.pth"]
     around = [[epoch, evaluated] for epoch in (2, 4, 5) for evaluated in (False, True)]
-    assert latest == [*around[:2], [3, True], *around[2:]], "by interval, and around every evaluation"
+    assert saved == [*around[:2], [3, True], *around[2:]], "by interval, and around every evaluation"
 
 
 def test_the_epoch_entry_has_losses_and_metrics(tmp_path, capsys):

@@ -180,7 +180,7 @@ def test_every_write_is_a_place_to_stop(tmp_path, monkeypatch, every):
 
         return wrapped
 
-    monkeypatch.setattr("engine.saving.save_checkpoint", around(save_checkpoint))
+    monkeypatch.setattr("engine.checkpoint_writer.save_checkpoint", around(save_checkpoint))
     monkeypatch.setattr(RunLog, "_append", around(RunLog._append))
     monkeypatch.setattr(ToyEvaluator, "finish", around(ToyEvaluator.finish))
     whole = go(tmp_path / "whole", changes)

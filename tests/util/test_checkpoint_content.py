@@ -11,6 +11,7 @@ from util.errors import UserError
 from util.nonfinite import first_nonfinite
 
 WEIGHT = torch.ones(3, 2)
+LOSSES = {"sums": {"total": 3.5}, "counts": {"total": 2}}
 
 
 def whole() -> dict[str, Any]:
@@ -27,7 +28,7 @@ def whole() -> dict[str, Any]:
         "epoch": 2,
         "iteration": 2,
         "evaluated": True,
-        "progress": {},
+        "progress": {"seconds": 1.5, "epoch": LOSSES, "windows": [LOSSES, {"sums": {}, "counts": {}}]},
         "best_ap": 0.25,
         "early_stopping": {"reference": 0.25, "stale": 0},
         "optimizer": {"w": {"step": torch.tensor(12.0), "exp_avg": WEIGHT * 0, "exp_avg_sq": WEIGHT}},
@@ -100,6 +101,13 @@ STATE = whole()["optimizer"]["w"]
         ("iteration", 1.5, "'iteration' is of type float"),
         ("iteration", 0, "'scheduler' stands at step 12"),
         ("evaluated", 1, "'evaluated' is of type int"),
+        ("progress", {"seconds": 1.0}, "'progress' has no 'windows'"),
+        ("progress", {"seconds": 1.0, "epoch": {"sums": {}}, "windows": []}, "'progress' has no sums and"),
+        (
+            "progress",
+            {"seconds": 1.0, "epoch": {"sums": {"a": 1.0}, "counts": {"a": 0}}, "windows": []},
+            "'progress' has a count that is none",
+        ),
         ("best_ap", float("nan"), "'best_ap' is nan"),
         ("best_ap", 37.9, "'best_ap' is 37.9, not within -1..1"),
         ("early_stopping", {"stale": -1}, "'early_stopping' counts something other than evaluations"),
