@@ -239,6 +239,7 @@ def make_evaluator(config: Config, data: DataParts, classes: ClassTable, folder:
         fixed_ap=config.fixed_ap,
         per_class=config.eval_per_class,
         record=data.record,
+        damaged_ids=data.damaged_val_ids,
     )
 
 

@@ -70,6 +70,7 @@ class DataParts:
     val_loader:      each validation image once over all ranks.
     val_annotations: for the evaluator.
     record:          of the validation data; with class counts if the training data was read.
+    damaged_val_ids: gives the ids of this rank's validation images that could not be read so far.
     train_loader:    None for evaluation alone.
     worst_batch:     gives the training batch that needs most memory; None for evaluation alone.
     """
@@ -78,6 +79,7 @@ class DataParts:
     val_loader: Loader
     val_annotations: AnnotationTable
     record: DatasetRecord
+    damaged_val_ids: Callable[[], list[int]]
     train_loader: Loader | None = None
     worst_batch: Callable[[], Batch] | None = None
 
@@ -105,7 +107,8 @@ def build_datasets(
         classes,
         _eval_policy(config, settings),
         seed=settings.seed,
-        strict=True,
+        evaluation=True,
+        max_damaged_share=config.max_damaged_share,
         draft=config.decode_draft,
     )
     val_loader = _val_loader(config, settings, val_set)
@@ -118,7 +121,7 @@ def build_datasets(
         imagenet_path=config.imagenet_path,
     )
     if train_annotations is None:
-        return DataParts(classes, val_loader, val_annotations, record)
+        return DataParts(classes, val_loader, val_annotations, record, val_set.damaged_ids)
     open_vocabulary = settings.dataset_file == "lvis_openvocab"
     if open_vocabulary:
         if not any(classes.frequencies):
@@ -132,6 +135,7 @@ def build_datasets(
         _train_policy(config, settings),
         seed=settings.seed,
         rare=not open_vocabulary,
+        max_damaged_share=config.max_damaged_share,
         draft=config.decode_draft,
     )
     if not len(train_set.boxes):
@@ -143,7 +147,8 @@ def build_datasets(
         image_level.images_of_class(classes.names) if image_level else {},
     )
     worst_batch = partial(_worst_batch, config, settings, train_set)
-    return DataParts(classes, val_loader, val_annotations, record, train_loader, worst_batch)
+    damaged_ids = val_set.damaged_ids
+    return DataParts(classes, val_loader, val_annotations, record, damaged_ids, train_loader, worst_batch)
 
 
 def _worst_batch(config: Config, settings: RunSettings, train_set: DetectionDataset) -> Batch:
@@ -156,7 +161,8 @@ def _worst_batch(config: Config, settings: RunSettings, train_set: DetectionData
     crowded = np.argsort(-np.diff(train_set.boxes.offsets), kind="stable")
     # A small data set has fewer images than a batch: they repeat.
     images = np.resize(crowded[: config.batch_size], config.batch_size)
-    return Collate(config.pad_size_divisor)([stretched[SampleIndex(int(i))] for i in images])
+    found = [stretched[SampleIndex(int(i))] for i in images]
+    return Collate(config.pad_size_divisor)([image for image in found if image is not None])
 
 
 def _largest_canvas(config: Config, settings: RunSettings, sizes: np.ndarray, batch_size: int) -> Size:
@@ -207,6 +213,7 @@ def _image_level(
         _train_policy(config, settings),
         mosaic=mosaic,
         seed=settings.seed,
+        max_damaged_share=config.max_damaged_share,
         draft=config.decode_draft,
     )
 

@@ -30,6 +30,10 @@ class Ragged:
         """(values,) int64: the row that each value belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    def select(self, keep: np.ndarray) -> Ragged:
+        """The rows where `keep`, (rows,) bool, is True."""
+        return Ragged(self.values[keep[self.row_of_value]], offsets_of(self.lengths[keep]))
+
     @classmethod
     def from_rows(cls, rows: np.ndarray, values: np.ndarray, count: int) -> Ragged:
         """Groups `values` by `rows` (0..count-1), keeping their order within a row."""

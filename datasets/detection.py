@@ -10,6 +10,7 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.table import AnnotationTable
 from datasets.augment.policy import Policy
 from datasets.columns import offsets_of
+from datasets.images.preprocess import ImageError
 from datasets.images.reader import DamagedImages, ImageFolder, first_readable
 from datasets.sample import MIN_SIDE, Sample, SampleIndex, to_model_input
 from util.logging import get_logger
@@ -69,8 +70,9 @@ class DetectionDataset(Dataset):
     policy:      augmentation or evaluation resize.
     seed:        of the run; with a SampleIndex it fixes every random number.
     rare:        False skips boxes of rare classes (open-vocabulary LVIS).
-    strict:      True for evaluation: a damaged image is an error. Otherwise it is named, counted, and
-                 another one is drawn in its place.
+    evaluation:  True: a damaged image is named, counted and left out. Otherwise another one is drawn in its
+                 place.
+    max_damaged_share: more damaged images than this are an error.
     draft:       JPEGs are decoded at the scale that their first resize needs.
     """
 
@@ -83,7 +85,8 @@ class DetectionDataset(Dataset):
         *,
         seed: int = 0,
         rare: bool = True,
-        strict: bool = False,
+        evaluation: bool = False,
+        max_damaged_share: float = 1.0,
         draft: bool = False,
     ) -> None:
         self.annotations = annotations
@@ -91,30 +94,45 @@ class DetectionDataset(Dataset):
         self.boxes = TrainingBoxes(annotations, classes, rare)
         self.policy = policy
         self.seed = seed
-        self.strict = strict
+        self.evaluation = evaluation
         self.draft = draft
-        self.damaged = DamagedImages(len(annotations))
+        self.damaged = DamagedImages(len(annotations), annotations.name, max_damaged_share)
 
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, index: SampleIndex) -> tuple[Tensor, Target]:
-        """The image (3, H, W) uint8 and its Target.
+    def __getitem__(self, index: SampleIndex) -> tuple[Tensor, Target] | None:
+        """The image (3, H, W) uint8 and its Target; None for a damaged one in evaluation.
 
-        Raises ImageError for a damaged image if `strict`.
+        Raises UserError where too many are damaged.
         """
         rng = index.generator(self.seed)
-        image, (sample, original_size) = self._readable(index.image_index, rng)
+        found = self._readable(index.image_index, rng)
+        if found is None:
+            return None
+        image, (sample, original_size) = found
         return to_model_input(sample, self.annotations.image_ids[image], original_size)
 
     def damaged_names(self) -> list[str]:
         """File names of the images met so far that could not be used."""
         return [self.annotations.file_names[i] for i in self.damaged.images()]
 
-    def _readable(self, image: int, rng: np.random.Generator) -> tuple[int, tuple[Sample, tuple[int, int]]]:
+    def damaged_ids(self) -> list[int]:
+        """Their ids."""
+        return self.annotations.image_ids[self.damaged.images()].tolist()
+
+    def _readable(
+        self, image: int, rng: np.random.Generator
+    ) -> tuple[int, tuple[Sample, tuple[int, int]]] | None:
         """The image, or the one in its place, and what `augmented` makes of it."""
-        if self.strict:
-            return image, self.augmented(image, rng)
+        if self.evaluation:
+            try:
+                found = self.augmented(image, rng)
+            except ImageError as error:
+                self.damaged.add(image, error, "the metrics leave it out")
+                return None
+            self.damaged.read(image)
+            return image, found
         return first_readable(lambda i: self.augmented(i, rng), image, len(self), rng, self.damaged)
 
     def augmented(self, index: int, rng: np.random.Generator) -> tuple[Sample, tuple[int, int]]:

@@ -35,6 +35,7 @@ class ImageLevel(Dataset):
     policy:      the augmentation of each image, before the mosaic.
     mosaic:      None shows images alone.
     seed:        of the run.
+    max_damaged_share: more damaged images than this are an error.
     draft:       JPEGs are decoded at the scale that their first resize needs.
 
     Images without a label, or of a class that matches nothing, are skipped, counted and logged.
@@ -50,6 +51,7 @@ class ImageLevel(Dataset):
         *,
         mosaic: Mosaic | None = None,
         seed: int = 0,
+        max_damaged_share: float = 1.0,
         draft: bool = False,
     ) -> None:
         self.annotations = annotations
@@ -65,7 +67,7 @@ class ImageLevel(Dataset):
             raise UserError(
                 f"{annotations.name}: none of its {len(annotations)} images has a class of the model"
             )
-        self.damaged = DamagedImages(len(self.used))
+        self.damaged = DamagedImages(len(self.used), annotations.name, max_damaged_share)
 
     def __len__(self) -> int:
         return len(self.used)

@@ -97,7 +97,8 @@ class Loader:
         for batch in self._processes.batches() if self._processes else self._loader:
             if isinstance(batch, UserError):
                 raise batch
-            yield batch
+            if batch is not None:
+                yield batch
 
     def damaged(self) -> list[str]:
         """Names of the images met so far, in any worker of this rank, that could not be used."""
@@ -105,7 +106,7 @@ class Loader:
 
 
 class _Batches(Dataset):
-    """Lists of SampleIndex -> collated batches.
+    """Lists of SampleIndex -> collated batches, without damaged images; None where no image is left.
 
     A UserError is the batch, not raised: torch would replace its message with the worker's traceback.
     """
@@ -114,9 +115,10 @@ class _Batches(Dataset):
         self.dataset = dataset
         self.collate = collate
 
-    def __getitem__(self, indices: Sequence[SampleIndex]) -> Batch | UserError:
+    def __getitem__(self, indices: Sequence[SampleIndex]) -> Batch | UserError | None:
         try:
-            return in_shared_memory(self.collate([self.dataset[index] for index in indices]))
+            images = [image for index in indices if (image := self.dataset[index]) is not None]
+            return in_shared_memory(self.collate(images)) if images else None
         except UserError as error:
             return error
         except MemoryError:

@@ -78,7 +78,7 @@ class Examination:
             files.open_archives()
             report = check_images(name, files, raw.file_names, _pairs(raw.sizes), args.decode)
         if report is not None:
-            self.findings += report.findings(Severity.ERROR if name == "val" else Severity.WARNING)
+            self.findings += report.findings(Config().max_damaged_share)
         if all(f.severity < Severity.ERROR for f in self.findings[before:]):
             # The reader may refuse what the checks do not know.
             with warnings_as_findings(name, self.findings, warnings=False):
@@ -102,7 +102,7 @@ class Examination:
         if counts is None or report is None:
             return Counter(), None
         self.findings += check_image_level(counts, categories)
-        self.findings += report.findings(Severity.WARNING)
+        self.findings += report.findings(Config().max_damaged_share)
         return counts.images_of_category, report
 
     def plot(self, categories: Sequence[Category], boxed: Counter, labelled: Counter) -> None:

@@ -42,6 +42,13 @@ class DataKeys:
     data_aug_scales2_crop: tuple[int, int] = config_field(
         (384, 600), "Smallest and largest side of that crop in pixels", minimum=1, maximum=8192
     )
+    max_damaged_share: float = config_field(
+        0.1,
+        "Share of a stream's images that may be damaged; more end the run. Others are drawn in their place",
+        minimum=0,
+        maximum=1,
+        official=False,
+    )
     decode_draft: bool = config_field(
         True,
         "Decode JPEGs at 1/2, 1/4 or 1/8 of their size if the first resize at least halves them",

@@ -6,7 +6,7 @@ in ascending order of their id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,6 +101,24 @@ class AnnotationTable:
             not_exhaustive=no_ids,
             positives=no_ids,
             federated=False,
+        )
+
+    def without(self, image_ids: Collection[int]) -> AnnotationTable:
+        """The table without these images, their boxes and lists; itself where none of them is in it."""
+        keep = ~np.isin(self.image_ids, list(image_ids))
+        if keep.all():
+            return self
+        boxes = keep[self.image_index]
+        per_box = ("boxes_xywh", "areas", "category_index", "annotation_ids", "ignore", "crowd")
+        lists = ("negatives", "not_exhaustive", "positives")
+        return replace(
+            self,
+            image_ids=self.image_ids[keep],
+            sizes=self.sizes[keep],
+            file_names=PackedStrings.pack([self.file_names[i] for i in np.flatnonzero(keep).tolist()]),
+            box_offsets=offsets_of(np.diff(self.box_offsets)[keep]),
+            **{name: getattr(self, name)[boxes] for name in per_box},
+            **{name: getattr(self, name).select(keep) for name in lists},
         )
 
     @property

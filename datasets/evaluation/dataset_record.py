@@ -34,7 +34,8 @@ class DatasetRecord:
     """data_path, dataset_file, imagenet_path: as the run was given them; paths are absolute, '' if unknown.
     annotations: the file or folder of the validation annotations.  images: the folder of their images.
     fingerprint: of the annotations' content.
-    classes: of the validation annotations, ascending by id."""
+    classes: of the validation annotations, ascending by id.
+    damaged_image_ids: of images that could not be read: predictions and metrics leave them out."""
 
     data_path: str
     dataset_file: str
@@ -43,6 +44,7 @@ class DatasetRecord:
     images: str
     fingerprint: str
     classes: tuple[RecordedClass, ...]
+    damaged_image_ids: tuple[int, ...] = ()
 
     def with_counts(
         self,

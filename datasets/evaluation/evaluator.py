@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,7 @@ class BoxEvaluator:
     fixed_ap:    adds Fixed AP.
     per_class:   also logs a table of every class's AP, with the training images that `classes` states.
     record:      of the annotations; left beside the predictions, for reports.
+    damaged_ids: gives the ids of this rank's images that could not be read.
     Raises UserError for a category without a column, and for fixed_ap without LVIS.
     """
 
@@ -75,6 +77,7 @@ class BoxEvaluator:
         fixed_ap: bool = False,
         per_class: bool = False,
         record: DatasetRecord | None = None,
+        damaged_ids: Callable[[], Collection[int]] = tuple,
     ) -> None:
         _check_fixed_ap(annotations, fixed_ap)
         self.annotations = annotations
@@ -83,6 +86,7 @@ class BoxEvaluator:
         self.world_size = world_size
         self.fixed_ap = fixed_ap
         self.record = record
+        self._damaged_ids = damaged_ids
         columns = classes.columns_of(annotations.categories)
         if missing := [annotations.categories[i].name for i in np.flatnonzero(columns < 0)]:
             raise UserError(
@@ -117,34 +121,52 @@ class BoxEvaluator:
         """Waits for all ranks; rank 0 merges and evaluates. The evaluator can then be used again.
 
         Returns the metrics, 0..1, -1 where there is no ground truth; None on ranks above 0. Rank 0 leaves
-        `predictions.npy` and `result.json` (metrics and every class) in `eval/`.
+        `predictions.npy` and `result.json` (metrics and every class) in `eval/`. Images that could not be
+        read are left out of the metrics, with a warning. Raises UserError where that leaves no image.
         """
         if self._stream is None:
             self.update([], [])
         self._stream.close()
-        num_images = sum(all_gather_object(len(self._stream.image_ids)))
+        evaluated = self._stream.image_ids
+        num_images = sum(all_gather_object(len(evaluated)))
+        # A file that could not be read once may be there again.
+        gone = all_gather_object([i for i in self._damaged_ids() if i not in evaluated])
         self._stream = None
         if self.rank:
             return None
-        if num_images < len(self.annotations):
-            get_logger().warning(
-                "only %d of %d images were evaluated; the boxes of the others count as missed",
-                num_images,
-                len(self.annotations),
-            )
+        damaged = tuple(sorted(i for part in gone for i in part))
+        annotations = self._judged(damaged, num_images)
         path = merge_rank_files(self.folder, self.world_size)
         predictions = read_predictions(path)
         get_logger().info("%d detections of %s in %s", len(predictions), self.annotations.name, path)
-        result = evaluate_boxes(self.annotations, predictions, fixed_ap=self.fixed_ap)
+        result = evaluate_boxes(annotations, predictions, fixed_ap=self.fixed_ap)
+        result = replace(result, images=len(annotations), damaged_image_ids=damaged)
         for protocol in result.protocols:
             get_logger().info("%s", protocol)
         result.write(self.folder / RESULT_FILE)
         if self.record is not None:
-            self.record.write(self.folder)
+            replace(self.record, damaged_image_ids=damaged).write(self.folder)
         if self._image_counts is not None:
             table = class_table(result.classes, self._image_counts)
             get_logger().info("AP of each class, the worst of each group first\n%s", table)
         return result.metrics
+
+    def _judged(self, damaged: Collection[int], evaluated: int) -> AnnotationTable:
+        """The annotations without the damaged images; says what is missing."""
+        annotations, count = self.annotations.without(damaged), len(self.annotations)
+        if damaged:
+            get_logger().warning(
+                "the metrics are over %d of the %d images of %s: %d could not be read",
+                len(annotations), count, annotations.name, len(damaged),
+            )  # fmt: skip
+        if damaged and not len(annotations):
+            raise UserError(f"{annotations.name}: none of its {count} images can be read")
+        if evaluated < len(annotations):
+            get_logger().warning(
+                "only %d of %d images were evaluated; the boxes of the others count as missed",
+                evaluated, len(annotations),
+            )  # fmt: skip
+        return annotations
 
     def write_results(self, path: str | Path) -> None:
         """Writes the results JSON of LVIS and COCO (on rank 0, after `finish`)."""

@@ -44,11 +44,14 @@ class BoxResult:
 
     metrics: name -> value in 0..1, -1 where there is no ground truth; in the order in which they are shown.
     classes: ascending by dataset id.
+    images: that were evaluated.  damaged_image_ids: of those that could not be read, and are left out.
     """
 
     protocols: tuple[str, ...]
     metrics: dict[str, float]
     classes: tuple[ClassResult, ...]
+    images: int = 0
+    damaged_image_ids: tuple[int, ...] = ()
 
     def write(self, path: str | Path) -> None:
         """Writes everything as JSON. Raises UserError where the file cannot be written."""

@@ -22,6 +22,11 @@ T = TypeVar("T")
 
 # More damaged images in a row than this: the folder or the annotation file must be the wrong one.
 MAX_DAMAGED_IN_A_ROW = 20
+# So many damaged images are no share, however small the data set is.
+FEW_DAMAGED = 3
+
+# States of an image; 0: not met yet.
+_WHOLE, _DAMAGED = 1, 2
 
 # In the order in which they are tried.
 _OPENERS = {".tar": open_tar, ".zip": open_zip}
@@ -130,24 +135,59 @@ class ImageFolder:
 class DamagedImages:
     """Which images of a dataset could not be used, shared by all worker processes of a loader.
 
-    The flags live in shared memory, so that the main process counts what its workers find.
+    The states live in shared memory, so that the main process counts what its workers find.
+
+    count:     images of the dataset.
+    name:      of the dataset, for messages.
+    max_share: of the images that may be damaged (`max_damaged_share`).
     """
 
-    def __init__(self, count: int) -> None:
-        self._flags = torch.zeros(count, dtype=torch.uint8).share_memory_()
+    def __init__(self, count: int, name: str = "", max_share: float = 1.0) -> None:
+        self._states = torch.zeros(count, dtype=torch.uint8).share_memory_()
+        self._name = name
+        self._max_share = max_share
 
-    def add(self, image: int, error: ImageError) -> None:
-        """Marks an image, and names it in the log the first time."""
-        if not self._flags[image]:
-            self._flags[image] = 1
-            get_logger().warning("%s; another image is drawn in its place (%d so far)", error, len(self))
+    def add(self, image: int, error: ImageError, consequence: str) -> None:
+        """Marks an image as damaged, and names it in the log the first time, with what comes of it.
+
+        Raises UserError where too many are damaged.
+        """
+        if self._states[image] == _DAMAGED:
+            return
+        self._states[image] = _DAMAGED
+        get_logger().warning("%s; %s (%d so far)", error, consequence, len(self))
+        states = self._states.numpy()
+        seen = int(np.count_nonzero(states))
+        if too_many_damaged(len(self), seen, len(states), self._max_share):
+            raise UserError(
+                f"{self._name}: {len(self)} of the {seen} images read so far are damaged, which is more than "
+                f"max_damaged_share={self._max_share:g} of them; the last: {error}"
+            )
+
+    def read(self, image: int) -> None:
+        """Marks an image as one that can be used, unless it was damaged before."""
+        if not self._states[image]:
+            self._states[image] = _WHOLE
 
     def __len__(self) -> int:
-        return int(self._flags.sum())
+        return int(np.count_nonzero(self._states.numpy() == _DAMAGED))
 
     def images(self) -> list[int]:
         """The damaged ones, ascending."""
-        return torch.nonzero(self._flags).flatten().tolist()
+        return np.flatnonzero(self._states.numpy() == _DAMAGED).tolist()
+
+
+def too_many_damaged(damaged: int, seen: int, count: int, max_share: float) -> bool:
+    """Whether more than `max_share` of a dataset's images are damaged, or surely will be.
+
+    seen: of its `count` images so far, the `damaged` ones among them.
+    A few bad images of a small dataset are never too many, unless max_share is 0.
+    """
+    if damaged > max_share * count and (damaged > FEW_DAMAGED or max_share == 0):
+        return True
+    # Three standard deviations above what a dataset at the limit would show by now.
+    expected = max_share * seen
+    return damaged >= 10 and damaged > expected + 3 * (expected * (1 - max_share)) ** 0.5
 
 
 def first_readable(
@@ -155,13 +195,16 @@ def first_readable(
 ) -> tuple[int, T]:
     """`(image, read(image))`, or the same for another image drawn by `rng` where that one is damaged.
 
-    Raises UserError after MAX_DAMAGED_IN_A_ROW damaged images.
+    Raises UserError after MAX_DAMAGED_IN_A_ROW damaged images, or where too many are damaged.
     """
     for _ in range(MAX_DAMAGED_IN_A_ROW):
         try:
-            return image, read(image)
+            found = read(image)
         except ImageError as error:
-            damaged.add(image, error)
+            damaged.add(image, error, "another image is drawn in its place")
             last = error
             image = int(rng.integers(count))
+        else:
+            damaged.read(image)
+            return image, found
     raise UserError(f"{MAX_DAMAGED_IN_A_ROW} images in a row cannot be used; the last: {last}")

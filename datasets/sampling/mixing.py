@@ -98,7 +98,9 @@ class MixedBatchSampler:
 class ImageDataset(Protocol):
     """What the loader needs of a dataset."""
 
-    def __getitem__(self, index: SampleIndex) -> Any: ...
+    def __getitem__(self, index: SampleIndex) -> Any:
+        """An image and its Target, or None where it is damaged and left out."""
+        ...
 
     def damaged_names(self) -> list[str]:
         """File names of the images met so far that could not be used."""

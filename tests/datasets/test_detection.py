@@ -9,7 +9,7 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.json_reader import read_annotations
 from datasets.augment.policy import EvalPolicy
 from datasets.detection import DetectionDataset, TrainingBoxes
-from datasets.images.reader import MAX_DAMAGED_IN_A_ROW, ImageFolder
+from datasets.images.reader import MAX_DAMAGED_IN_A_ROW, ImageFolder, too_many_damaged
 from datasets.sample import SampleIndex
 from tests.datasets import tiny
 from util.errors import UserError
@@ -116,12 +116,13 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("how", FAULTS)
-def test_evaluation_stops_at_a_damaged_image_and_names_it(dataset, how):
-    data = dataset(strict=True)
+def test_evaluation_leaves_a_damaged_image_out_and_names_it(dataset, how, caplog):
+    data = dataset(evaluation=True)
     path = spoil(data, 2, how)
-    with pytest.raises(UserError, match=FAULTS[how]) as caught:
-        data[SampleIndex(2)]
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert data[SampleIndex(2)] is None and data[SampleIndex(1)] is not None
+    assert data.damaged_names() == ["train2017/000000000003.png"] and data.damaged_ids() == [3]
+    (line,) = [r.getMessage() for r in caplog.records if str(path) in r.getMessage()]
+    assert FAULTS[how] in line and "the metrics leave it out" in line and "\n" not in line
 
 
 @pytest.mark.parametrize("how", FAULTS)
@@ -134,6 +135,39 @@ def test_training_names_and_counts_a_damaged_image_and_goes_on(dataset, how, cap
     assert len({data[SampleIndex(2, epoch=1, position=p)][1].image_id for p in range(30)}) > 2
     assert data.damaged_names() == ["train2017/000000000003.png"] and len(data.damaged) == 1
     assert sum(str(path) in r.getMessage() for r in caplog.records) == 1, "named once"
+
+
+@pytest.mark.parametrize("evaluation", [False, True])
+def test_too_many_damaged_images_are_an_error(dataset, evaluation):
+    data = dataset(evaluation=evaluation, max_damaged_share=0.5)
+    for image in range(3):
+        spoil(data, image, "truncated")
+    for image in range(6):
+        data[SampleIndex(image)]
+    spoil(data, 3, "truncated")
+    with pytest.raises(
+        UserError, match=r"^lvis_v1_train.json: 4 of the 6 images .* max_damaged_share=0.5 of them; the last:"
+    ):
+        data[SampleIndex(3)]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "seen", "count", "share", "too_many"),
+    [
+        (3, 36, 36, 0.1, False),
+        (4, 36, 36, 0.1, True),  # 3.6 are allowed
+        (3, 5, 5, 0.1, False),  # a few are no share
+        (10, 12, 100_000, 0.1, True),  # long before a tenth of all of them is damaged
+        (9, 9, 100_000, 0.1, False),
+        (20, 150, 100_000, 0.1, False),  # chance alone does that at a share of 0.1
+        (30, 150, 100_000, 0.1, True),
+        (10_001, 50_000, 100_000, 0.1, True),
+        (1, 1, 100_000, 0.0, True),
+        (100, 100, 100, 1.0, False),
+    ],
+)
+def test_when_damaged_images_are_too_many(damaged, seen, count, share, too_many):
+    assert too_many_damaged(damaged, seen, count, share) == too_many
 
 
 def test_nothing_but_damaged_images_is_an_error(dataset):
@@ -154,7 +188,7 @@ def test_a_size_that_the_file_does_not_say_is_taken_from_the_image(tmp_path):
     store = read_annotations(path)
     classes = ClassTable.from_categories(store.categories)
     data = DetectionDataset(
-        store, ImageFolder(tmp_path / "lvis_v1"), classes, EvalPolicy(60, 80), strict=True
+        store, ImageFolder(tmp_path / "lvis_v1"), classes, EvalPolicy(60, 80), evaluation=True
     )
     _, target = data[SampleIndex(0)]
     assert np.allclose(target.boxes_cxcywh.numpy(), [[75 / 80, 55 / 60, 10 / 80, 10 / 60]], atol=1e-6)

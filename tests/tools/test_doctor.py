@@ -118,7 +118,7 @@ def test_classes_that_training_lacks(data):
     assert ("error", "val", "1 classes are not among those of training", ["pink"]) in findings
 
 
-def test_faults_of_images_are_worse_where_evaluation_stops(data):
+def test_faults_of_images_are_worse_where_no_image_is_left(data):
     lvis = data / "lvis_v1"
     for split, number in (("train", 1), ("val", 100)):
         (lvis / f"{split}2017" / f"{number:012d}.png").unlink()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from datasets.images.header import DamagedError, inspect, inspect_file
-from datasets.images.reader import ImageFolder
+from datasets.images.reader import ImageFolder, too_many_damaged
 from tools.data_doctor.findings import Finding, Severity, found
 
 # Waiting for the disk and Pillow's decoding both release the GIL.
@@ -48,8 +48,11 @@ class ImageReport:
     files: ImageFolder
     checks: Sequence[ImageCheck]
 
-    def findings(self, severity: Severity) -> Iterator[Finding]:
-        """severity: of an image that cannot be used in this part."""
+    def findings(self, max_share: float) -> Iterator[Finding]:
+        """Errors where too many images are faulty for a run to go on. max_share: `max_damaged_share`."""
+        count, faulty = len(self.checks), sum(bool(check.fault) for check in self.checks)
+        stops = faulty == count or too_many_damaged(faulty, count, count, max_share)
+        severity = Severity.ERROR if stops else Severity.WARNING
         for fault, remedy in _FAULTS.items():
             messages = [check.message for check in self.checks if check.fault == fault]
             remedy = remedy.format(root=self.files.root)

@@ -79,6 +79,13 @@ def open_evaluations(runs: list[Path], annotations: Path | None, images: Path | 
             f"{record.annotations}: not the annotations that {runs[0]} was evaluated on, or changed since: "
             "evaluate again"
         )
+    damaged = {run.damaged_image_ids for run in known}
+    if len(damaged) > 1:
+        raise UserError(
+            f"{runs[0]} and {runs[1]} were evaluated without different damaged images: evaluate both again"
+        )
+    for image_ids in damaged:
+        table = table.without(image_ids)
     if images is not None:
         folder_of_images = ImageFolder(images)
     record = _with_counts(record, table)
