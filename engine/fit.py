@@ -21,6 +21,9 @@ from util import distributed
 
 _log = logging.getLogger(__name__)
 
+# Damaged images that a line of the log names.
+_MOST_NAMED = 20
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -96,7 +99,6 @@ class _Training:
         state, settings = self.state, self.settings
         train_one_epoch(self.task, state, self.loader, settings, self.log, self._after_step)
         self._close_epoch()
-        _report_damaged(self.loader)
         if not state.evaluated:
             self._save()
             self._evaluate_epoch()
@@ -140,7 +142,8 @@ class _Training:
         self.saver.save(self.state, best=best)
 
     def _log_epoch(self, metrics: dict[str, float] | None, eval_seconds: float) -> None:
-        """Writes the epoch's line."""
+        """Writes the epoch's line. Called on every rank."""
+        damaged = {"train": _damaged(self.loader), "val": _damaged(self.validation.loader)}
         if self.log is None:
             return
         state, progress = self.state, self.state.progress
@@ -154,11 +157,15 @@ class _Training:
                 "losses": named,
                 "metrics": metrics,
                 "best_ap": state.best_ap,
+                "damaged": damaged,
                 "train_seconds": progress.seconds,
                 "eval_seconds": eval_seconds,
                 "memory_bytes": peak_memory(self.settings.device),
             }
         )
+        for split, found in damaged.items():
+            if found["count"]:
+                _log.warning("%d damaged images so far, %s: %s", found["count"], split, found["names"][0])
         spent = f"trained {duration(progress.seconds)}, evaluated {duration(eval_seconds)}"
         _log.info("epoch %d/%d done: %s", state.epoch, self.settings.epochs, spent)
         if metrics is not None:
@@ -166,10 +173,10 @@ class _Training:
             print(metrics_table(metrics), flush=True)
 
 
-def _report_damaged(loader: Loader) -> None:
+def _damaged(loader: Loader) -> dict[str, Any]:
+    """How many images met so far, on any rank, could not be used, and the names of the first of them."""
     names = sorted({name for part in distributed.all_gather_object(loader.damaged()) for name in part})
-    if names and distributed.is_main():
-        _log.warning("%d damaged images were replaced by others so far, e.g. %s", len(names), names[0])
+    return {"count": len(names), "names": names[:_MOST_NAMED]}
 
 
 def _validate(

@@ -215,34 +215,6 @@ def test_predictions_and_metrics_are_kept_where_asked(trained, tmp_path):
     assert {p["category_id"] for p in predictions} <= {1, 2, 5}
 
 
-def test_a_damaged_validation_image_is_as_if_it_were_not_listed(trained, tmp_path, capsys):
-    folder = write_all(tmp_path / "data")
-    path = folder / "lvis_v1" / "annotations" / "lvis_v1_val.json"
-    content = json.loads(path.read_text())
-    content["images"] = [i for i in content["images"] if i["id"] != 102]
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 102]
-    without = {**content, "info": {}}
-    damaged = next((folder / "lvis_v1").glob("val2017/*102.png"))
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    arguments = ("--eval", "--resume", trained, "--data_path", folder)
-    out = tmp_path / "out"
-    capsys.readouterr()
-    assert run(*arguments, "--output_dir", out) == 0
-    printed = capsys.readouterr().out
-    assert "the metrics are over 4 of the 5 images of lvis_v1_val.json: 1 could not be read" in printed
-    result = json.loads((out / "eval" / "result.json").read_text())
-    assert result["images"] == 4 and result["damaged_image_ids"] == [102]
-    assert DatasetRecord.read(out / "eval").damaged_image_ids == (102,)
-    path.write_text(json.dumps(without))
-    assert run(*arguments) == 0
-    assert table(capsys.readouterr().out) == table(printed)
-    assert run(*arguments, options=("max_damaged_share=0",)) == 0
-    for image in (folder / "lvis_v1" / "val2017").iterdir():
-        image.write_bytes(b"")
-    assert run(*arguments) == 2
-    assert "4 of the 4 images read so far are damaged" in errors(capsys)
-
-
 def test_predictions_need_only_a_list_of_images(trained, data, tmp_path, capsys):
     folder = write_all(tmp_path / "data")
     path = folder / "lvis_v1" / "annotations" / "lvis_v1_val.json"
