@@ -29,14 +29,17 @@ def generalized_iou(
 
     Paired for equal shapes; pairwise for `a[:, None], b[None]`. Values in -1..1. Differentiable.
     """
-    inner_min = torch.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
-    inner_max = torch.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
-    outer_min = torch.minimum(a_xyxy[..., :2], b_xyxy[..., :2])
-    outer_max = torch.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:])
-    intersection = (inner_max - inner_min).clamp(min=0).prod(-1)
-    hull = (outer_max - outer_min).clamp(min=0).prod(-1)
-    area_a = (a_xyxy[..., 2:] - a_xyxy[..., :2]).prod(-1)
-    area_b = (b_xyxy[..., 2:] - b_xyxy[..., :2]).prod(-1)
+    # Not slices and `prod`: their backward passes are several times the forward.
+    (a_min, a_max), (b_min, b_max) = a_xyxy.split(2, -1), b_xyxy.split(2, -1)
+    inner = torch.minimum(a_max, b_max) - torch.maximum(a_min, b_min)
+    outer = torch.maximum(a_max, b_max) - torch.minimum(a_min, b_min)
+    intersection, hull = _area(inner.clamp(min=0)), _area(outer.clamp(min=0))
+    area_a, area_b = _area(a_max - a_min), _area(b_max - b_min)
     union = area_a + area_b - intersection
     # The release's guard against empty boxes. It moves the loss of small boxes by some 1e-5.
     return intersection / (union + GIOU_EPS) - (hull - union) / (hull + GIOU_EPS)
+
+
+def _area(size: Float[Tensor, "*shape 2"]) -> Float[Tensor, "*shape"]:
+    width, height = size.unbind(-1)
+    return width * height

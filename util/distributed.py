@@ -160,6 +160,15 @@ def all_gather_object(value: T) -> list[T]:
     return gathered
 
 
+def broadcast(tensor: Tensor) -> Tensor:
+    """Rank 0's tensor, on every rank, as a new tensor. The same shape and kind on every rank."""
+    if not is_distributed():
+        return tensor
+    copied = tensor.detach().clone()
+    dist.broadcast(copied, src=0)
+    return copied
+
+
 def broadcast_object(value: T) -> T:
     """Rank 0's object, on every rank."""
     if not is_distributed():

@@ -11,13 +11,15 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from models.dino.federated import FederatedClasses
+from models.dino.federated import FederatedClasses, JudgedClasses
 from models.dino.layers import at_least_float32
-from models.dino.losses import giou_loss_sum, l1_loss_sum
+from models.dino.losses import giou_loss, l1_loss
 from models.dino.matcher import HungarianMatcher, Matches
 from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
 from util import distributed
 from util.structures import Losses, Targets
+
+Kind = Literal["decoder", "encoder", "denoising"]
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,18 @@ class PredictionSet:
     matches:       K pairs of query and target.
     labels:        (K,) class of each pair's target.
     boxes_cxcywh:  (K, 4) box of each pair's target.
-    class_indices: (M,) classes that the loss judges; None for all.
+    judged:        classes that the loss judges; None for all.
     num_boxes:     what sums are divided by.
     """
 
-    kind: Literal["decoder", "encoder", "denoising"]
+    kind: Kind
     layer: int
     is_last: bool
     outputs: LayerOutput
     matches: Matches
     labels: Int64[Tensor, " K"]
     boxes_cxcywh: Float[Tensor, "K 4"]
-    class_indices: Int64[Tensor, " M"] | None
+    judged: JudgedClasses | None
     num_boxes: Float[Tensor, ""]
 
     @property
@@ -52,6 +54,44 @@ class PredictionSet:
         if self.kind == "encoder":
             return "_interm"
         return ("_dn" if self.kind == "denoising" else "") + ("" if self.is_last else f"_{self.layer}")
+
+
+@dataclass(frozen=True)
+class PredictionSets:
+    """S prediction sets with as many queries and pairs each, whose losses are computed together.
+
+    kinds, layers, outputs: of each set.  last: number of the last decoder layer.
+    matches, labels, boxes_cxcywh, judged: as of `PredictionSet`, of all sets: (S, K), (S, K, 4), (S, M).
+    num_boxes: what sums are divided by.
+    """
+
+    kinds: tuple[Kind, ...]
+    layers: tuple[int, ...]
+    last: int
+    outputs: tuple[LayerOutput, ...]
+    matches: Matches
+    labels: Int64[Tensor, "S K"]
+    boxes_cxcywh: Float[Tensor, "S K 4"]
+    judged: JudgedClasses | None
+    num_boxes: Float[Tensor, ""]
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def __getitem__(self, index: int) -> PredictionSet:
+        """One of them."""
+        kind, layer = self.kinds[index], self.layers[index]
+        return PredictionSet(
+            kind=kind,
+            layer=layer,
+            is_last=kind != "encoder" and layer == self.last,
+            outputs=self.outputs[index],
+            matches=self.matches[index],
+            labels=self.labels[index],
+            boxes_cxcywh=self.boxes_cxcywh[index],
+            judged=None if self.judged is None else self.judged[index],
+            num_boxes=self.num_boxes,
+        )
 
 
 @runtime_checkable
@@ -100,17 +140,32 @@ class Criterion(nn.Module):
         self.federated = federated
         self.encoder_one_class = encoder_one_class
         self.ignored_on_image_level = tuple(ignored_on_image_level)
+        self._weights: dict[tuple, Tensor] = {}
 
     def forward(self, output: DetectorOutput, targets: Targets, semantic: Any = None) -> Losses:
         """output of the model in training, its targets, and what the teacher saw (None without one)."""
         named: dict[str, Tensor] = {}
+        groups = self.prediction_sets(output, targets)
+        members = [sets[i] for sets in groups for i in range(len(sets))]
         total = output.encoder.boxes_cxcywh.new_zeros(())
-        for predictions in self.prediction_sets(output, targets):
-            for name, loss in self.set_losses(predictions, targets, semantic).items():
-                weight = self.loss_weight(name, predictions.kind, targets.image_level)
-                total = total + weight * loss
-                named[name + predictions.suffix] = loss.detach()
+        for name, losses in self.set_losses(groups).items():
+            weights = [self.loss_weight(name, member.kind, targets.image_level) for member in members]
+            total = total + (losses * self._on_device(weights, losses)).sum()
+            for member, loss in zip(members, losses.detach().unbind(), strict=True):
+                named[name + member.suffix] = loss
+        for member in members:
+            for extra in self.extra_losses:
+                for name, loss in extra(member, targets, semantic).items():
+                    total = total + self.loss_weight(name, member.kind, targets.image_level) * loss
+                    named[name + member.suffix] = loss.detach()
         return Losses(total, named)
+
+    def _on_device(self, weights: Sequence[float], like: Tensor) -> Tensor:
+        """A tensor of weights, made once: to copy numbers to a GPU takes a moment at every step."""
+        key = (tuple(weights), like.device, like.dtype)
+        if key not in self._weights:
+            self._weights[key] = like.new_tensor(weights)
+        return self._weights[key]
 
     def loss_weight(self, name: str, kind: str, image_level: bool) -> float:
         """Weight of one loss: its base weight, times the encoder's factor, 0 where image-level data masks it.
@@ -122,49 +177,43 @@ class Criterion(nn.Module):
             return 0.0
         return self.weights[name] * (self.interm_weight if encoder else 1.0)
 
-    def prediction_sets(self, output: DetectorOutput, targets: Targets) -> list[PredictionSet]:
-        """Every prediction set of the output with its matches: decoder layers, encoder, denoising."""
-        outputs = (*output.layers, output.encoder)
-        one_class = [False] * len(output.layers) + [self.encoder_one_class]
-        matches = self.matcher(outputs, targets, one_class)
-        last = len(output.layers) - 1
-        num_boxes = self.num_boxes(len(matches[last]), targets.boxes_cxcywh)
-        sets = [
-            self._set("decoder", i, i == last, layer, matches[i], targets, num_boxes)
-            for i, layer in enumerate(output.layers)
-        ]
-        sets.append(self._set("encoder", 0, False, output.encoder, matches[-1], targets, num_boxes))
+    def prediction_sets(self, output: DetectorOutput, targets: Targets) -> list[PredictionSets]:
+        """Every prediction set of the output with its matches: decoder layers and encoder, denoising."""
+        layers = tuple(range(len(output.layers)))
+        matched = (*output.layers, output.encoder)
+        one_class = [False] * len(layers) + [self.encoder_one_class]
+        matches = self.matcher(matched, targets, one_class)
+        num_boxes = self.num_boxes(len(matches), targets.boxes_cxcywh)
+        decoder: list[Kind] = ["decoder"] * len(layers)
+        sets = [self._sets((*decoder, "encoder"), (*layers, 0), matched, matches, targets, num_boxes)]
         if output.layout is not None:
-            pairs = denoising_matches(targets, output.layout)
+            pairs = denoising_matches(targets, output.layout).expand(len(layers))
             copies = num_boxes * output.layout.groups
-            sets += [
-                self._set("denoising", i, i == last, layer, pairs, targets, copies)
-                for i, layer in enumerate(output.denoising)
-            ]
+            noised: list[Kind] = ["denoising"] * len(layers)
+            sets.append(self._sets(tuple(noised), layers, output.denoising, pairs, targets, copies))
         return sets
 
-    def _set(
+    def _sets(
         self,
-        kind: Literal["decoder", "encoder", "denoising"],
-        layer: int,
-        is_last: bool,
-        outputs: LayerOutput,
+        kinds: tuple[Kind, ...],
+        layers: tuple[int, ...],
+        outputs: tuple[LayerOutput, ...],
         matches: Matches,
         targets: Targets,
         num_boxes: Tensor,
-    ) -> PredictionSet:
+    ) -> PredictionSets:
         labels = targets.labels[matches.target]
-        if kind == "encoder" and self.encoder_one_class:
-            labels = torch.zeros_like(labels)
-        return PredictionSet(
-            kind=kind,
-            layer=layer,
-            is_last=is_last,
+        if self.encoder_one_class and kinds[-1] == "encoder":
+            labels[-1] = 0
+        return PredictionSets(
+            kinds=kinds,
+            layers=layers,
+            last=len(layers) - 1 - kinds.count("encoder"),
             outputs=outputs,
             matches=matches,
             labels=labels,
             boxes_cxcywh=targets.boxes_cxcywh[matches.target],
-            class_indices=self.federated(labels) if self.federated is not None else None,
+            judged=self.federated(labels, len(targets.labels)) if self.federated is not None else None,
             num_boxes=num_boxes,
         )
 
@@ -172,24 +221,65 @@ class Criterion(nn.Module):
         """Matched pairs of the last layer, mean over ranks, at least 1."""
         return distributed.all_reduce_mean(like.new_full((), float(pairs))).clamp(min=1)
 
-    def set_losses(self, predictions: PredictionSet, targets: Targets, semantic: Any) -> dict[str, Tensor]:
-        """All losses of one prediction set, normalised, by name without suffix."""
-        matches, num_boxes = predictions.matches, predictions.num_boxes
-        logits = at_least_float32(predictions.outputs.logits)
-        one_hot = torch.zeros_like(logits)
-        one_hot[matches.image, matches.query, predictions.labels] = 1
-        if predictions.class_indices is not None:
-            logits, one_hot = logits[..., predictions.class_indices], one_hot[..., predictions.class_indices]
-        boxes = at_least_float32(predictions.outputs.boxes_cxcywh)[matches.image, matches.query]
-        target_boxes = predictions.boxes_cxcywh.to(boxes.dtype)
-        losses = {
-            "loss_ce": sigmoid_focal_loss(logits, one_hot, self.alpha, gamma=2, reduction="sum") / num_boxes,
-            "loss_bbox": l1_loss_sum(boxes, target_boxes) / num_boxes,
-            "loss_giou": giou_loss_sum(boxes, target_boxes) / num_boxes,
+    def set_losses(self, groups: Sequence[PredictionSets]) -> dict[str, Tensor]:
+        """The losses of all S prediction sets in their order, normalised, (S,) each, by name without suffix.
+
+        Groups differ in queries and pairs, so they meet as flat tensors: every loss is called once.
+        """
+        boxes = at_least_float32(torch.cat([_matched_boxes(sets) for sets in groups]))
+        target_boxes = torch.cat([sets.boxes_cxcywh.flatten(0, 1) for sets in groups]).to(boxes.dtype)
+        normaliser = torch.cat([sets.num_boxes.expand(len(sets)) for sets in groups])
+        pairs = [(len(sets), len(sets.matches)) for sets in groups]
+        return {
+            "loss_ce": self._class_losses(groups) / normaliser,
+            "loss_bbox": _sums(l1_loss(boxes, target_boxes), pairs) / normaliser,
+            "loss_giou": _sums(giou_loss(boxes, target_boxes), pairs) / normaliser,
         }
-        for loss in self.extra_losses:
-            losses.update(loss(predictions, targets, semantic))
-        return losses
+
+    def _class_losses(self, groups: Sequence[PredictionSets]) -> Float[Tensor, " S"]:
+        """Sums of the focal loss over queries and judged classes."""
+        parts = [_judged_logits(sets) for sets in groups]
+        logits, one_hot = (torch.cat([t.flatten() for t in tensors]) for tensors in zip(*parts, strict=True))
+        focal = sigmoid_focal_loss(at_least_float32(logits), one_hot, self.alpha, gamma=2)
+        sums = []
+        values = focal.split([logits.numel() for logits, _ in parts])
+        for sets, value, (shaped, _) in zip(groups, values, parts, strict=True):
+            by_class = value.view(len(sets), -1, shaped.shape[-1]).sum(1)
+            sums.append((by_class if sets.judged is None else by_class * sets.judged.valid).sum(-1))
+        return torch.cat(sums)
+
+
+def _matched_boxes(sets: PredictionSets) -> Float[Tensor, "P 4"]:
+    """The predicted box of every pair, set after set."""
+    boxes = torch.stack([outputs.boxes_cxcywh for outputs in sets.outputs])
+    return boxes[_places(sets)].flatten(0, 1)
+
+
+def _places(sets: PredictionSets) -> tuple[Tensor, Tensor, Tensor]:
+    """Set, image and query of every pair, (S, K) each or a shape that broadcasts to it."""
+    row = torch.arange(len(sets), device=sets.labels.device)[:, None]
+    return row, sets.matches.image, sets.matches.query
+
+
+def _judged_logits(sets: PredictionSets) -> tuple[Float[Tensor, "S B Q M"], Float[Tensor, "S B Q M"]]:
+    """The logits of the judged classes, and 1 where a query is taught a class."""
+    logits = torch.stack([outputs.logits for outputs in sets.outputs])
+    if sets.judged is None:
+        one_hot = torch.zeros_like(logits)
+        taught = (*_places(sets), sets.labels)
+        one_hot[taught] = 1
+        return logits, one_hot
+    columns = sets.judged.columns
+    logits = logits.gather(-1, columns[:, None, None].expand(*logits.shape[:-1], -1))
+    one_hot = torch.zeros_like(logits)
+    one_hot[_places(sets)] = (sets.labels[..., None] == columns[:, None]).to(one_hot.dtype)
+    return logits, one_hot
+
+
+def _sums(values: Float[Tensor, " P"], shapes: Sequence[tuple[int, int]]) -> Float[Tensor, " S"]:
+    """Row sums of tables of these shapes, which lie one after the other in `values`."""
+    parts = values.split([rows * columns for rows, columns in shapes])
+    return torch.cat([part.view(shape).sum(-1) for part, shape in zip(parts, shapes, strict=True)])
 
 
 def denoising_matches(targets: Targets, layout: DenoisingLayout) -> Matches:

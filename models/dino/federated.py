@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from util import distributed
+
+
+@dataclass(frozen=True)
+class JudgedClasses:
+    """The class columns that a loss looks at. Their number is known without asking the device.
+
+    columns: (..., M) int64, all different.  valid: (..., M) bool; the loss ignores the others.
+    """
+
+    columns: Int64[Tensor, "*sets M"]
+    valid: Bool[Tensor, "*sets M"]
+
+    def __getitem__(self, index: int) -> JudgedClasses:
+        """Those of one set."""
+        return JudgedClasses(self.columns[index], self.valid[index])
 
 
 class FederatedClasses(nn.Module):
@@ -31,25 +47,28 @@ class FederatedClasses(nn.Module):
         self.number = number
         self.gather = gather
 
-    def forward(self, labels: Int64[Tensor, " K"]) -> Int64[Tensor, " M"]:
-        """(K,) labels of the call's targets -> (M,) sorted class columns."""
+    def forward(self, labels: Int64[Tensor, "S K"], most: int) -> JudgedClasses:
+        """Draws for S losses at once, each its own.
+
+        labels: of what each of them is taught.  most: bounds how many different ones there are in a row.
+
+        The classes with the largest w / Exp(1) are a draw without replacement with probabilities
+        proportional to w (Efraimidis and Spirakis 2006), and need nothing of the host. The random numbers are
+        those of the device's generator, whose state a checkpoint keeps.
+        """
+        present = labels.new_zeros((len(labels), len(self.weights)), dtype=torch.float32)
+        present = present.scatter(1, labels, 1.0)
+        keys = self.weights / torch.empty_like(present).exponential_()
         if self.gather:
-            present = torch.zeros_like(self.weights, dtype=torch.float32)
-            present[labels] = 1
-            present = distributed.all_reduce_mean(present) > 0
-        else:
-            present = torch.zeros_like(self.weights, dtype=torch.bool)
-            present[labels] = True
-        drawn = present.clone()
-        candidates = self.weights.masked_fill(present, 0).cpu()
-        missing = min(self.number - int(present.sum()), int((candidates > 0).sum()))
-        if missing > 0:
-            # From the global generator, whose state a checkpoint keeps.
-            extra = torch.multinomial(candidates, missing)
-            if self.gather:
-                extra = distributed.broadcast_object(extra)
-            drawn[extra.to(drawn.device)] = True
-        return drawn.nonzero().squeeze(1)
+            most = sum(distributed.all_gather_object(most))
+            present = distributed.all_reduce_mean(present)
+            keys = distributed.broadcast(keys)
+        present = present > 0
+        # Present classes come first. A key is finite unless its random number is zero.
+        keys = torch.where(present, torch.inf, keys.clamp(max=torch.finfo(keys.dtype).max))
+        keys, columns = keys.topk(min(max(self.number, most), keys.shape[1]), dim=1)
+        rank = torch.arange(columns.shape[1], device=columns.device)
+        return JudgedClasses(columns, (keys > 0) & ((rank < self.number) | keys.isinf()))
 
 
 def federated_weights(image_counts: Sequence[int]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The box losses of a prediction set, as sums; criterion.py divides by `num_boxes` and applies weights."""
+"""The box losses of pairs; criterion.py sums them, divides by `num_boxes` and applies weights."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -6,16 +6,15 @@ from torch import Tensor
 from util.boxes import box_cxcywh_to_xyxy, generalized_iou
 
 
-def l1_loss_sum(
+def l1_loss(
     boxes_cxcywh: Float[Tensor, "K 4"], target_boxes_cxcywh: Float[Tensor, "K 4"]
-) -> Float[Tensor, ""]:
-    """Sum of absolute differences."""
-    return (boxes_cxcywh - target_boxes_cxcywh).abs().sum()
+) -> Float[Tensor, " K"]:
+    """Sum of the absolute differences of a pair."""
+    return (boxes_cxcywh - target_boxes_cxcywh).abs().sum(-1)
 
 
-def giou_loss_sum(
+def giou_loss(
     boxes_cxcywh: Float[Tensor, "K 4"], target_boxes_cxcywh: Float[Tensor, "K 4"]
-) -> Float[Tensor, ""]:
-    """Sum of 1 - GIoU of the pairs."""
-    giou = generalized_iou(box_cxcywh_to_xyxy(boxes_cxcywh), box_cxcywh_to_xyxy(target_boxes_cxcywh))
-    return (1 - giou).sum()
+) -> Float[Tensor, " K"]:
+    """1 - GIoU of a pair."""
+    return 1 - generalized_iou(box_cxcywh_to_xyxy(boxes_cxcywh), box_cxcywh_to_xyxy(target_boxes_cxcywh))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -22,18 +23,27 @@ NOT_FINITE = 1e9
 
 @dataclass(frozen=True)
 class Matches:
-    """K pairs of query and ground truth.
+    """K pairs of query and ground truth, of one set of predictions or of several, K of each.
 
-    image, query: (K,) int64, which query of which image. target: (K,) int64, which box, counted
+    image, query: (..., K) int64, which query of which image. target: (..., K) int64, which box, counted
     over all images of the batch in order.
     """
 
-    image: Int64[Tensor, " K"]
-    query: Int64[Tensor, " K"]
-    target: Int64[Tensor, " K"]
+    image: Int64[Tensor, "*sets K"]
+    query: Int64[Tensor, "*sets K"]
+    target: Int64[Tensor, "*sets K"]
 
     def __len__(self) -> int:
-        return int(self.image.shape[0])
+        """K."""
+        return int(self.image.shape[-1])
+
+    def __getitem__(self, index: int) -> Matches:
+        """Those of one set."""
+        return Matches(self.image[index], self.query[index], self.target[index])
+
+    def expand(self, sets: int) -> Matches:
+        """The pairs of one set as those of `sets` alike."""
+        return Matches(*(t.expand(sets, -1) for t in (self.image, self.query, self.target)))
 
 
 class HungarianMatcher:
@@ -54,59 +64,46 @@ class HungarianMatcher:
     @torch.no_grad()
     def __call__(
         self, outputs: Sequence[LayerOutput], targets: Targets, one_class: Sequence[bool]
-    ) -> list[Matches]:
+    ) -> Matches:
         """Matches every output with the same targets; `one_class` says whose class is only 'object'.
 
-        All costs are computed first and go to the CPU in one transfer.
+        The outputs have as many queries each. Their costs are computed together and go to the CPU in one
+        transfer. Returns the pairs of each output, (S, K).
         """
-        per_image = list(
-            zip(targets.labels.split(targets.counts), targets.boxes_cxcywh.split(targets.counts), strict=True)
-        )
-        costs = [
-            self.cost(output, image, labels, boxes, agnostic)
-            for output, agnostic in zip(outputs, one_class, strict=True)
-            for image, (labels, boxes) in enumerate(per_image)
-        ]
-        shapes = [tuple(c.shape) for c in costs]
         # Diverged predictions are matched anyhow: the loss is not finite either, and is reported.
-        flat = torch.cat([c.flatten() for c in costs]).nan_to_num(NOT_FINITE, NOT_FINITE, -NOT_FINITE)
-        tables = np.split(flat.cpu().numpy(), np.cumsum([h * w for h, w in shapes])[:-1])
-        pairs = [linear_sum_assignment(t.reshape(s)) for t, s in zip(tables, shapes, strict=True)]
-        device = outputs[0].logits.device
-        return [
-            _collect(pairs[k * len(targets) : (k + 1) * len(targets)], targets.counts, device)
-            for k in range(len(outputs))
-        ]
+        cost = self.costs(outputs, targets, one_class).nan_to_num(NOT_FINITE, NOT_FINITE, -NOT_FINITE)
+        tables = cost.cpu().numpy()
+        first = np.cumsum([0, *targets.counts])
+        rows = []
+        for table in tables:
+            of_images = []
+            for image, (start, stop) in enumerate(pairwise(first.tolist())):
+                box, query = linear_sum_assignment(table[start:stop])
+                of_images.append(np.stack((np.full(len(box), image), query, box + start)))
+            rows.append(np.concatenate(of_images, axis=1))
+        return Matches(*torch.from_numpy(np.stack(rows, axis=1)).to(cost.device).unbind(0))
 
-    def cost(
-        self, output: LayerOutput, image: int, labels: Tensor, boxes_cxcywh: Tensor, one_class: bool
-    ) -> Tensor:
-        """(Q, N) cost of every query with every box of one image, in float32 at least.
-
-        labels (N,) and boxes_cxcywh (N, 4) of the image; one_class: every label means 'object'.
-        """
-        if one_class:
-            labels = torch.zeros_like(labels)
-        logits = at_least_float32(output.logits[image][:, labels])
-        boxes = at_least_float32(output.boxes_cxcywh[image])
-        target_boxes = boxes_cxcywh.to(boxes.dtype)
-        probability = logits.sigmoid()
+    def costs(
+        self, outputs: Sequence[LayerOutput], targets: Targets, one_class: Sequence[bool]
+    ) -> Float[Tensor, "S N Q"]:
+        """Cost of every box with every query of its image, for each output; in float32 at least."""
+        image, label = targets.image_index, targets.labels
+        object_label = torch.zeros_like(label)
+        logits = torch.stack(
+            [
+                output.logits[image, :, object_label if agnostic else label]
+                for output, agnostic in zip(outputs, one_class, strict=True)
+            ]
+        )
+        boxes = at_least_float32(torch.stack([output.boxes_cxcywh for output in outputs])[:, image])
+        target_boxes = targets.boxes_cxcywh.to(boxes.dtype)[:, None]
+        probability = at_least_float32(logits).sigmoid()
         absent = (1 - self.alpha) * probability**2 * -(1 - probability + 1e-8).log()
         present = self.alpha * (1 - probability) ** 2 * -(probability + 1e-8).log()
-        distance = (boxes[:, None] - target_boxes[None]).abs().sum(-1)
-        overlap = generalized_iou(box_cxcywh_to_xyxy(boxes)[:, None], box_cxcywh_to_xyxy(target_boxes)[None])
+        distance = (boxes - target_boxes).abs().sum(-1)
+        overlap = generalized_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(target_boxes))
         return (
             self.class_weight * (present - absent)
             + self.box_weight * distance
             - self.giou_weight * overlap
         )  # fmt: skip
-
-
-def _collect(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], counts: Sequence[int], device: torch.device
-) -> Matches:
-    """[(queries, boxes) of each image, ...] -> one set of matches with batch-wide box numbers."""
-    first = np.cumsum([0, *counts])
-    rows = [np.stack((np.full(len(query), i), query, box + first[i])) for i, (query, box) in enumerate(pairs)]
-    table = torch.from_numpy(np.concatenate(rows, axis=1)).to(device)
-    return Matches(*table.unbind(0))

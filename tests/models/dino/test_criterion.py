@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from models.dino.criterion import Criterion, denoising_matches
-from models.dino.federated import FederatedClasses
-from models.dino.losses import giou_loss_sum, l1_loss_sum
+from models.dino.federated import FederatedClasses, JudgedClasses
+from models.dino.losses import giou_loss, l1_loss
 from models.dino.matcher import HungarianMatcher
 from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
 from tests.models.tiny import batch_of, target, targets
@@ -108,8 +108,8 @@ def slow_losses(part: LayerOutput, pairs: list[tuple[int, int, int]], labels: Te
     for image, query, number in pairs:
         one_hot[image, query, labels[number]] = 1
         ours, wanted = part.boxes_cxcywh[image, query][None], boxes[number][None]
-        found["loss_bbox"] += l1_loss_sum(ours, wanted).item()
-        found["loss_giou"] += giou_loss_sum(ours, wanted).item()
+        found["loss_bbox"] += l1_loss(ours, wanted).item()
+        found["loss_giou"] += giou_loss(ours, wanted).item()
     return {**found, "loss_ce": slow_focal_loss(part.logits, one_hot)}
 
 
@@ -125,7 +125,7 @@ def test_every_group_is_its_sum_over_its_normaliser():
             assert named[base + suffix].item() == pytest.approx(value / num_boxes), base + suffix
 
     for i, part in enumerate((*said.layers, said.encoder)):
-        (m,) = matcher([part], wanted, [False])
+        m = matcher([part], wanted, [False])[0]
         pairs = list(zip(m.image.tolist(), m.query.tolist(), m.target.tolist(), strict=True))
         check(part, pairs, ["_0", "_1", "", "_interm"][i], 3)
     pairs = [(0, g * 4 + n, n) for g in range(3) for n in range(2)] + [(1, g * 4, 2) for g in range(3)]
@@ -147,7 +147,7 @@ def test_the_normaliser_counts_pairs_not_boxes_and_is_at_least_one():
     boxes = torch.cat([t.boxes_cxcywh for t in given((9, 0))])[matches.target]
     ours = said.final.boxes_cxcywh[matches.image, matches.query]
     assert len(matches) == QUERIES
-    assert many.item() == pytest.approx(l1_loss_sum(ours, boxes).item() / QUERIES)
+    assert many.item() == pytest.approx(l1_loss(ours, boxes).sum().item() / QUERIES)
     nothing = criterion()(said, given((0, 0))).named
     all_negative = slow_focal_loss(said.final.logits, torch.zeros_like(said.final.logits))
     assert nothing["loss_ce"].item() == pytest.approx(all_negative)
@@ -175,18 +175,23 @@ def test_an_encoder_of_one_class_is_taught_column_0():
     assert sorted(taught.tolist()) == sorted([4, int(wanted[1].labels)])
 
 
+def taught_columns(judged: JudgedClasses) -> list[int]:
+    return sorted(judged.columns[judged.valid].tolist())
+
+
 def test_federated_columns_are_those_of_what_the_group_is_taught():
     """Column 0 for an encoder of one class; not the labels of boxes that found no query."""
     said, wanted = without_denoising(), given((2, 1))
     draw = FederatedClasses([1.0] * CLASSES, 1)
     part = criterion(federated=draw, encoder_one_class=True)
-    assert part.prediction_sets(said, wanted)[-1].class_indices.tolist() == [0]
+    matched = part.prediction_sets(said, wanted)[0]
+    assert taught_columns(matched.judged[-1]) == [0]
     crowd = batch_of(
         target([[0.5, 0.5, 0.2, 0.2]] * 6 + [[0.1, 0.1, 0.01, 0.01]], [1] * 6 + [5], dtype=torch.float64)
     )
     one = LayerOutput(said.final.logits[:1], torch.full_like(said.final.boxes_cxcywh[:1], 0.5))
-    found = part.prediction_sets(DetectorOutput((one,), one, (), None), crowd)[0]
-    assert found.class_indices.tolist() == sorted(set(found.labels.tolist()))
+    found = part.prediction_sets(DetectorOutput((one,), one, (), None), crowd)[0][0]
+    assert taught_columns(found.judged) == sorted(set(found.labels.tolist()))
     assert len(found.labels) == QUERIES < 7
 
 

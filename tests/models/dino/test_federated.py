@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from models.dino.federated import FederatedClasses, federated_weights
+from models.dino.federated import FederatedClasses, JudgedClasses, federated_weights
 from tests.processes import run_on_ranks
 from util import distributed
 
@@ -11,7 +11,19 @@ WEIGHTS = [0.0, 3.0, 2.0, 1.0, 1.0, 0.0, 5.0, 1.0]
 
 
 def labels(*values: int) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.int64)
+    """Of one set."""
+    return torch.tensor([values], dtype=torch.int64)
+
+
+def chosen(judged: JudgedClasses) -> list[list[int]]:
+    """The classes of each set, in order."""
+    rows = zip(judged.columns, judged.valid, strict=True)
+    return [sorted(columns[valid].tolist()) for columns, valid in rows]
+
+
+def draw_one(draw: FederatedClasses, *values: int) -> list[int]:
+    (columns,) = chosen(draw(labels(*values), len(values)))
+    return columns
 
 
 def test_weights_are_square_roots_of_image_counts():
@@ -22,34 +34,53 @@ def test_weights_are_square_roots_of_image_counts():
 def test_present_classes_are_in_and_others_fill_up(number):
     draw = FederatedClasses(WEIGHTS, number)
     for _ in range(30):
-        columns = draw(labels(4, 2, 4, 7)).tolist()
+        columns = draw_one(draw, 4, 2, 4, 7)
         assert {2, 4, 7} <= set(columns)
-        assert len(columns) == max(number, 3)
-        assert columns == sorted(set(columns))
+        assert len(columns) == len(set(columns)) == max(number, 3)
+
+
+def test_sets_draw_each_their_own():
+    draw = FederatedClasses([1.0] * 200, 10)
+    first, second = chosen(draw(torch.tensor([[3, 4], [5, 5]]), 2))
+    assert {3, 4} <= set(first) and 5 in second
+    assert len(first) == len(second) == 10 and first != second
 
 
 def test_a_class_of_weight_zero_is_judged_only_where_present():
     draw = FederatedClasses(WEIGHTS, 100)
-    assert draw(labels(2)).tolist() == [1, 2, 3, 4, 6, 7]
-    assert draw(labels(0)).tolist() == [0, 1, 2, 3, 4, 6, 7]
+    assert draw_one(draw, 2) == [1, 2, 3, 4, 6, 7]
+    assert draw_one(draw, 0) == [0, 1, 2, 3, 4, 6, 7]
 
 
 def test_without_any_candidate_the_present_ones_are_all():
-    assert FederatedClasses([0.0, 0.0, 0.0], 50)(labels(1)).tolist() == [1]
-    assert FederatedClasses([0.0, 0.0, 0.0], 50)(labels()).tolist() == []
+    assert draw_one(FederatedClasses([0.0, 0.0, 0.0], 50), 1) == [1]
+    assert draw_one(FederatedClasses([0.0, 0.0, 0.0], 50)) == []
 
 
 def test_a_call_without_targets_still_judges():
-    assert len(FederatedClasses(WEIGHTS, 4)(labels())) == 4
+    assert len(draw_one(FederatedClasses(WEIGHTS, 4))) == 4
 
 
-def test_chance_follows_the_weights():
+def test_the_number_of_columns_is_known_without_their_values():
+    draw = FederatedClasses([1.0] * 20, 4)
+    shapes = {tuple(draw(labels(*values), 6).columns.shape) for values in [(1,) * 6, (1, 2, 3, 4, 5, 6)]}
+    assert shapes == {(1, 6)}
+
+
+def test_chance_follows_the_weights_without_replacement():
     torch.manual_seed(0)
-    draw = FederatedClasses([1.0, 2.0, 4.0, 0.0], 1)
+    draw = FederatedClasses([1.0, 2.0, 4.0, 0.0], 2)
+    none = torch.zeros(20000, 0, dtype=torch.int64)
     counts = torch.zeros(4)
-    for _ in range(2000):
-        counts[draw(labels())] += 1
-    assert (counts / 2000).tolist() == pytest.approx([1 / 7, 2 / 7, 4 / 7, 0], abs=0.04)
+    for columns in chosen(draw(none, 0)):
+        counts[columns] += 1
+    # The chance to be first, and to be second behind each other one.
+    first = [w / 7 for w in (1, 2, 4)]
+    expected = [
+        p + sum(q * w / (7 - v) for j, (q, v) in enumerate(zip(first, (1, 2, 4), strict=True)) if j != i)
+        for i, (p, w) in enumerate(zip(first, (1, 2, 4), strict=True))
+    ]
+    assert (counts / 20000).tolist() == pytest.approx([*expected, 0], abs=0.015)
 
 
 def test_a_negative_weight_is_refused():
@@ -60,13 +91,14 @@ def test_a_negative_weight_is_refused():
 def gathered_columns() -> dict:
     """What each rank draws when the ranks' own random states differ."""
     torch.manual_seed(distributed.rank())
-    mine = labels(1, 3) if distributed.is_main() else labels()
+    mine = (1, 3) if distributed.is_main() else ()
     gathering = FederatedClasses(WEIGHTS, 5, gather=True)
     alone = FederatedClasses([math.sqrt(n) for n in range(200)], 20)
+    # Ranks have as many pairs as boxes, so not equally many.
     return {
-        "gathered": [gathering(mine).tolist() for _ in range(8)],
-        "full": FederatedClasses(WEIGHTS, 1, gather=True)(mine).tolist(),
-        "alone": alone(labels()).tolist(),
+        "gathered": [draw_one(gathering, *mine) for _ in range(8)],
+        "full": draw_one(FederatedClasses(WEIGHTS, 1, gather=True), *mine),
+        "alone": draw_one(alone),
     }
 
 
@@ -82,8 +114,8 @@ def test_gathered_columns_are_the_same_on_every_rank():
 @pytest.mark.parametrize("gather", [False, True])
 def test_the_draw_goes_on_from_the_state_of_torchs_generator(gather):
     draw = FederatedClasses([1.0] * 50, number=8, gather=gather)
-    draw(labels(1))
+    draw_one(draw, 1)
     state = torch.get_rng_state()
-    expected = draw(labels(2))
+    expected = draw_one(draw, 2)
     torch.set_rng_state(state)
-    assert torch.equal(FederatedClasses([1.0] * 50, number=8, gather=gather)(labels(2)), expected)
+    assert draw_one(FederatedClasses([1.0] * 50, number=8, gather=gather), 2) == expected

@@ -1,0 +1,104 @@
+"""What a training step asks of a GPU, counted without one: operators, and reads of its numbers.
+
+The figures may fall, never rise: each operator is a launch of some microseconds, each read waits for the GPU.
+"""
+
+from collections import Counter
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models.dino.matcher import Matches
+from models.dino.output import DetectorOutput, LayerOutput
+from tests.models.tiny import build, make_images, targets, tiny_config
+
+# Without views and allocations. Six decoder layers, so 13 prediction sets, with the semantic branch.
+CRITERION = {"forward": 317, "backward": 140}
+
+
+class Operators(TorchDispatchMode):
+    """Counts what is dispatched, by name, but for views and allocations."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        returns = func._schema.returns
+        view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+        name = func._schema.name
+        if not view and not any(word in name for word in ("empty", "lift_fresh", "detach")):
+            self.counts[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    return build(tiny_config(dec_layers=6), tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def step(parts):
+    """What the criterion gets: the output, cut off from the model, targets, and what the teacher saw."""
+    images, given = make_images(), targets((5, 3))
+    output = parts.model.train()(images, given)
+
+    def leaf(layer: LayerOutput) -> LayerOutput:
+        kept = {f.name: getattr(layer, f.name) for f in fields(layer)}
+        return LayerOutput(**{k: v if v is None else v.detach().requires_grad_() for k, v in kept.items()})
+
+    output = DetectorOutput(
+        tuple(map(leaf, output.layers)),
+        leaf(output.encoder),
+        tuple(map(leaf, output.denoising)),
+        output.layout,
+    )
+    return output, given, parts.teacher(images, given)
+
+
+def test_operators_of_the_criterion(parts, step):
+    with Operators() as forward:
+        losses = parts.criterion(*step)
+    with Operators() as backward:
+        losses.total.backward()
+    found = {"forward": forward.counts.total(), "backward": backward.counts.total()}
+    assert all(found[name] <= CRITERION[name] for name in found), f"{found}, recorded {CRITERION}"
+
+
+class GivenMatches:
+    """In place of the matcher, whose one transfer is allowed: every image's boxes are its first queries."""
+
+    def __init__(self, given):
+        self.given = given
+
+    def __call__(self, outputs, given, one_class):
+        box = torch.arange(len(given.labels), device=given.labels.device)
+        return Matches(given.image_index, given.box_index, box).expand(len(outputs))
+
+
+def test_the_criterion_reads_nothing_of_a_gpu_but_what_the_matcher_transfers(parts, step, monkeypatch):
+    output, given, _ = step
+    with FakeTensorMode(allow_non_fake_inputs=True):
+
+        def fake(value):
+            if isinstance(value, torch.Tensor):
+                return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cuda")
+            if isinstance(value, LayerOutput):
+                return LayerOutput(*(fake(getattr(value, f.name)) for f in fields(value)))
+            return tuple(map(fake, value)) if isinstance(value, tuple) else value
+
+        said = replace(
+            output, layers=fake(output.layers), encoder=fake(output.encoder), denoising=fake(output.denoising)
+        )
+        wanted = replace(
+            given,
+            **{n: fake(getattr(given, n)) for n in ("boxes_cxcywh", "labels", "image_index", "box_index")},
+        )
+        monkeypatch.setattr(parts.criterion, "matcher", GivenMatches(wanted))
+        monkeypatch.setattr(parts.criterion, "extra_losses", ())
+        monkeypatch.setattr(parts.criterion.federated, "weights", fake(parts.criterion.federated.weights))
+        losses = parts.criterion(said, wanted)
+    assert losses.total.device.type == "cuda" and len(losses.named) == 39
