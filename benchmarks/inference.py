@@ -249,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument(
-        "--network-size", type=int, nargs=2, default=list(SIZE), help="of R50, short and long"
+        "--network_size", type=int, nargs=2, default=list(SIZE), help="of R50, short and long"
     )
     args = parser.parse_args(arguments)
     if any(number % args.batch for number in args.images):

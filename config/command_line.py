@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_what(parser.add_argument_group("what to do"))
     _add_data(parser.add_argument_group("config and data"))
     _add_weights(parser.add_argument_group("weights"))
-    add_word_flags(parser.add_argument_group("vocabulary, for --eval and --test"), joint="_")
+    add_word_flags(parser.add_argument_group("vocabulary, for --eval and --test"))
     _add_machine(parser.add_argument_group("machine"))
     _add_official(parser.add_argument_group("official flags without effect"))
     return parser

@@ -12,26 +12,19 @@ class _Flags(Protocol):
     def add_argument(self, *names: str, **options: Any) -> argparse.Action: ...
 
 
-def add_word_flags(parser: _Flags, joint: str = "-") -> None:
-    """Adds the flags. joint: between the words of a flag; `main.py` has the official '_'."""
-
-    def flag(*words: str) -> str:
-        return f"--{joint.join(words)}"
-
-    parser.add_argument(flag("names"), help=f"words to ask the model for instead of its classes: {_LIST}")
-    parser.add_argument(flag("add", "names"), help=f"words to ask for beside the model's classes: {_LIST}")
+def add_word_flags(parser: _Flags) -> None:
+    """Adds the flags."""
+    parser.add_argument("--names", help=f"words to ask the model for instead of its classes: {_LIST}")
+    # The spelling with a hyphen is an alias.
     parser.add_argument(
-        flag("prompts"),
-        nargs="+",
-        default=[],
-        metavar="TEMPLATE",
-        help="with {} for words that were not trained",
+        "--add_names", "--add-names", help=f"words to ask for beside the model's classes: {_LIST}"
     )
-    parser.add_argument(flag("examples"), help="folder of example images for words that were not trained")
     parser.add_argument(
-        flag("select", "by"),
-        choices=("names", "trained"),
-        help="whose scores choose the queries (default: names)",
+        "--prompts", nargs="+", default=[], metavar="TEMPLATE", help="with {} for words that were not trained"
+    )
+    parser.add_argument("--examples", help="folder of example images for words that were not trained")
+    parser.add_argument(
+        "--select_by", choices=("names", "trained"), help="whose scores choose the queries (default: names)"
     )
 
 

@@ -23,22 +23,15 @@ from util.errors import UserError
 
 # The official flags, under their official spellings. A new setting is a config key, not a flag.
 OFFICIAL_FLAGS = [
-    *(
-        "--config_file",
-        "-c",
-        "--options",
-        "--dataset_file",
-        "--data_path",
-        "--output_dir",
-        "--note",
-        "--device",
-    ),
+    *("--config_file", "-c", "--options", "--dataset_file", "--data_path", "--output_dir", "--note"),
+    "--device",
     *("--seed", "--resume", "--pretrain_model_path", "--finetune_ignore", "--finetune_ignore_all", "--eval"),
     *("--start_epoch", "--test", "--debug", "--num_workers", "--find_unused_params", "--save_results"),
     *("--save_log", "--fix_size", "--amp", "--world_size", "--rank", "--dist_url", "--local_rank"),
     *("--remove_difficult", "--coco_panoptic_path"),
 ]
 OURS = ["-h", "--help", "--local-rank", "--names", "--add_names", "--prompts", "--examples", "--select_by"]
+OURS += ["--add-names"]
 
 TINY = {
     "use_visual_distill": False,

@@ -50,6 +50,14 @@ def late_imports(source: ast.AST) -> list[str]:
     return found
 
 
+def hyphenated_flags(source: ast.AST) -> list[str]:
+    """Flags of commands whose first spelling is not with underscores, as `main.py` has its own."""
+    calls = [n for n in ast.walk(source) if isinstance(n, ast.Call) and n.args]
+    added = [n for n in calls if getattr(n.func, "attr", "") == "add_argument"]
+    flags = [(n.lineno, str(getattr(n.args[0], "value", ""))) for n in added]
+    return [f"{line} {flag}" for line, flag in flags if "-" in flag.lstrip("-")]
+
+
 def keys_read(source: ast.AST) -> set[str]:
     """What is taken from something called config: `config.lr`, `self.config.lr`, `getattr(config, "lr")`."""
     read = set()
@@ -99,6 +107,10 @@ def test_packages_import_one_another_at_the_top():
     assert not broken(late_imports, files)
 
 
+def test_flags_are_written_with_underscores():
+    assert not broken(hyphenated_flags)
+
+
 def test_every_config_key_is_read():
     readers = [path for path in python_files() if path.name == "build.py" or path == Path("main.py")]
     read = set().union(*(keys_read(tree(path)) for path in readers))
@@ -126,6 +138,8 @@ def test_every_key_that_is_read_exists():
         (late_imports, "import util.boxes\ndef f():\n    import json", 0),
         (late_imports, "def f():\n    import util.boxes\n    from datasets import x", 2),
         (not_implemented, "raise NotImplementedError('x')", 1),
+        (hyphenated_flags, "p.add_argument('--add-names')\np.add_argument('--size-any', '--size')", 2),
+        (hyphenated_flags, "p.add_argument('-c')\np.add_argument('--a_b', '--a-b')\np.add_argument('x')", 0),
     ],
 )
 def test_the_checks_find_what_they_look_for(check, source, count):

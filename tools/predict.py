@@ -119,10 +119,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--score", default="0.3", help="lowest score that is kept: a number, or rare=0.2,others=0.3,NAME=0.5"
     )
     parser.add_argument(
-        "--max-detections", type=int, default=100, metavar="N", help="the best N of an image are kept"
+        "--max_detections", type=int, default=100, metavar="N", help="the best N of an image are kept"
     )
     parser.add_argument(
-        "--batch-size",
+        "--batch_size",
         type=int,
         default=4,
         help="images of one size, or tiles, that the network sees at a time",
@@ -142,7 +142,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     for name in ("batch_size", "max_detections"):
         if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
+            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}")
     return args
 
 

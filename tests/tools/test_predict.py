@@ -60,13 +60,13 @@ def test_a_second_run_does_not_predict_its_own_drawings(checkpoint, images, monk
 
 
 def test_batches_limits_and_formats(checkpoint, images, tmp_path):
-    options = ["--device", "cpu", "--score", "0", "--max-detections", "7"]
+    options = ["--device", "cpu", "--score", "0", "--max_detections", "7"]
     # Of one size: padding is not in the comparison.
     for name in "cd":
         Image.open(images / "a.png").rotate(180).save(images / f"{name}.png")
     (images / "more/b.jpg").unlink()
     for size in "13":
-        output = ["--output", str(tmp_path / size), "--batch-size", size, "--format", "json,coco"]
+        output = ["--output", str(tmp_path / size), "--batch_size", size, "--format", "json,coco"]
         main([checkpoint, str(images), *options, *output])
     one, three = (entries(tmp_path / size) for size in "13")
     assert [len(e["detections"]) for e in three] == [7] * 3 and three[0]["drawn"] is None
@@ -127,7 +127,7 @@ def test_what_is_wrong_is_named(checkpoint, images, tmp_path):
         ([checkpoint.replace(".pth", ".pt"), folder], r"checkpoint\.pt"),
         ([checkpoint, folder, "--score", "30"], "score"),
         ([checkpoint, folder, "--format", "xml"], "format 'xml'"),
-        ([checkpoint, folder, "--batch-size", "0"], "--batch-size must be at least 1"),
+        ([checkpoint, folder, "--batch_size", "0"], "--batch_size must be at least 1"),
         ([checkpoint, folder, "--precision", "float8"], "float8"),
     ):
         with pytest.raises(UserError, match=message):
@@ -152,7 +152,7 @@ def test_a_video_becomes_a_drawn_one_with_an_entry_a_frame(checkpoint, images, t
     av = pytest.importorskip("av")
     make_video(images / "clip.mp4")
     (images / "broken.mp4").write_bytes(b"no video")
-    options = ["--device", "cpu", "--score", "0", "--batch-size", "2", "--format", "drawn,json,coco,yolo,csv"]
+    options = ["--device", "cpu", "--score", "0", "--batch_size", "2", "--format", "drawn,json,coco,yolo,csv"]
     main([checkpoint, str(images), "--output", str(tmp_path / "out"), *options])
     assert "broken.mp4: cannot be read as a video" in capsys.readouterr().err
     frames = [e for e in entries(tmp_path / "out") if "frame" in e]
