@@ -5,6 +5,7 @@ import os
 import sys
 from argparse import Namespace
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 after an error that the user can fix."""
     try:
         args = parse_arguments(argv)
-        device = distributed.setup(args.device, args.local_rank)
+        device = distributed.setup(args.device, args.local_rank, timedelta(minutes=args.timeout))
         setup_logging(distributed.rank())
         folder = RunDirectory(Path(args.output_dir))
         seen = folder.contents()

@@ -74,6 +74,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError("--test and --save_results write predictions: name a folder with --output_dir")
     if args.num_workers is not None and args.num_workers < 0:
         raise UserError(f"--num_workers {args.num_workers}: must be 0 or more")
+    if not 0 < args.timeout < float("inf"):
+        raise UserError(f"--timeout {args.timeout:g}: must be a number of minutes above 0")
     if args.start_epoch is not None and args.start_epoch < 0:
         raise UserError(f"--start_epoch {args.start_epoch}: must be 0 or more")
     if not (args.eval or args.test or args.output_dir):
@@ -188,6 +190,13 @@ def _add_weights(group: argparse._ArgumentGroup) -> None:
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    group.add_argument(
+        "--timeout",
+        type=float,
+        default=distributed.TIMEOUT.total_seconds() / 60,
+        metavar="MINUTES",
+        help="after which a process that does not answer is named, and the run ends (default: 30)",
+    )
     group.add_argument("--amp", action="store_true", help="mixed precision in the config's amp_dtype")
     group.add_argument("--local_rank", "--local-rank", type=int, help="set by old launchers; LOCAL_RANK wins")
 

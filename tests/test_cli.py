@@ -31,7 +31,7 @@ OFFICIAL_FLAGS = [
     *("--remove_difficult", "--coco_panoptic_path"),
 ]
 OURS = ["-h", "--help", "--local-rank", "--names", "--add_names", "--prompts", "--examples", "--select_by"]
-OURS += ["--add-names"]
+OURS += ["--add-names", "--timeout"]
 
 TINY = {
     "use_visual_distill": False,

@@ -1,6 +1,7 @@
 """The same command twice: `--resume auto` from the command line to the weights."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,6 +122,21 @@ def test_a_killed_rank_has_the_last_word(command, tmp_path):
         _, printed = process.communicate(timeout=120)
     assert process.returncode == 137
     assert printed == "error: rank 1 was killed by SIGKILL\n"
+
+
+@pytest.mark.ci
+def test_a_hung_rank_is_named(command, tmp_path):
+    with launched((*command, "--timeout", "0.1"), tmp_path / "run") as process:
+        os.kill(children(process.pid)[1], signal.SIGSTOP)
+        _, printed = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert re.fullmatch(r"error: rank 1 has not answered for \d+ s\n", printed)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "x"])
+def test_a_timeout_is_a_number_of_minutes(minutes, capsys):
+    assert run("-c", "a.py", "--output_dir", "o", "--timeout", minutes) == 2
+    assert "--timeout" in errors(capsys)
 
 
 @pytest.mark.ci

@@ -17,18 +17,22 @@ from torch import Tensor, nn
 
 from util.errors import UserError, first_line
 from util.lifetime import die_with_launcher
+from util.rank_watch import RankWatch
 
 T = TypeVar("T")
 
 # The longest that one rank may wait for another, e.g. for rank 0 computing the metrics.
 TIMEOUT = timedelta(minutes=30)
 
+_watch: RankWatch | None = None
 
-def setup(device: str = "auto", local_rank: int | None = None) -> torch.device:
+
+def setup(device: str = "auto", local_rank: int | None = None, timeout: timedelta = TIMEOUT) -> torch.device:
     """Joins the process group that the environment describes and returns this process's device.
 
     device: 'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'.
     local_rank: used where the environment has no LOCAL_RANK (old launchers pass it as a flag).
+    timeout: after which a rank that does not answer is named, and the run ends.
     Raises UserError for a device that is not there, and where the other ranks cannot be reached.
     """
     die_with_launcher()
@@ -40,12 +44,28 @@ def setup(device: str = "auto", local_rank: int | None = None) -> torch.device:
     else:
         share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
     if processes > 1 and not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
         try:
-            dist.init_process_group(backend, timeout=TIMEOUT)
+            _join("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"the ranks did not find together: {first_line(error)}") from error
     return chosen
+
+
+def _join(backend: str, timeout: timedelta) -> None:
+    """Starts the process group, and the watch over its ranks."""
+    global _watch
+    # A store may have entries of processes that torchrun has started again.
+    attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    stores = []
+    for _ in range(2):
+        store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+        stores.append(dist.PrefixStore(attempt, store))
+    watch = RankWatch(stores[0], rank, world_size, timeout.total_seconds())
+    # The watch speaks first: it knows who is missing.
+    patience = timeout + timedelta(seconds=60)
+    dist.init_process_group(backend, store=stores[1], rank=rank, world_size=world_size, timeout=patience)
+    watch.start()
+    _watch = watch
 
 
 def choose_device(device: str, local_rank: int = 0, processes: int = 1) -> torch.device:
@@ -73,6 +93,10 @@ def choose_device(device: str, local_rank: int = 0, processes: int = 1) -> torch
 
 def shutdown() -> None:
     """Leaves the process group, if there is one."""
+    global _watch
+    if _watch is not None:
+        _watch.end()
+        _watch = None
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

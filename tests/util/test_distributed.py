@@ -81,9 +81,8 @@ def test_ranks_that_are_not_all_there_are_one_line(monkeypatch):
         variables = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=1))
         with pytest.raises(UserError, match="the ranks did not find together: ") as caught:
-            distributed.setup("cpu")
+            distributed.setup("cpu", timeout=timedelta(seconds=1))
         assert "\n" not in str(caught.value)
 
 
