@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.images.class_sources import IMAGE_SUFFIXES, files_below
-from util.errors import UserError
+from util.errors import UserError, first_line
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 LIST_SUFFIX = ".txt"
@@ -79,7 +79,7 @@ def _expand(text: str, output: Path) -> Iterator[str]:
     elif glob.has_magic(text):
         yield from _matches(text, output)
     else:
-        raise UserError(f"{text}: no such image, folder, list, video or camera:N.")
+        raise UserError(f"{text[:300]}: no such image, folder, list, video or camera:N.")
 
 
 def _in_folder(folder: str, output: Path) -> list[str]:
@@ -110,11 +110,13 @@ def _listed(file: Path, output: Path) -> Iterator[str]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as a list of paths ({error})") from None
+        raise UserError(f"{file}: cannot be read as a list of paths ({first_line(error)})") from None
     entries = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not entries:
         raise UserError(f"{file}: an empty list; it needs a path a line.")
     for number, entry in entries:
+        if not entry.isprintable():
+            raise UserError(f"{file}, line {number}: {entry[:40]!r} is no path.")
         beside = str(file.parent / entry)
         path = entry if os.path.exists(entry) or not os.path.exists(beside) else beside
         if path.lower().endswith(LIST_SUFFIX):

@@ -24,6 +24,7 @@ from datasets.evaluation.predictions import read_predictions
 from datasets.evaluation.reference import coco_reference_metrics, reference_metrics
 from datasets.evaluation.result import BoxResult
 from util.errors import run_command
+from util.files import atomic_write
 from util.logging import get_logger, setup_logging
 
 
@@ -75,7 +76,8 @@ def main(words: list[str] | None = None) -> int:
     for name, value in result.metrics.items():
         print(f"{name:<8} {value}")
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(result.metrics, indent=1) + "\n")
+        with atomic_write(arguments.json, durable=False) as file:
+            file.write(json.dumps(result.metrics, indent=1) + "\n")
     if arguments.result:
         result.write(arguments.result)
     return 0

@@ -12,7 +12,6 @@ push it.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -25,6 +24,7 @@ from config import Config
 from datasets.annotations.categories import Category
 from datasets.annotations.json_errors import load_json
 from datasets.annotations.json_schema import typed_categories
+from engine.run_log import read_log
 from models.richsem.load import TrainedModel, checkpoint_config, load_trained, open_checkpoint
 from models.richsem.official_checkpoint import OfficialCheckpoint
 from tools.model_card import Facts, is_of_the_checkout, model_card, set_address, text_tower_file
@@ -158,25 +158,27 @@ def read_metrics(folder: Path | None, checkpoint: Checkpoint) -> tuple[dict[str,
     if folder is not None:
         for path in (folder / "eval" / "metrics.json", folder / "metrics.json"):
             if path.is_file():
-                return load_json(path), str(path)
+                return _checked(load_json(path), path), str(path)
         raise UserError(f"{folder}: has no eval/metrics.json; name the --output_dir of main.py --eval")
     log = checkpoint.path.parent / "log.jsonl"
     if not log.is_file():
         return {}, f"none: there is no {log}; give those of main.py --eval with --eval FOLDER"
     found: dict[str, float] = {}
-    for number, line in enumerate(log.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            raise UserError(f"{log}, line {number}: is not JSON") from None
+    for entry in read_log(log):
         if entry.get("kind") == "epoch" and entry.get("epoch") == checkpoint.epoch:
-            found = entry.get("metrics") or {}
+            found = _checked(entry.get("metrics") or {}, log)
     if found:
         return found, f"{log}, epoch {checkpoint.epoch}"
     return (
         {},
         f"none: {log} has none of epoch {checkpoint.epoch}; give those of main.py --eval with --eval FOLDER",
     )
+
+
+def _checked(metrics: Any, source: Path) -> dict[str, float]:
+    if not isinstance(metrics, dict) or not all(type(v) in (int, float) for v in metrics.values()):
+        raise UserError(f"{source}: its metrics are no numbers by name")
+    return metrics
 
 
 def push(folder: Path, repo: str, *, private: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -10,16 +11,20 @@ from pathlib import Path
 from datasets.annotations.categories import Category, plain_name
 from datasets.annotations.category_matching import match_categories
 from datasets.annotations.lvis_v1 import lvis_v1_classes
-from util.errors import UserError
+from util.errors import UserError, first_line
 
 Words = str | Path | Sequence[str]
+
+# Bytes of a file of words, how many there may be, and characters of one.
+_LARGEST_FILE, _MOST_WORDS, _LONGEST_WORD = 2**24, 100_000, 300
 
 
 def read_words(given: Words, flag: str = "names") -> tuple[str, ...]:
     """The words of a comma-separated list, a sequence, or a UTF-8 file, one a line, blank lines skipped.
 
     A string without a comma that names a file, or ends in .txt, is a file. flag: for messages.
-    Raises UserError for an empty word, an empty list, and a file that is missing, empty or not UTF-8.
+    Raises UserError for an empty word, one that cannot be printed, an empty list, and a file that is missing,
+    empty or not UTF-8.
     """
     if isinstance(given, Path) or (isinstance(given, str) and _names_file(given)):
         words = _lines_of(Path(given), flag)
@@ -30,20 +35,28 @@ def read_words(given: Words, flag: str = "names") -> tuple[str, ...]:
             raise UserError(f"{flag}: has no words")
         if "" in words:
             raise UserError(f"{flag}: word {words.index('') + 1} of {len(words)} is empty")
+    if len(words) > _MOST_WORDS:
+        raise UserError(f"{flag}: {len(words)} words, more than {_MOST_WORDS}")
+    for number, word in enumerate(words, 1):
+        if len(word) > _LONGEST_WORD or not word.isprintable():
+            raise UserError(f"{flag}: word {number} of {len(words)} ({word[:40]!r}) is no word")
     return tuple(words)
 
 
 def _names_file(text: str) -> bool:
-    return "," not in text and (text.strip().lower().endswith(".txt") or Path(text).is_file())
+    return "," not in text and (text.strip().lower().endswith(".txt") or os.path.isfile(text))
 
 
 def _lines_of(path: Path, flag: str) -> list[str]:
     try:
+        if os.path.getsize(path) > _LARGEST_FILE:
+            raise UserError(f"{flag}: {path} is larger than {_LARGEST_FILE // 2**20} MiB: no list of words")
         text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{flag}: {path} cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{flag}: {path} is not UTF-8 text, one word a line") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise UserError(f"{flag}: {path} is not UTF-8 text, one word a line") from None
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"{flag}: {str(path)[:300]} cannot be read ({reason})") from None
     words = [line.strip() for line in text.splitlines() if line.strip()]
     if not words:
         raise UserError(f"{flag}: {path} is empty; write one word a line")

@@ -72,7 +72,7 @@ class DatasetRecord:
             return None
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (msgspec.MsgspecError, OSError) as error:
+        except (msgspec.MsgspecError, OSError, RecursionError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({first_line(error)}); evaluate again") from None
 
 

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
 from datasets.annotations.json_stream import read_list
 from datasets.evaluation.grouping import run_starts
-from util.errors import UserError
+from util.errors import UserError, first_line
 from util.files import atomic_path, atomic_write
 
 # One detection in predictions.npy: dataset ids, and the box as the model gave it, XYXY in pixels.
@@ -27,6 +28,10 @@ _COLUMNS = {"image_id": ("iu", ()), "category_id": ("iu", ()), "score": ("iuf", 
 # JSON entries that are written at a time, and rows of a rank's file that are scanned at a time.
 _ENTRIES_AT_ONCE = 50_000
 _ROWS_AT_ONCE = 1 << 16
+# Of an array in a zip: bytes that are looked at, and the largest ratio to the compressed ones.
+_LARGE, _MOST_RATIO = 1 << 24, 100
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 40
 
 
 @dataclass(frozen=True)
@@ -72,18 +77,15 @@ class Predictions:
         """
         try:
             ids = np.array([(r["image_id"], r["category_id"]) for r in results]).reshape(-1, 2)
-            if len(ids) and ids.dtype.kind != "i":
-                raise TypeError("ids are not integers")
-            return cls(
-                image_ids=ids[:, 0].astype(np.int64),
-                category_ids=ids[:, 1].astype(np.int64),
-                scores=np.array([r["score"] for r in results], dtype=np.float64),
-                boxes=np.array([r["bbox"] for r in results], dtype=np.float64).reshape(len(results), 4),
-            )
-        except (KeyError, TypeError, ValueError):
-            bad = next((i for i, r in enumerate(results) if not _is_well_formed(r)), 0)
+            scores = _floats([r["score"] for r in results])
+            boxes = _floats([r["bbox"] for r in results]).reshape(len(results), 4)
+            if ids.dtype.kind == "i" or not results:
+                return cls(*ids.T.astype(np.int64), scores, boxes)
+        except (KeyError, TypeError, ValueError, OverflowError):  # among them an entry that is no object
+            pass
+        bad = next((i for i, r in enumerate(results) if not _is_well_formed(r)), 0)
         raise UserError(
-            f"prediction number {first + bad} ({str(results[bad])[:100]}) is not of the form "
+            f"prediction number {first + bad} ({_SHORT.repr(results[bad])[:100]}) is not of the form "
             "image_id (integer), category_id (integer), bbox [x, y, width, height], score"
         )
 
@@ -114,8 +116,10 @@ def read_predictions(path: str | Path) -> Predictions:
     if path.suffix in (".npy", ".npz") and path.is_file():
         try:
             return _from_npy(path) if path.suffix == ".npy" else _from_npz(path)
-        except (ValueError, EOFError, OSError, BadZipFile) as error:
-            raise UserError(f"{path}: not a {path.suffix} file, or truncated ({error})") from None
+        except UserError:
+            raise
+        except Exception as error:  # NumPy and zipfile raise many kinds for a damaged file
+            raise UserError(f"{path}: not a {path.suffix} file, or truncated ({first_line(error)})") from None
     try:
         return _from_json(path)
     except UserError as error:
@@ -134,17 +138,24 @@ def write_results_json(path: str | Path, predictions: Predictions) -> None:
 
 def _from_npy(path: Path) -> Predictions:
     rows = np.load(path, allow_pickle=False, mmap_mode="r")
+    if not isinstance(rows, np.ndarray):
+        raise UserError(f"{path}: not predictions, but a zip of arrays")
     if rows.dtype != ROW or rows.ndim != 1:
         raise UserError(f"{path}: not predictions, but {rows.dtype} of shape {rows.shape}")
     return Predictions.from_rows(rows)
 
 
 def _from_npz(path: Path) -> Predictions:
-    with np.load(path, allow_pickle=False) as content:
-        columns = {name: content[name] for name in content.files}
+    with ZipFile(path) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        columns = {
+            name: _member(archive, members[f"{name}.npy"], path)
+            for name in _COLUMNS
+            if f"{name}.npy" in members
+        }
     if missing := [name for name in _COLUMNS if name not in columns]:
         raise UserError(f"{path}: array {missing[0]!r} is missing (needs {', '.join(_COLUMNS)})")
-    count = len(columns["score"])
+    count = columns["score"].size
     for name, (kinds, shape) in _COLUMNS.items():
         column = columns[name]
         if column.dtype.kind not in kinds or column.shape != (count, *shape):
@@ -154,6 +165,22 @@ def _from_npz(path: Path) -> Predictions:
             )
     ids = (columns[name].astype(np.int64) for name in ("image_id", "category_id"))
     return Predictions(*ids, columns["score"].astype(np.float64), columns["bbox"].astype(np.float64))
+
+
+def _member(archive: ZipFile, info: ZipInfo, path: Path) -> np.ndarray:
+    """One array. Few bytes that claim to unpack to many are refused: no predictions repeat themselves so."""
+    if info.file_size > _LARGE and info.file_size > _MOST_RATIO * info.compress_size:
+        raise UserError(f"{path}: {info.filename} unpacks to {info.file_size:,} bytes, a zip bomb")
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _floats(values: list) -> np.ndarray:
+    """Numbers of JSON as float64, null as NaN. Raises TypeError, ValueError or OverflowError for others."""
+    numbers = np.array(values)
+    if len(values) and numbers.dtype.kind not in "iufO":  # texts, which NumPy would parse
+        raise TypeError(numbers.dtype)
+    return numbers.astype(np.float64)
 
 
 def _from_json(path: Path) -> Predictions:
@@ -167,9 +194,14 @@ def _is_well_formed(entry: Any) -> bool:
     if not isinstance(entry, Mapping):
         return False
     box, score = entry.get("bbox"), entry.get("score")
-    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
-    ids = all(isinstance(entry.get(key), int) for key in ("image_id", "category_id"))
-    return ids and numbers and isinstance(score, int | float)
+    ids = [entry.get(key) for key in ("image_id", "category_id")]
+    numbers = [*box, score] if isinstance(box, list) and len(box) == 4 else [None]
+    return all(type(i) is int and abs(i) < 2**63 for i in ids) and all(map(_is_number, numbers))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a JSON value is a number that float64 holds, or null, which stands for NaN."""
+    return value is None or type(value) is float or (type(value) is int and abs(value) < 2**1000)
 
 
 class PredictionStream:

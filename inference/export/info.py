@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,13 +10,15 @@ from typing import Literal
 import msgspec
 
 from datasets.images.preprocess import Preprocess
-from util.errors import UserError
+from util.errors import UserError, first_line
 from util.hub import file_of
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD, Size
 
 # The entry of ONNX's metadata and the extra file of a .pt2 that hold it, as JSON.
 KEY = "richsem"
 FORMAT = 1
+# A side of an input.
+MOST_PIXELS = 16384
 
 ONNX = ".onnx"
 PT2 = ".pt2"
@@ -69,11 +72,27 @@ class ExportInfo:
         """source: the file it was read from, for messages. Raises UserError for any other text."""
         try:
             info = msgspec.json.decode(text, type=cls)
-        except msgspec.DecodeError as error:
-            raise UserError(f"{source}: its metadata cannot be read ({error}); export it again") from None
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            reason = first_line(error)
+            raise UserError(f"{source}: its metadata cannot be read ({reason}); export it again") from None
         if info.format != FORMAT:
             raise UserError(f"{source}: was exported by another version of this project; export it again")
+        info._check(source)
         return info
+
+    def _check(self, source: object) -> None:
+        """Raises UserError for numbers that no export writes."""
+        sides = (self.short_side, self.max_size, self.size_divisor, *(self.canvas or ()))
+        constants = (*self.mean, *self.std)
+        fits = (
+            len(self.class_names) == len(self.frequencies) > 0
+            and all(1 <= side <= MOST_PIXELS for side in sides)
+            and len(self.mean) == len(self.std) == 3
+            and all(map(math.isfinite, constants))
+            and all(value > 0 for value in self.std)
+        )
+        if not fits:
+            raise UserError(f"{source}: its metadata hold numbers that no export writes; export it again")
 
 
 def is_exported(path: str | Path, *suffixes: str) -> bool:

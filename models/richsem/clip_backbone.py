@@ -68,7 +68,10 @@ def clip_backbone_of_state(state: Mapping[str, Tensor], stages: Sequence[int]) -
     names = [name.removeprefix(_STATE) for name in state if name.startswith(_STATE)]
     if not names:
         raise UserError(f"the checkpoint has no backbone={NAME!r}, which this config asks for")
+    stem = state.get(f"{_STATE}conv3.weight")
     blocks = [len({n.split(".")[1] for n in names if n.startswith(f"{stage}.")}) for stage in STAGES]
-    width = len(state[f"{_STATE}conv3.weight"])
+    if stem is None or not stem.dim() or not all(blocks):
+        raise UserError(f"the checkpoint's backbone={NAME!r} is incomplete: it lacks the stem or a stage")
+    width = len(stem)
     # The pool's sizes do not matter: ClipTrunk drops the pool.
     return clip_backbone(ModifiedResNet(blocks, output_dim=1, heads=1, image_size=32, width=width), stages)

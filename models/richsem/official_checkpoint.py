@@ -99,7 +99,7 @@ def our_name(official: str) -> str | None:
     for pattern, ours in _COMPILED:
         if pattern.match(official):
             return pattern.sub(ours, official, count=1)
-    raise UserError(f"the official checkpoint has a tensor of unknown role: {official}")
+    raise UserError(f"the official checkpoint has a tensor of unknown role: {official:.100}")
 
 
 def convert_state(model: Mapping[str, Tensor], text: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -129,9 +129,9 @@ def convert_state(model: Mapping[str, Tensor], text: Mapping[str, Tensor] | None
 def logit_scale(model: Mapping[str, Tensor]) -> Tensor:
     """Log of the scale of the checkpoint's cosines (decoder and encoder have the same)."""
     for name in ("class_embed.logit_scale", "transformer.enc_out_class_embed.logit_scale"):
-        if name in model:
-            return model[name]
-    raise UserError("the official checkpoint has text projections but no logit_scale")
+        if name in model and model[name].numel() == 1:
+            return model[name].reshape(())
+    raise UserError("the official checkpoint has text projections but no logit_scale, a number")
 
 
 def has_language_head(model: Mapping[str, Tensor]) -> bool:
@@ -142,7 +142,7 @@ def has_language_head(model: Mapping[str, Tensor]) -> bool:
 def class_columns(model: Mapping[str, Tensor], arguments: Mapping[str, object]) -> int:
     """How many class columns the official model has (LVIS: 1204, column = LVIS id, column 0 unused)."""
     for name in ("class_embed.0.weight", "transformer.decoder.class_embed.0.weight"):
-        if name in model:
+        if name in model and model[name].dim():
             return len(model[name])
     columns = arguments.get("num_classes", LVIS_COLUMNS)
     if type(columns) is not int or not 0 < columns <= MOST_COLUMNS:
