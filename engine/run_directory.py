@@ -24,6 +24,8 @@ from util.errors import UserError
 _log = logging.getLogger(__name__)
 
 
+# The names of `util.files.atomic_path`, and those of earlier revisions, which ended in a process number.
+_HALF_WRITTEN = re.compile(r"\.(checkpoint\w*\.pth|log\.jsonl)\.([0-9a-f]{32}|\d+)\.tmp")
 _KEPT = re.compile(r"checkpoint_\d+\.pth")
 Contents = tuple[tuple[str, int, int], ...]
 
@@ -140,10 +142,24 @@ class RunDirectory:
                 "or name a new folder"
             )
         make_folder(self.path)
+        self.remove_leftovers()
         if self.log.exists() and not own:
             _log.warning("--output_dir %s has a log but no checkpoint: training starts over", self.path)
             for path in (self.log, self.path / RUN_ID):
                 path.unlink(missing_ok=True)
+
+    def remove_leftovers(self) -> None:
+        """Removes what a process that was killed had half written. To be called with the lock only."""
+        found = [path for path in self.path.glob(".*.tmp") if _HALF_WRITTEN.fullmatch(path.name)]
+        size = 0
+        for path in found:
+            try:
+                size += path.stat().st_size
+                path.unlink()
+            except OSError as error:
+                _log.warning("%s: a stopped run left it, and it cannot be removed: %s", path, error.strerror)
+        if found:
+            _log.info("removed %d half-written files of a stopped run, %.1f MB", len(found), size / 1e6)
 
     def describe(self, config_source: str, model: nn.Module) -> None:
         """Writes `config.py`, and logs what is run: command, versions, size of the model."""

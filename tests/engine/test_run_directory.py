@@ -128,3 +128,38 @@ def test_a_checkpoint_that_was_replaced_since_it_was_read_is_not_gone_on_from(tm
     with pytest.raises(UserError, match="another run has just trained"), run.training(run.latest, seen):
         pass
     assert not (tmp_path / "run.lock").exists()
+
+
+def test_half_written_files_of_a_killed_run_are_removed(tmp_path, caplog):
+    caplog.set_level("INFO")
+    run = RunDirectory(tmp_path)
+    write(run.latest, 3)
+    hexadecimal = "0123456789abcdef" * 2
+    left = [
+        f".checkpoint.pth.{hexadecimal}.tmp",
+        ".checkpoint_best.pth.4711.tmp",
+        f".log.jsonl.{hexadecimal}.tmp",
+    ]
+    foreign = [
+        ".notes.tmp",
+        f".run.lock.{hexadecimal}.tmp",
+        f"checkpoint.pth.{hexadecimal}.tmp",
+        ".checkpoint.pth",
+    ]
+    for name in left + foreign:
+        (tmp_path / name).write_bytes(bytes(10**6))
+    with run.training(run.latest, run.contents()):
+        pass
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pth", *foreign}
+    assert "removed 3 half-written files of a stopped run, 3.0 MB" in caplog.messages
+
+
+def test_another_runs_half_written_files_stay(tmp_path):
+    run = RunDirectory(tmp_path)
+    half = tmp_path / f".checkpoint.pth.{'a' * 32}.tmp"
+    with run.training(None, run.contents()):
+        half.write_bytes(b"half")
+        write(run.latest, 1)
+        with pytest.raises(UserError, match="another run"), run.training(run.latest, run.contents()):
+            pass
+        assert half.exists()
