@@ -76,27 +76,32 @@ class CheckpointWriter:
                 raise UserError(f"the {what} are not finite, in {name!r}: {saved}")
 
     def _write(self, copied: "Copied", latest: bool, best: bool) -> None:
-        checkpoint, run = copied.checkpoint(), self.run
+        checkpoint = copied.checkpoint()
         if best:
-            save_checkpoint(run.best, checkpoint)
-        if not latest:
-            return
+            save_checkpoint(self.run.best, checkpoint)
         try:
-            if self.keep:
-                self._keep_latest(_step(checkpoint))
-            if best:
-                atomic_copy(run.best, run.latest)
+            if latest:
+                self._replace_latest(checkpoint, best)
         except OSError as error:
-            raise UserError(f"{run.latest}: cannot be written ({error.strerror or error})") from error
-        if not best:
+            raise UserError(f"{self.run.latest}: cannot be written ({error.strerror or error})") from error
+
+    def _replace_latest(self, checkpoint: Checkpoint, is_best: bool) -> None:
+        run, step = self.run, _step(checkpoint)
+        if self.keep:
+            self._keep_latest(step)
+        if is_best:
+            atomic_copy(run.best, run.latest)
+        else:
             save_checkpoint(run.latest, checkpoint)
-        self._latest_step = _step(checkpoint)
+        self._latest_step = step
         for old in run.kept_checkpoints()[self.keep :] if self.keep else ():
             old.unlink(missing_ok=True)
 
     def _keep_latest(self, step: int) -> None:
         """Gives the latest checkpoint, which that of `step` is about to replace, a name of its own."""
-        if self._latest_step is None and self.run.latest.exists():
+        if not self.run.latest.exists():
+            return
+        if self._latest_step is None:
             try:
                 content = read_content(self.run.latest)
                 self._latest_step = _step(Checkpoint.from_content(content, self.run.latest))

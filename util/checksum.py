@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import zipfile
 from collections.abc import Mapping
@@ -21,11 +22,12 @@ def check_zip(path: Path) -> bool:
     """Reads every record of a zip that torch wrote, and compares it with its CRC32, which torch does not.
 
     False where nothing can be compared: the file is no zip (torch's format before 1.6), or it was written
-    with `torch.serialization.set_crc32_options(False)`. Raises ChecksumError for damage anywhere.
+    with `torch.serialization.set_crc32_options(False)`. Raises ChecksumError for damage anywhere, and OSError
+    where the disk does not give the file.
     """
-    if not zipfile.is_zipfile(path):
-        return False
     try:
+        if not zipfile.is_zipfile(path):
+            return False
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
             if all(record.CRC == 0 for record in records):
@@ -36,6 +38,10 @@ def check_zip(path: Path) -> bool:
                 _check_record(archive, record)
     except ChecksumError:
         raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ChecksumError from error  # a damaged offset leads before the start of the file
     except Exception as error:  # by kind of damage: of the zip's structure, its names, numbers or flags
         raise ChecksumError from error
     return True

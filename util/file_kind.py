@@ -49,9 +49,9 @@ def describe(path: Path) -> str | None:
 
 
 def _describe_zip(path: Path) -> str | None:
-    if not zipfile.is_zipfile(path):
-        return f"is cut off after {path.stat().st_size:,} bytes: the end of the file is missing"
     try:
+        if not zipfile.is_zipfile(path):
+            return f"is cut off after {path.stat().st_size:,} bytes: the end of the file is missing"
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except Exception:  # Its directory is damaged; the checksums tell.

@@ -70,6 +70,16 @@ def test_a_later_process_keeps_what_it_finds(run, caplog):
     assert caplog.messages == [f"{run.latest}: is a text file (it begins 'damaged'): not kept"]
 
 
+def test_a_latest_that_is_taken_away_is_written_again(run):
+    writer = CheckpointWriter(run, keep=2)
+    writer.save(checkpoint(1), latest=True, best=False)
+    writer.wait()
+    run.latest.unlink()
+    writer.save(checkpoint(2), latest=True, best=False)
+    writer.close()
+    assert files(run) == {"checkpoint.pth": 2}
+
+
 def test_nothing_is_kept_unless_asked_for(run):
     writer = CheckpointWriter(run)
     for step in (1, 2, 3):

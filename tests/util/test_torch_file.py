@@ -61,6 +61,13 @@ def test_every_byte_of_a_tensor_counts(path):
         assert line(path) == "damaged: its content does not match its checksum"
 
 
+def test_a_zip_that_claims_to_span_disks_is_damaged(path):
+    whole = path.read_bytes()
+    place = whole.rindex(b"PK\x06\x07") + 16  # the number of disks, which zipfile asks for while it looks
+    path.write_bytes(whole[:place] + b"\x07" + whole[place + 1 :])
+    assert line(path) == "damaged: its content does not match its checksum"
+
+
 def test_files_without_checksums_are_read(path):
     assert check_zip(path)
     torch.serialization.set_crc32_options(False)
