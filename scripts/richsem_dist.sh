@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains or evaluates on N GPUs, or in N CPU processes if there is no GPU:
 #   bash scripts/richsem_dist.sh N [arguments of main.py]
+# Several machines: NNODES, NODE_RANK, MASTER_ADDR; more in docs/cluster.md.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 

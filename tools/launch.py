@@ -4,10 +4,7 @@ What torchrun itself leaves to do: the cores are split among CPU processes, more
 refused, signals end a run in order (SIGUSR1 too), and when a process fails its own message is the last word
 instead of the launcher's traceback.
 
-Environment: MAX_RESTARTS, how often the processes are started again after one failed. Several machines run
-the same command, each with NNODES (their number), MASTER_ADDR, MASTER_PORT (29500) and NODE_RANK (from 0),
-or with NNODES and RDZV_ENDPOINT (HOST:PORT of one of them; RDZV_BACKEND, RDZV_ID), which restarts need.
-torchrun's own PET_... variables do as well.
+Its environment (MAX_RESTARTS, NNODES, NODE_RANK, MASTER_ADDR, RDZV_ENDPOINT, ...) is in docs/cluster.md.
 """
 
 import logging
@@ -184,7 +181,7 @@ def _machines() -> list[str]:
     place = {name: _variable(name) for name in ("NODE_RANK", "MASTER_ADDR")}
     for name, value in place.items():
         if not value:
-            raise UserError(f"NNODES={machines} needs {name} (or RDZV_ENDPOINT): see docs/training.md")
+            raise UserError(f"NNODES={machines} needs {name} (or RDZV_ENDPOINT): see docs/cluster.md")
     port = _variable("MASTER_PORT") or "29500"
     number, address = place.values()
     for name, value, most in (
