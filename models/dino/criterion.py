@@ -15,7 +15,7 @@ from models.dino.federated import FederatedClasses, JudgedClasses
 from models.dino.layers import at_least_float32
 from models.dino.losses import giou_loss, l1_loss
 from models.dino.matcher import HungarianMatcher, Matches
-from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
+from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput, LayerStack
 from util import distributed
 from util.structures import Losses, Targets
 
@@ -60,7 +60,8 @@ class PredictionSet:
 class PredictionSets:
     """S prediction sets with as many queries and pairs each, whose losses are computed together.
 
-    kinds, layers, outputs: of each set.  last: number of the last decoder layer.
+    kinds, layers: of each set.  last: number of the last decoder layer.
+    outputs: the predictions of the sets, in stacks.
     matches, labels, boxes_cxcywh, judged: as of `PredictionSet`, of all sets: (S, K), (S, K, 4), (S, M).
     num_boxes: what sums are divided by.
     """
@@ -68,7 +69,7 @@ class PredictionSets:
     kinds: tuple[Kind, ...]
     layers: tuple[int, ...]
     last: int
-    outputs: tuple[LayerOutput, ...]
+    outputs: tuple[LayerStack, ...]
     matches: Matches
     labels: Int64[Tensor, "S K"]
     boxes_cxcywh: Float[Tensor, "S K 4"]
@@ -85,7 +86,7 @@ class PredictionSets:
             kind=kind,
             layer=layer,
             is_last=kind != "encoder" and layer == self.last,
-            outputs=self.outputs[index],
+            outputs=[layer for stack in self.outputs for layer in stack][index],
             matches=self.matches[index],
             labels=self.labels[index],
             boxes_cxcywh=self.boxes_cxcywh[index],
@@ -179,25 +180,24 @@ class Criterion(nn.Module):
 
     def prediction_sets(self, output: DetectorOutput, targets: Targets) -> list[PredictionSets]:
         """Every prediction set of the output with its matches: decoder layers and encoder, denoising."""
-        layers = tuple(range(len(output.layers)))
-        matched = (*output.layers, output.encoder)
-        one_class = [False] * len(layers) + [self.encoder_one_class]
-        matches = self.matcher(matched, targets, one_class)
+        layers = tuple(range(len(output.decoder)))
+        matched = (output.decoder, LayerStack.of(output.encoder))
+        matches = self.matcher(matched, targets, [False, self.encoder_one_class])
         num_boxes = self.num_boxes(len(matches), targets.boxes_cxcywh)
         decoder: list[Kind] = ["decoder"] * len(layers)
         sets = [self._sets((*decoder, "encoder"), (*layers, 0), matched, matches, targets, num_boxes)]
-        if output.layout is not None:
+        if output.denoising is not None and output.layout is not None:
             pairs = denoising_matches(targets, output.layout).expand(len(layers))
             copies = num_boxes * output.layout.groups
             noised: list[Kind] = ["denoising"] * len(layers)
-            sets.append(self._sets(tuple(noised), layers, output.denoising, pairs, targets, copies))
+            sets.append(self._sets(tuple(noised), layers, (output.denoising,), pairs, targets, copies))
         return sets
 
     def _sets(
         self,
         kinds: tuple[Kind, ...],
         layers: tuple[int, ...],
-        outputs: tuple[LayerOutput, ...],
+        outputs: tuple[LayerStack, ...],
         matches: Matches,
         targets: Targets,
         num_boxes: Tensor,
@@ -251,7 +251,7 @@ class Criterion(nn.Module):
 
 def _matched_boxes(sets: PredictionSets) -> Float[Tensor, "P 4"]:
     """The predicted box of every pair, set after set."""
-    boxes = torch.stack([outputs.boxes_cxcywh for outputs in sets.outputs])
+    boxes = torch.cat([stack.boxes_cxcywh for stack in sets.outputs])
     return boxes[_places(sets)].flatten(0, 1)
 
 
@@ -263,14 +263,20 @@ def _places(sets: PredictionSets) -> tuple[Tensor, Tensor, Tensor]:
 
 def _judged_logits(sets: PredictionSets) -> tuple[Float[Tensor, "S B Q M"], Float[Tensor, "S B Q M"]]:
     """The logits of the judged classes, and 1 where a query is taught a class."""
-    logits = torch.stack([outputs.logits for outputs in sets.outputs])
     if sets.judged is None:
+        logits = torch.cat([stack.logits for stack in sets.outputs])
         one_hot = torch.zeros_like(logits)
         taught = (*_places(sets), sets.labels)
         one_hot[taught] = 1
         return logits, one_hot
     columns = sets.judged.columns
-    logits = logits.gather(-1, columns[:, None, None].expand(*logits.shape[:-1], -1))
+    parts = columns[:, None, None].split([len(stack) for stack in sets.outputs])
+    logits = torch.cat(
+        [
+            stack.logits.gather(-1, part.expand(*stack.logits.shape[:-1], -1))
+            for stack, part in zip(sets.outputs, parts, strict=True)
+        ]
+    )
     one_hot = torch.zeros_like(logits)
     one_hot[_places(sets)] = (sets.labels[..., None] == columns[:, None]).to(one_hot.dtype)
     return logits, one_hot

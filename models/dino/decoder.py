@@ -15,16 +15,16 @@ from models.dino.pyramid import Pyramid
 
 
 @dataclass(frozen=True)
-class DecoderLayerOutput:
-    """Output of one decoder layer.
+class DecoderStates:
+    """Outputs of L decoder layers.
 
-    hidden:          (B, Q, D) normalised queries.
-    reference_boxes: (B, Q, 4) cxcywh in 0..1, the layer's input boxes. Not detached: the layer's box loss
+    hidden:          (L, B, Q, D) normalised queries.
+    reference_boxes: (L, B, Q, 4) cxcywh in 0..1, the layers' input boxes. Not detached: a layer's box loss
                      also trains the refinement of the layer before (look forward twice, DINO section 3.5).
     """
 
-    hidden: Float[Tensor, "B Q D"]
-    reference_boxes: Float[Tensor, "B Q 4"]
+    hidden: Float[Tensor, "L B Q D"]
+    reference_boxes: Float[Tensor, "L B Q 4"]
 
 
 class DecoderLayer(nn.Module):
@@ -91,16 +91,22 @@ class Decoder(nn.Module):
         memory: Pyramid,
         box_head: nn.Module,
         mask: Bool[Tensor, "Q Q"] | None,
-    ) -> list[DecoderLayerOutput]:
-        """queries (B, Q, D), reference_boxes (B, Q, 4) in 0..1, mask (Q, Q) -> the output of every layer."""
-        outputs = []
+        every_layer: bool = True,
+    ) -> DecoderStates:
+        """queries (B, Q, D), reference_boxes (B, Q, 4) in 0..1, mask (Q, Q) -> the outputs of the layers.
+
+        every_layer: False gives those of the last one alone.
+        """
+        hidden, references = [], []
         for i, layer in enumerate(self.layers):
             detached = reference_boxes.detach()
             scaled = detached[:, :, None] * torch.cat((memory.valid_ratios,) * 2, dim=-1)[:, None]
             position = self.query_position(box_position(scaled[:, :, 0], self.dim))
             queries = layer(queries, position, scaled, memory, mask)
-            outputs.append(DecoderLayerOutput(self.norm(queries), reference_boxes))
+            hidden.append(queries)
+            references.append(reference_boxes)
             if i + 1 < len(self.layers):
                 delta = box_head(queries).to(detached.dtype)
                 reference_boxes = torch.sigmoid(delta + inverse_sigmoid(detached))
-        return outputs
+        first = 0 if every_layer else -1
+        return DecoderStates(self.norm(torch.stack(hidden[first:])), torch.stack(references[first:]))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from models.dino.backbone import Backbone
-from models.dino.decoder import Decoder, DecoderLayerOutput
+from models.dino.decoder import Decoder
 from models.dino.denoising import Denoising
 from models.dino.encoder import Encoder
 from models.dino.heads import DecoderHead
@@ -57,20 +57,17 @@ class Detector(nn.Module):
             noised_boxes = noised.reference_boxes.to(reference_boxes.dtype)
             reference_boxes = torch.cat((noised_boxes, reference_boxes), dim=1)
             mask, layout = noised.mask, noised.layout
-        states = self.decoder(queries, reference_boxes, memory, self.head.box_head, mask)
-        layers = self._predict(states)
-        num_denoising = layout.num_denoising_queries if layout else 0
-        return DetectorOutput(
-            layers=tuple(layer.slice_queries(num_denoising, None) for layer in layers),
-            encoder=selection.encoder,
-            denoising=tuple(layer.slice_queries(0, num_denoising) for layer in layers) if layout else (),
-            layout=layout,
+        # The earlier layers' predictions serve their losses alone.
+        states = self.decoder(
+            queries, reference_boxes, memory, self.head.box_head, mask, every_layer=self.training
         )
-
-    def _predict(self, states: list[DecoderLayerOutput]) -> list:
-        # The earlier layers' class scores serve their losses alone.
-        first = 0 if self.training else len(states) - 1
-        return [self.head(states[i], last=i == len(states) - 1) for i in range(first, len(states))]
+        layers = self.head(states)
+        if layout is None:
+            return DetectorOutput(layers, selection.encoder)
+        slots = layout.num_denoising_queries
+        return DetectorOutput(
+            layers.slice_queries(slots, None), selection.encoder, layers.slice_queries(0, slots), layout
+        )
 
     @property
     def selections(self) -> tuple[QuerySelection, ...]:

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from models.dino.decoder import DecoderLayerOutput
+from models.dino.decoder import DecoderStates
 from models.dino.layers import box_head, inverse_sigmoid
-from models.dino.output import LayerOutput
+from models.dino.output import LayerStack
 
 FOREGROUND_PRIOR = 0.01
 
@@ -47,8 +47,9 @@ class DecoderHead(nn.Module):
         self.classifier = classifier
         self.box_head = box_head(dim)
 
-    def forward(self, state: DecoderLayerOutput, last: bool) -> LayerOutput:
-        """Predictions of one decoder layer; `last` marks the last one."""
-        delta = self.box_head(state.hidden).to(state.reference_boxes.dtype)
-        boxes = torch.sigmoid(delta + inverse_sigmoid(state.reference_boxes))
-        return LayerOutput(self.classifier(state.hidden), boxes, state.hidden, state.reference_boxes.detach())
+    def forward(self, states: DecoderStates) -> LayerStack:
+        """Predictions of the decoder's layers."""
+        references = states.reference_boxes
+        delta = self.box_head(states.hidden).to(references.dtype)
+        boxes = torch.sigmoid(delta + inverse_sigmoid(references))
+        return LayerStack(self.classifier(states.hidden), boxes, states.hidden, references.detach())

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from models.dino.layers import at_least_float32
-from models.dino.output import LayerOutput
+from models.dino.output import LayerStack
 from util.boxes import box_cxcywh_to_xyxy, generalized_iou
 from util.structures import Targets
 
@@ -62,13 +62,12 @@ class HungarianMatcher:
         self.alpha = alpha
 
     @torch.no_grad()
-    def __call__(
-        self, outputs: Sequence[LayerOutput], targets: Targets, one_class: Sequence[bool]
-    ) -> Matches:
-        """Matches every output with the same targets; `one_class` says whose class is only 'object'.
+    def __call__(self, outputs: Sequence[LayerStack], targets: Targets, one_class: Sequence[bool]) -> Matches:
+        """Matches every layer of all stacks with the same targets; `one_class` says which stack's class is
+        only 'object'.
 
-        The outputs have as many queries each. Their costs are computed together and go to the CPU in one
-        transfer. Returns the pairs of each output, (S, K).
+        All have as many queries. Their costs are computed together and go to the CPU in one transfer.
+        Returns the pairs of each layer, (S, K).
         """
         # Diverged predictions are matched anyhow: the loss is not finite either, and is reported.
         cost = self.costs(outputs, targets, one_class).nan_to_num(NOT_FINITE, NOT_FINITE, -NOT_FINITE)
@@ -84,18 +83,18 @@ class HungarianMatcher:
         return Matches(*torch.from_numpy(np.stack(rows, axis=1)).to(cost.device).unbind(0))
 
     def costs(
-        self, outputs: Sequence[LayerOutput], targets: Targets, one_class: Sequence[bool]
+        self, outputs: Sequence[LayerStack], targets: Targets, one_class: Sequence[bool]
     ) -> Float[Tensor, "S N Q"]:
-        """Cost of every box with every query of its image, for each output; in float32 at least."""
+        """Cost of every box with every query of its image, for each layer; in float32 at least."""
         image, label = targets.image_index, targets.labels
         object_label = torch.zeros_like(label)
-        logits = torch.stack(
-            [
-                output.logits[image, :, object_label if agnostic else label]
-                for output, agnostic in zip(outputs, one_class, strict=True)
-            ]
-        )
-        boxes = at_least_float32(torch.stack([output.boxes_cxcywh for output in outputs])[:, image])
+        # Indices around a slice put their axis first: (N, L, Q).
+        parts = [
+            stack.logits[:, image, :, object_label if agnostic else label]
+            for stack, agnostic in zip(outputs, one_class, strict=True)
+        ]
+        logits = torch.cat(parts, dim=1).transpose(0, 1)
+        boxes = at_least_float32(torch.cat([stack.boxes_cxcywh for stack in outputs])[:, image])
         target_boxes = targets.boxes_cxcywh.to(boxes.dtype)[:, None]
         probability = at_least_float32(logits).sigmoid()
         absent = (1 - self.alpha) * probability**2 * -(1 - probability + 1e-8).log()

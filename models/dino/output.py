@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,11 +28,51 @@ class LayerOutput:
     reference_boxes: Float[Tensor, "B Q 4"] | None = None
     embedding: Float[Tensor, "B Q E"] | None = None
 
-    def slice_queries(self, start: int, stop: int | None) -> LayerOutput:
-        """The same output for queries start..stop."""
+
+@dataclass(frozen=True)
+class LayerStack:
+    """Predictions of L decoder layers: what `LayerOutput` has of one, of all in one tensor.
+
+    embedding: (L', B, Q, E) of the last L' layers.
+    """
+
+    logits: Float[Tensor, "L B Q C"]
+    boxes_cxcywh: Float[Tensor, "L B Q 4"]
+    hidden: Float[Tensor, "L B Q D"] | None = None
+    reference_boxes: Float[Tensor, "L B Q 4"] | None = None
+    embedding: Float[Tensor, "_ B Q E"] | None = None
+
+    @classmethod
+    def of(cls, *layers: LayerOutput) -> LayerStack:
+        """The stack of these layers, which have the same fields."""
+        rows = {f.name: [getattr(layer, f.name) for layer in layers] for f in fields(LayerOutput)}
+        stacks: dict[str, Any] = {
+            name: None if row[0] is None else torch.stack(row) for name, row in rows.items()
+        }
+        return cls(**stacks)
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __getitem__(self, index: int) -> LayerOutput:
+        """One layer."""
+        behind = len(self) - range(len(self))[index]
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        cut: dict[str, Any] = {name: None if t is None else t[:, start:stop] for name, t in tensors.items()}
-        return LayerOutput(**cut)
+        layer: dict[str, Any] = {
+            name: None if t is None or len(t) < behind else t[-behind] for name, t in tensors.items()
+        }
+        return LayerOutput(**layer)
+
+    def __iter__(self) -> Iterator[LayerOutput]:
+        return (self[i] for i in range(len(self)))
+
+    def slice_queries(self, start: int, stop: int | None) -> LayerStack:
+        """The same for queries start..stop."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        cut: dict[str, Any] = {
+            name: None if t is None else t[:, :, start:stop] for name, t in tensors.items()
+        }
+        return LayerStack(**cut)
 
 
 @dataclass(frozen=True)
@@ -54,18 +96,23 @@ class DenoisingLayout:
 class DetectorOutput:
     """The detector's predictions for a batch.
 
-    layers:    decoder layers in order, the last one is the prediction. Training: all of them;
+    decoder:   the decoder's layers in order, the last one is the prediction. Training: all of them;
                evaluation: the last one alone.
     encoder:   the encoder's predictions at the chosen proposals (B, Q).
-    denoising: per decoder layer, predictions at the denoising slots; empty in evaluation.
+    denoising: the decoder's layers at the denoising slots; None in evaluation.
     layout:    where those slots belong; None in evaluation.
     """
 
-    layers: tuple[LayerOutput, ...]
+    decoder: LayerStack
     encoder: LayerOutput
-    denoising: tuple[LayerOutput, ...]
-    layout: DenoisingLayout | None
+    denoising: LayerStack | None = None
+    layout: DenoisingLayout | None = None
+
+    @property
+    def layers(self) -> tuple[LayerOutput, ...]:
+        """The decoder's layers."""
+        return tuple(self.decoder)
 
     @property
     def final(self) -> LayerOutput:
-        return self.layers[-1]
+        return self.decoder[-1]

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from models.dino.decoder import DecoderLayerOutput
+from models.dino.decoder import DecoderStates
 from models.dino.heads import DecoderHead
-from models.dino.output import LayerOutput
+from models.dino.output import LayerStack
 from models.richsem.classifier import unit_vectors
 
 
@@ -24,9 +24,10 @@ class SemanticHead(DecoderHead):
         self.semantic_projection = projection
         self.every_layer = every_layer
 
-    def forward(self, state: DecoderLayerOutput, last: bool) -> LayerOutput:
-        """As DecoderHead; in training also `embedding`, unit vectors (B, Q, E), on the layers asked for."""
-        output = super().forward(state, last)
-        if not self.training or not (last or self.every_layer):
+    def forward(self, states: DecoderStates) -> LayerStack:
+        """As DecoderHead; in training also `embedding`, unit vectors, of the layers asked for."""
+        output = super().forward(states)
+        if not self.training:
             return output
-        return replace(output, embedding=unit_vectors(self.semantic_projection, state.hidden))
+        hidden = states.hidden if self.every_layer else states.hidden[-1:]
+        return replace(output, embedding=unit_vectors(self.semantic_projection, hidden))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.dino.detector import Detector
 from models.dino.heads import LinearClassifier
 from models.dino.layers import with_children, without_autocast
-from models.dino.output import DetectorOutput, LayerOutput
+from models.dino.output import DetectorOutput, LayerOutput, LayerStack
 from models.dino.query_selection import QuerySelection
 from models.richsem.classifier import LanguageClassifier, TextEmbeddings, unit_vectors
 from util.errors import UserError
@@ -161,7 +161,7 @@ class TwoPassDetector(Detector):
         own = self.decode(memory, self.query_selection(memory))
         others = self.decode(memory, self.new_selection(memory))
         joined = _joined(_masked(own.final, self.new), _masked(others.final, ~self.new))
-        return DetectorOutput((joined,), own.encoder, (), None)
+        return DetectorOutput(LayerStack.of(joined), own.encoder)
 
 
 def change_vocabulary(

@@ -8,7 +8,7 @@ from models.dino.criterion import Criterion, denoising_matches
 from models.dino.federated import FederatedClasses, JudgedClasses
 from models.dino.losses import giou_loss, l1_loss
 from models.dino.matcher import HungarianMatcher
-from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput
+from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput, LayerStack
 from tests.models.tiny import batch_of, target, targets
 
 CLASSES, QUERIES, LAYERS = 7, 6, 3
@@ -20,26 +20,33 @@ WEIGHTS = {
 SUFFIXES = ("", "_0", "_1", "_interm", "_dn", "_dn_0", "_dn_1")
 
 
-def layer(queries: int, seed: int, grad: bool = True) -> LayerOutput:
+def stack(queries: int, seed: int) -> LayerStack:
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(2, queries, CLASSES, generator=generator).double().requires_grad_(grad)
+    logits = torch.randn(LAYERS, 2, queries, CLASSES, generator=generator).double()
+    boxes = 0.2 + 0.5 * torch.rand(LAYERS, 2, queries, 4, generator=generator).double()
+    return LayerStack(logits.requires_grad_(), boxes.requires_grad_())
+
+
+def layer(queries: int, seed: int) -> LayerOutput:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, queries, CLASSES, generator=generator).double().requires_grad_()
     boxes = 0.2 + 0.5 * torch.rand(2, queries, 4, generator=generator).double()
-    return LayerOutput(logits, boxes.requires_grad_(grad))
+    return LayerOutput(logits, boxes.requires_grad_())
 
 
 def output(layout: DenoisingLayout | None = None) -> DetectorOutput:
     layout = layout if layout is not None else DenoisingLayout(groups=3, max_boxes=2)
     return DetectorOutput(
-        layers=tuple(layer(QUERIES, i) for i in range(LAYERS)),
+        decoder=stack(QUERIES, 0),
         encoder=layer(QUERIES, 10),
-        denoising=tuple(layer(layout.num_denoising_queries, 20 + i) for i in range(LAYERS)),
+        denoising=stack(layout.num_denoising_queries, 20),
         layout=layout,
     )
 
 
 def without_denoising() -> DetectorOutput:
     full = output()
-    return DetectorOutput(full.layers, full.encoder, (), None)
+    return DetectorOutput(full.decoder, full.encoder)
 
 
 def criterion(**arguments) -> Criterion:
@@ -89,9 +96,9 @@ def test_masked_losses_are_reported_but_not_learnt_from():
     losses = criterion(ignored_on_image_level=("bbox", "giou"))(said, given(image_level=True))
     losses.total.backward()
     assert losses.named["loss_bbox"] > 0
-    assert all(part.boxes_cxcywh.grad.abs().sum() == 0 for part in (*said.layers, *said.denoising))
+    assert all(part.boxes_cxcywh.grad.abs().sum() == 0 for part in (said.decoder, said.denoising))
     assert said.encoder.boxes_cxcywh.grad.abs().sum() > 0
-    assert said.final.logits.grad.abs().sum() > 0
+    assert said.decoder.logits.grad[-1].abs().sum() > 0
 
 
 def slow_focal_loss(logits: Tensor, one_hot: Tensor, alpha: float = 0.25) -> float:
@@ -125,7 +132,7 @@ def test_every_group_is_its_sum_over_its_normaliser():
             assert named[base + suffix].item() == pytest.approx(value / num_boxes), base + suffix
 
     for i, part in enumerate((*said.layers, said.encoder)):
-        m = matcher([part], wanted, [False])[0]
+        m = matcher([LayerStack.of(part)], wanted, [False])[0]
         pairs = list(zip(m.image.tolist(), m.query.tolist(), m.target.tolist(), strict=True))
         check(part, pairs, ["_0", "_1", "", "_interm"][i], 3)
     pairs = [(0, g * 4 + n, n) for g in range(3) for n in range(2)] + [(1, g * 4, 2) for g in range(3)]
@@ -143,7 +150,7 @@ def test_matches_of_the_documented_denoising_example():
 def test_the_normaliser_counts_pairs_not_boxes_and_is_at_least_one():
     said = without_denoising()
     many = criterion()(said, given((9, 0))).named["loss_bbox"]
-    matches = HungarianMatcher(2.0, 5.0, 2.0)([said.final], given((9, 0)), [False])[0]
+    matches = HungarianMatcher(2.0, 5.0, 2.0)([LayerStack.of(said.final)], given((9, 0)), [False])[0]
     boxes = torch.cat([t.boxes_cxcywh for t in given((9, 0))])[matches.target]
     ours = said.final.boxes_cxcywh[matches.image, matches.query]
     assert len(matches) == QUERIES
@@ -158,7 +165,7 @@ def test_unused_denoising_slots_count_as_negatives():
     said, wanted = output(), given((2, 1))
     before = criterion()(said, wanted).named["loss_ce_dn"]
     with torch.no_grad():
-        said.denoising[-1].logits[1, 1] += 4  # image 1 has one box, slot 1 is unused
+        said.denoising.logits[-1, 1, 1] += 4  # image 1 has one box, slot 1 is unused
     after = criterion()(said, wanted).named["loss_ce_dn"]
     assert after > before
 
@@ -171,7 +178,7 @@ def test_an_encoder_of_one_class_is_taught_column_0():
     criterion(encoder_one_class=True)(said, wanted).total.backward()
     taught = (said.encoder.logits.grad < 0).nonzero()[:, 2]  # a negative gradient wants a higher score
     assert taught.tolist() == [0] * 2
-    taught = (said.final.logits.grad < 0).nonzero()[:, 2]
+    taught = (said.decoder.logits.grad[-1] < 0).nonzero()[:, 2]
     assert sorted(taught.tolist()) == sorted([4, int(wanted[1].labels)])
 
 
@@ -190,7 +197,7 @@ def test_federated_columns_are_those_of_what_the_group_is_taught():
         target([[0.5, 0.5, 0.2, 0.2]] * 6 + [[0.1, 0.1, 0.01, 0.01]], [1] * 6 + [5], dtype=torch.float64)
     )
     one = LayerOutput(said.final.logits[:1], torch.full_like(said.final.boxes_cxcywh[:1], 0.5))
-    found = part.prediction_sets(DetectorOutput((one,), one, (), None), crowd)[0][0]
+    found = part.prediction_sets(DetectorOutput(LayerStack.of(one), one), crowd)[0][0]
     assert taught_columns(found.judged) == sorted(set(found.labels.tolist()))
     assert len(found.labels) == QUERIES < 7
 
@@ -201,8 +208,8 @@ def test_federated_columns_alone_are_judged_each_call_its_own():
     criterion(federated=draw)(said, wanted).total.backward()
     present = torch.cat([t.labels for t in wanted]).unique()
     assert 0 < len(present) < CLASSES
-    for part in (*said.layers, said.encoder, *said.denoising):
-        judged = part.logits.grad.abs().sum((0, 1)).nonzero().flatten()
+    for grad in (*said.decoder.logits.grad, said.encoder.logits.grad, *said.denoising.logits.grad):
+        judged = grad.abs().sum((0, 1)).nonzero().flatten()
         assert judged.tolist() == present.tolist()
 
 
@@ -239,7 +246,7 @@ def test_half_precision_predictions_are_judged_in_float32(dtype):
         LayerOutput(x.logits.detach().to(dtype), x.boxes_cxcywh.detach().to(dtype))
         for x in (*said.layers, said.encoder)
     ]
-    half = DetectorOutput(tuple(halves[:-1]), halves[-1], (), None)
+    half = DetectorOutput(LayerStack.of(*halves[:-1]), halves[-1])
     losses = criterion()(half, targets((2, 1)))
     assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in losses.named.values())
 

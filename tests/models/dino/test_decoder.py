@@ -23,11 +23,17 @@ def parts(layers: int = 3):
 def test_one_state_a_layer():
     decoder, head, queries, references, memory = parts()
     states = decoder(queries, references, memory, head, None)
-    assert len(states) == 3
-    assert all(
-        s.hidden.shape == (2, QUERIES, DIM) and s.reference_boxes.shape == (2, QUERIES, 4) for s in states
-    )
-    assert torch.equal(states[0].reference_boxes, references)
+    assert states.hidden.shape == (3, 2, QUERIES, DIM)
+    assert states.reference_boxes.shape == (3, 2, QUERIES, 4)
+    assert torch.equal(states.reference_boxes[0], references)
+
+
+def test_the_last_layers_state_alone():
+    decoder, head, queries, references, memory = parts()
+    every = decoder(queries, references, memory, head, None)
+    last = decoder(queries, references, memory, head, None, every_layer=False)
+    assert torch.equal(last.hidden, every.hidden[-1:])
+    assert torch.equal(last.reference_boxes, every.reference_boxes[-1:])
 
 
 def test_every_layer_refines_the_box_that_entered_it():
@@ -36,11 +42,12 @@ def test_every_layer_refines_the_box_that_entered_it():
     for layer in decoder.layers:
         layer.register_forward_hook(lambda module, inputs, output: raw.append(output))
     states = decoder(queries, references, memory, head, None)
-    for before, after, hidden in zip(states, states[1:], raw, strict=False):
-        expected = torch.sigmoid(head(hidden) + inverse_sigmoid(before.reference_boxes))
-        assert torch.allclose(after.reference_boxes, expected, atol=1e-12)
-    for state, hidden in zip(states, raw, strict=True):
-        assert torch.equal(state.hidden, decoder.norm(hidden))
+    boxes = states.reference_boxes
+    for before, after, hidden in zip(boxes, boxes[1:], raw, strict=False):
+        expected = torch.sigmoid(head(hidden) + inverse_sigmoid(before))
+        assert torch.allclose(after, expected, atol=1e-12)
+    for state, hidden in zip(states.hidden, raw, strict=True):
+        assert torch.equal(state, decoder.norm(hidden))
 
 
 def test_gradients_of_a_layers_reference_end_one_layer_before():
@@ -48,14 +55,12 @@ def test_gradients_of_a_layers_reference_end_one_layer_before():
     decoder, head, queries, references, memory = parts()
     references.requires_grad_()
     states = decoder(queries, references, memory, head, None)
-    own = torch.autograd.grad(states[0].reference_boxes.sum(), references, retain_graph=True)[0]
+    own = torch.autograd.grad(states.reference_boxes[0].sum(), references, retain_graph=True)[0]
     assert torch.equal(own, torch.ones_like(references))
-    later = torch.autograd.grad(
-        states[1].reference_boxes.sum(), references, retain_graph=True, allow_unused=True
-    )
-    assert later[0] is None
+    later = torch.autograd.grad(states.reference_boxes[1].sum(), references, retain_graph=True)[0]
+    assert not later.any()
     reached = torch.autograd.grad(
-        states[2].reference_boxes.sum(), list(decoder.layers[1].ffn.parameters()), allow_unused=True
+        states.reference_boxes[2].sum(), list(decoder.layers[1].ffn.parameters()), allow_unused=True
     )
     assert all(g is not None and g.abs().sum() > 0 for g in reached)
 
@@ -67,8 +72,8 @@ def test_masked_queries_do_not_reach_the_others(blocked):
     mask[2:, :2] = blocked
     changed = queries.clone()
     changed[:, :2] += 1
-    first = decoder(queries, references, memory, head, mask)[-1].hidden
-    second = decoder(changed, references, memory, head, mask)[-1].hidden
+    first = decoder(queries, references, memory, head, mask).hidden[-1]
+    second = decoder(changed, references, memory, head, mask).hidden[-1]
     assert torch.allclose(first[:, 2:], second[:, 2:], atol=1e-12) == blocked
     assert not torch.allclose(first[:, :2], second[:, :2])
 

@@ -30,7 +30,7 @@ def test_training_and_evaluation_speak_one_type():
     assert type(trained) is type(judged) is DetectorOutput
     assert (len(trained.layers), len(trained.denoising)) == (2, 2)
     assert (trained.layout.groups, trained.layout.max_boxes) == (3, 2)
-    assert (len(judged.layers), judged.denoising, judged.layout) == (1, (), None)
+    assert (len(judged.layers), judged.denoising, judged.layout) == (1, None, None)
     for output in (trained, judged):
         for layer in (*output.layers, output.encoder):
             assert isinstance(layer, LayerOutput)
@@ -57,7 +57,7 @@ def test_denoising_does_not_reach_the_matching_queries():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
     with_dn, without = model(images(), given((3, 1))), model(images(), None)
-    assert without.layout is None and without.denoising == ()
+    assert without.layout is None and without.denoising is None
     for ours, theirs in zip(with_dn.layers, without.layers, strict=True):
         assert torch.allclose(ours.logits, theirs.logits, atol=1e-10)
         assert torch.allclose(ours.boxes_cxcywh, theirs.boxes_cxcywh, atol=1e-10)
@@ -106,7 +106,7 @@ def test_what_goes_in_is_not_written_to():
 def test_without_denoising():
     model = detector(use_dn=False).train()
     output = model(images(), given())
-    assert output.layout is None and output.denoising == ()
+    assert output.layout is None and output.denoising is None
     assert not any(name.startswith("denoising") for name in model.state_dict())
 
 

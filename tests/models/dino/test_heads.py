@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from models.dino.decoder import DecoderLayerOutput
+from models.dino.decoder import DecoderStates
 from models.dino.heads import ClassifierLabelEmbedding, DecoderHead, LinearClassifier
 from models.dino.layers import inverse_sigmoid
 
 
-def state(dim: int = 8) -> DecoderLayerOutput:
+def state(dim: int = 8) -> DecoderStates:
     torch.manual_seed(0)
-    return DecoderLayerOutput(torch.randn(2, 3, dim), torch.rand(2, 3, 4, requires_grad=True))
+    return DecoderStates(torch.randn(2, 2, 3, dim), torch.rand(2, 2, 3, 4, requires_grad=True))
 
 
 def test_a_linear_classifier_starts_at_the_focal_prior():
@@ -32,16 +32,16 @@ def test_class_rows_are_the_weights_and_share_their_gradient():
 
 def test_a_fresh_box_head_gives_the_reference_back():
     head, given = DecoderHead(8, LinearClassifier(8, 5)), state()
-    output = head(given, last=True)
+    output = head(given)
     assert torch.allclose(output.boxes_cxcywh, inverse_sigmoid(given.reference_boxes).sigmoid())
-    assert output.logits.shape == (2, 3, 5)
+    assert len(output) == 2 and output[0].logits.shape == (2, 3, 5)
     assert output.embedding is None
 
 
 def test_boxes_pass_gradients_on_to_the_reference_but_the_report_of_it_does_not():
     """Look forward twice: the loss of a layer's box reaches the refinement before it."""
     head, given = DecoderHead(8, LinearClassifier(8, 5)), state()
-    output = head(given, last=False)
+    output = head(given)
     output.boxes_cxcywh.sum().backward()
     assert given.reference_boxes.grad.abs().sum() > 0
     assert not output.reference_boxes.requires_grad
@@ -53,5 +53,5 @@ def test_a_box_is_the_shift_added_to_the_inverse_sigmoid():
     torch.nn.init.normal_(head.box_head.layers[-1].weight)
     shift = head.box_head(given.hidden)
     expected = torch.sigmoid(shift + inverse_sigmoid(given.reference_boxes))
-    assert torch.allclose(head(given, last=True).boxes_cxcywh, expected)
+    assert torch.allclose(head(given).boxes_cxcywh, expected)
     assert not torch.allclose(expected, given.reference_boxes, atol=1e-2)

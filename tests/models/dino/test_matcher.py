@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.dino.matcher import HungarianMatcher, Matches
-from models.dino.output import LayerOutput
+from models.dino.output import LayerOutput, LayerStack
 from tests.models.tiny import batch_of, target, targets
 from util.boxes import box_cxcywh_to_xyxy, generalized_iou
 
@@ -18,7 +18,8 @@ def layer(queries: int = 6, batch: int = 2, seed: int = 0, dtype=torch.float64) 
 
 
 def match(outputs, given, one_class=None, weights=(2.0, 5.0, 2.0)) -> list[Matches]:
-    found = HungarianMatcher(*weights)(outputs, given, one_class or [False] * len(outputs))
+    stacks = [LayerStack.of(output) for output in outputs]
+    found = HungarianMatcher(*weights)(stacks, given, one_class or [False] * len(outputs))
     return [found[i] for i in range(len(outputs))]
 
 
@@ -60,7 +61,7 @@ def test_every_cost_has_its_weight(kept):
     weights[kept] = 3.0
     output = layer(queries=4, batch=1)
     (given,) = targets((2,), dtype=torch.float64)
-    (table,) = HungarianMatcher(*weights).costs([output], batch_of(given), [False])
+    (table,) = HungarianMatcher(*weights).costs([LayerStack.of(output)], batch_of(given), [False])
     for q, n in itertools.product(range(4), range(2)):
         expected = slow_cost(output, 0, q, given.boxes_cxcywh[n], int(given.labels[n]), weights)
         assert table[n, q].item() == pytest.approx(expected, abs=1e-6)
@@ -118,7 +119,7 @@ def test_diverged_predictions_are_left_to_the_loss(wrong):
 def test_half_precision_is_matched_in_float32():
     output = layer(dtype=torch.bfloat16, batch=1)
     given = targets((2,))
-    table = HungarianMatcher(2, 5, 2).costs([output], given, [False])
+    table = HungarianMatcher(2, 5, 2).costs([LayerStack.of(output)], given, [False])
     assert table.dtype == torch.float32
 
 

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from models.dino.output import DetectorOutput, LayerOutput
+from models.dino.output import DetectorOutput, LayerOutput, LayerStack
 from models.dino.postprocess import PostProcess
 
 
 def output(logits, boxes) -> DetectorOutput:
     last = LayerOutput(torch.as_tensor(logits), torch.as_tensor(boxes))
     first = LayerOutput(torch.full_like(last.logits, 9.0), last.boxes_cxcywh)
-    return DetectorOutput((first, last), last, (), None)
+    return DetectorOutput(LayerStack.of(first, last), last)
 
 
 def random_output(batch: int = 2, queries: int = 5, classes: int = 4) -> DetectorOutput:
