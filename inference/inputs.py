@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from datasets.images.class_sources import IMAGE_SUFFIXES, images_below
+from datasets.images.limits import read_file
 from datasets.images.preprocess import EncodedImage, ImageError
 from util.errors import UserError
 
@@ -43,9 +44,9 @@ def read_image(image: ImageInput) -> tuple[np.ndarray, str]:
 
 def _read_file(path: Path) -> np.ndarray:
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from None
     return EncodedImage(data, str(path), upright=True).decode()
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.columns import PackedStrings
+from datasets.images.limits import check_bytes
 from util.errors import UserError
 
 # Files that a process keeps open; the usual limit is 1024, and there may be a tar per class.
@@ -74,10 +75,14 @@ class OpenFile:
         self._descriptor = os.open(path, os.O_RDONLY)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Raises UserError if the file changed after its members were listed."""
+        """Raises UserError if the file changed after its members were listed, OSError if it is unreadable."""
         if Stamp.of(self._descriptor) != self.stamp:
             raise UserError(f"{self.path}: changed after its members were listed; start again")
-        return os.pread(self._descriptor, size, offset)
+        check_bytes(size)
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except (OverflowError, ValueError) as error:  # a place that no file has
+            raise OSError(f"byte {offset}: {error}") from None
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):

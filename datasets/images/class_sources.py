@@ -10,7 +10,6 @@ from os.path import commonpath
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.images.archive import opened
 from datasets.images.header import inspect, inspect_file
 from datasets.images.tar_index import TarIndex, open_tar
 from util.errors import UserError
@@ -72,10 +71,8 @@ class OpenClassSource:
         """(height, width) of one of its files. Raises DamagedError, and OSError where it cannot be read."""
         if self.tar is None:
             return inspect_file(self.source.path / str(file.member), decode)
-        row = int(file.member)
-        start, size = int(self.tar.offsets[row]), int(self.tar.sizes[row])
-        tar = opened(self.tar.path, self.tar.stamp)
-        return inspect(lambda offset, count: tar.read(start + offset, count), size, decode)
+        row, tar = int(file.member), self.tar
+        return inspect(lambda start, count: tar.part(row, start, count), int(tar.sizes[row]), decode)
 
 
 def is_image(path: str) -> bool:

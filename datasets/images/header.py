@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
+from datasets.images.limits import LimitError, check_bytes, check_pixels, open_image
 
 Reader = Callable[[int, int], bytes]
 """(offset, count) -> bytes of a file."""
@@ -37,15 +36,21 @@ def inspect(read: Reader, size: int, decode: bool = False) -> tuple[int, int]:
 
     Its head gives the size, its tail shows whether it is complete; a JPEG or PNG without an end mark is
     decoded to be sure. decode: decodes every image, which finds any damage.
-    Raises DamagedError.
+    Raises DamagedError, also for an image beyond the `limits`.
     """
     if size == 0:
         raise DamagedError("is empty")
-    head = read(0, min(size, _HEAD))
-    found = None
-    if not decode and _has_end(head, read, size):
-        found = jpeg_size(head) or _pillow_size(head)
-    return found or _decoded_size(read(0, size), decode or head.startswith((_JPEG, _PNG)))
+    try:
+        check_bytes(size)
+        head = read(0, min(size, _HEAD))
+        found = None
+        if not decode and _has_end(head, read, size):
+            found = jpeg_size(head) or _pillow_size(head)
+        found = found or _decoded_size(read(0, size), decode or head.startswith((_JPEG, _PNG)))
+        check_pixels(*found)
+    except LimitError as error:
+        raise DamagedError(str(error)) from None
+    return found
 
 
 def jpeg_size(head: bytes) -> tuple[int, int] | None:
@@ -82,17 +87,21 @@ def decoding_reason(error: Exception) -> str:
 def _pillow_size(data: bytes) -> tuple[int, int] | None:
     """(height, width) by Pillow; None if it needs more than `data`."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             return image.height, image.width
+    except LimitError:
+        raise
     except Exception:  # `_decoded_size` gets all of it, and says what is wrong
         return None
 
 
 def _decoded_size(data: bytes, decode: bool) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             if decode:
                 image.load()
             return image.height, image.width
+    except LimitError:
+        raise
     except Exception as error:
         raise DamagedError(f"does not decode ({decoding_reason(error)})") from None

@@ -10,7 +10,6 @@ whose boxes refer to the stored pixels.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from datasets.images.header import decoding_reason
+from datasets.images.limits import LimitError, open_image, read_file
 from util.errors import UserError
 from util.pixels import Size, normalise, padded_size
 
@@ -45,7 +45,9 @@ class EncodedImage:
     def __init__(self, data: bytes, label: str, *, upright: bool = False) -> None:
         self.label = label
         try:
-            self._image: Image.Image = Image.open(io.BytesIO(data))
+            self._image: Image.Image = open_image(data)
+        except LimitError as error:
+            raise ImageError(f"{label}: {error}") from None
         except Exception as error:
             raise ImageError(f"{label}: does not decode ({decoding_reason(error)})") from None
         self.size: Size = (self._image.height, self._image.width)
@@ -66,9 +68,20 @@ class EncodedImage:
                 image.draft(None, (at_least[1], at_least[0]))
             if self._turns:
                 image = ImageOps.exif_transpose(image)
-            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+            return np.array(_rgb(image))
         except Exception as error:
             raise ImageError(f"{self.label}: does not decode ({decoding_reason(error)})") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """8 bits a channel; Pillow would cut off the larger values of 16 bits of grey."""
+    if image.mode == "RGB":
+        return image
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        image = Image.fromarray((np.array(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -177,6 +190,6 @@ def _opened(image: str | Path | bytes) -> EncodedImage:
     if isinstance(image, bytes):
         return EncodedImage(image, f"an image of {len(image)} bytes")
     try:
-        return EncodedImage(Path(image).read_bytes(), str(image))
+        return EncodedImage(read_file(image), str(image))
     except OSError as error:
-        raise ImageError(f"{image}: cannot be read ({error.strerror})") from None
+        raise ImageError(f"{image}: cannot be read ({error.strerror or error})") from None

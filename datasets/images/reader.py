@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from datasets.images.class_sources import IMAGE_SUFFIXES
+from datasets.images.limits import read_file
 from datasets.images.preprocess import EncodedImage, ImageError
 from datasets.images.tar_index import TarIndex, open_tar
 from datasets.images.zip_index import ZipIndex, open_zip
@@ -27,6 +29,10 @@ FEW_DAMAGED = 3
 
 # States of an image; 0: not met yet.
 _WHOLE, _DAMAGED = 1, 2
+
+# The process has too many files open: no fault of the image.
+_NOT_THE_FILE = {errno.EMFILE, errno.ENFILE}
+_OPEN_FILES = "raise the limit of open files, ulimit -n"
 
 # In the order in which they are tried.
 _OPENERS = {".tar": open_tar, ".zip": open_zip}
@@ -55,7 +61,7 @@ class ImageFolder:
         """The image of this name relative to the folder, or None."""
         path = self.root / name
         if path.is_file():
-            return Found(str(path), path.read_bytes)
+            return Found(str(path), partial(read_file, path))
         for archive, member in self._places(name):
             row = archive.find(member)
             if row is not None:
@@ -74,7 +80,11 @@ class ImageFolder:
         try:
             data = found.read()
         except OSError as error:
+            if error.errno in _NOT_THE_FILE:
+                raise UserError(f"{found.label}: cannot be read ({error.strerror}); {_OPEN_FILES}") from None
             raise ImageError(f"{found.label}: cannot be read ({error})") from None
+        except MemoryError:
+            raise ImageError(f"{found.label}: cannot be read (out of memory)") from None
         image = EncodedImage(data, found.label)
         if all(size) and image.size != tuple(size):
             found_size, said = ("{1}x{0}".format(*s) for s in (image.size, size))

@@ -8,8 +8,11 @@ three tests of sparse members.
 from __future__ import annotations
 
 import os
+import zlib
 from collections import defaultdict
 from typing import NamedTuple
+
+from datasets.images.limits import leaves_folder
 
 BLOCK = 512
 _END = bytes(BLOCK)
@@ -20,6 +23,8 @@ _WITHOUT_CONTENT = {b"1", b"2", b"3", b"4", b"5", b"6"}
 _GNU_LONG_NAME, _GNU_LONG_LINK, _GNU_SPARSE, _PAX = b"L", b"K", b"S", b"x"
 # Far more than archivers append to fill the last record.
 _PADDING = 1 << 24
+# Bytes of a name, or of all fields of a pax header.
+_LONGEST_HEADER = 1 << 20
 
 
 class TarError(Exception):
@@ -27,10 +32,12 @@ class TarError(Exception):
 
 
 class Member(NamedTuple):
-    """Content of a file in a tar. offset: of its first byte, in the tar.  size: in bytes."""
+    """Content of a file in a tar. offset: of its first byte, in the tar; its header ends there.
+    size: in bytes.  checksum: CRC-32 of the header."""
 
     offset: int
     size: int
+    checksum: int
 
 
 class Listing:
@@ -114,6 +121,8 @@ def _parse_member(
     if start + size > length:
         raise TarError(f"ends at byte {length}, within {name!r}")
     following = start + -(-size // BLOCK) * BLOCK
+    if kind in (_GNU_LONG_NAME, _GNU_LONG_LINK, _PAX) and size > _LONGEST_HEADER:
+        raise TarError(f"byte {position}: its extended header has {size} bytes")
     if kind in (_GNU_LONG_NAME, _GNU_LONG_LINK):
         text = _text(os.pread(descriptor, size, start).rstrip(b"\0"))
         return following, pending._replace(**{"name" if kind == _GNU_LONG_NAME else "link": text})
@@ -122,10 +131,20 @@ def _parse_member(
             return following, _apply_pax(_pax_fields(os.pread(descriptor, size, start)), pending)
         except ValueError:
             raise TarError(f"byte {position}: its extended header is damaged") from None
-    if kind == _GNU_SPARSE or pending.sparse:
+    _add_member(listing, kind, name, pending, header, Member(start, size, zlib.crc32(header)))
+    return following, _NOTHING
+
+
+def _add_member(
+    listing: Listing, kind: bytes, name: str, pending: _PendingHeader, header: bytes, member: Member
+) -> None:
+    """Adds a file, or counts what is skipped. Folders, devices and pipes are neither."""
+    if leaves_folder(name):
+        listing.skip("members whose names lead out of it", name)
+    elif kind == _GNU_SPARSE or pending.sparse:
         listing.skip("sparse members (unpack the tar and pack it without -S)", name)
     elif kind in _REGULAR:
-        listing.add(name, Member(start, size))
+        listing.add(name, member)
     elif kind == _HARD_LINK:
         target = (pending.link or _text(_until_zero(header[157:257]))).removeprefix("./")
         if target in listing.members:
@@ -134,7 +153,6 @@ def _parse_member(
             listing.skip("hard links to members that do not precede them", name)
     elif kind == _SYMBOLIC_LINK:
         listing.skip("symbolic links (pack them by tar -h)", name)
-    return following, _NOTHING
 
 
 def _header(descriptor: int, length: int, position: int) -> bytes:

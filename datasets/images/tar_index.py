@@ -1,7 +1,9 @@
 """The members of a tar and their offsets: found by one pass over its headers, stored beside it.
 
 The index of `images.tar` is `images.tar.index`, or a file in the cache folder (`util.files`) if that folder
-is read-only. It is rebuilt when the tar's size, modification time or the header of its last member changes.
+is read-only. It may travel with its tar, so it is not tied to inodes: it is rebuilt when the tar's size or
+modification time changed, or the header of one of a few members; and each member's header is compared when
+the member is read.
 """
 
 from __future__ import annotations
@@ -11,21 +13,25 @@ import hashlib
 import json
 import os
 import time
+import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from datasets.columns import PackedStrings
 from datasets.images.archive import MemberTable, Stamp, opened
 from datasets.images.tar_headers import BLOCK, Listing, list_members
-from util.errors import UserError
+from util.errors import UserError, first_line
 from util.files import atomic_path, cache_directory
 from util.logging import get_logger
 
-VERSION = 2
+VERSION = 3
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 # Every index has these bytes at this offset, damaged or not: the first member of a .npz file.
 _FIRST_PART, _FIRST_PART_AT = b"about.npy", 30
+_COLUMNS = ("names", "name_offsets", "offsets", "sizes", "checksums", "order")
 # Smaller tars are not reported: a thousand of them would bring a thousand lines.
 _REPORTED_MEMBERS = 20_000
 
@@ -36,6 +42,7 @@ class TarIndex(MemberTable):
     path:    of the tar.
     names:   of the members, in the tar's order, without a leading "./".
     offsets, sizes: (len,) int64 bytes.
+    checksums: (len,) uint32, CRC-32 of each member's header, which ends where its content begins.
     fault:   which part of the tar cannot be used, and why; "" if all of it can.
     """
 
@@ -46,6 +53,7 @@ class TarIndex(MemberTable):
         names: PackedStrings,
         offsets: np.ndarray,
         sizes: np.ndarray,
+        checksums: np.ndarray,
         *,
         order: np.ndarray | None = None,
         fault: str = "",
@@ -55,6 +63,7 @@ class TarIndex(MemberTable):
         self.stamp = stamp
         self.offsets = offsets
         self.sizes = sizes
+        self.checksums = checksums
         self.fault = fault
 
     def read(self, row: int) -> bytes:
@@ -63,10 +72,28 @@ class TarIndex(MemberTable):
         Raises OSError if it cannot be read, UserError if the tar changed since it was opened.
         """
         size = int(self.sizes[row])
-        data = opened(self.path, self.stamp).read(int(self.offsets[row]), size)
-        if len(data) < size:
-            raise OSError(f"has only {len(data)} of its {size} bytes")
-        return data
+        data = self.part(row, -BLOCK, BLOCK + size)
+        if len(data) < BLOCK + size:
+            raise OSError(f"has only {max(0, len(data) - BLOCK)} of its {size} bytes")
+        if zlib.crc32(data[:BLOCK]) != self.checksums[row]:
+            # Or the next start would use it again.
+            _discard(self.path)
+            raise UserError(
+                f"{self.path}: its stored index is that of another tar ({self.names[row]} has moved); it is "
+                "removed now: start again"
+            )
+        return data[BLOCK:]
+
+    def part(self, row: int, start: int, count: int) -> bytes:
+        """`count` bytes from byte `start` of a member, as they are. Raises as `read` does."""
+        return opened(self.path, self.stamp).read(int(self.offsets[row]) + start, count)
+
+    def fits(self) -> bool:
+        """Whether the headers of the first, a middle and the last member are those that were listed."""
+        for row in {0, len(self) // 2, len(self) - 1} if len(self) else ():
+            if zlib.crc32(self.part(row, -BLOCK, BLOCK)) != self.checksums[row]:
+                return False
+        return True
 
     def __reduce__(self) -> tuple:
         # A spawned worker reads the stored index instead of receiving a copy.
@@ -105,6 +132,7 @@ def _build(path: Path, stamp: Stamp) -> TarIndex:
         PackedStrings.pack(list(listing.members)),
         np.array([member.offset for member in listing.members.values()], dtype=np.int64),
         np.array([member.size for member in listing.members.values()], dtype=np.int64),
+        np.array([member.checksum for member in listing.members.values()], dtype=np.uint32),
         fault="; ".join(listing.faults),
     )
     if len(index) >= _REPORTED_MEMBERS:
@@ -156,65 +184,87 @@ def _is_foreign(place: Path) -> bool:
     return bool(head) and head[_FIRST_PART_AT:] != _FIRST_PART
 
 
-def _last_header(path: Path, offsets: np.ndarray) -> str:
-    """The header of the last member: it tells a tar from another one of the same size and time."""
-    with open(path, "rb") as file:
-        file.seek(max(0, int(offsets.max(initial=0)) - BLOCK))
-        return file.read(BLOCK).hex()
-
-
 def _load(place: Path, path: Path, stamp: Stamp) -> TarIndex | None:
-    """A stored index, None if there is none that is up to date. The zip format has checksums."""
+    """A stored index, None if there is none that is up to date."""
     try:
-        with np.load(place) as file:
-            about = json.loads(file["about"].tobytes())
-            columns = {name: file[name] for name in file.files if name != "about"}
-            version = about.get("version")
-            fits = version == VERSION and about["stamp"] == list(stamp)
-            fits = fits and about["last_header"] == _last_header(path, columns["offsets"])
+        about, columns = _stored(place, stamp)
+        index = None if columns is None else _index_of(path, stamp, about, columns)
     except FileNotFoundError:
         return None
     except Exception as error:  # damage can make numpy and zipfile raise anything
-        get_logger().warning("%s: is damaged (%s); rebuilding it", place, error)
+        get_logger().warning("%s: is damaged (%s); rebuilding it", place, first_line(error))
         return None
-    if not fits:
-        reason = "of another version" if version != VERSION else f"older than {path.name}"
+    if index is None or not index.fits():
+        reason = "of another version" if about.get("version") != VERSION else f"older than {path.name}"
         get_logger().warning("%s: is %s; rebuilding it", place, reason)
         return None
+    return index
+
+
+def _stored(place: Path, stamp: Stamp) -> tuple[dict, dict[str, np.ndarray] | None]:
+    """What an index file says of itself, and its columns, None where it is of another version or tar.
+
+    Raises ValueError, and whatever numpy and zipfile raise, for a damaged one.
+    """
+    with zipfile.ZipFile(place) as archive:
+        # We compress nothing: what is compressed would unpack to any size.
+        if any(
+            e.compress_type != zipfile.ZIP_STORED or e.file_size > e.compress_size for e in archive.infolist()
+        ):
+            raise ValueError("its parts are compressed")
+    with np.load(place) as file:
+        about = json.loads(file["about"].tobytes())
+        if about["version"] != VERSION or about["stamp"] != list(stamp):
+            return about, None
+        columns = {name: file[name] for name in _COLUMNS}
+    if about["digest"] != _digest(about["fault"], columns):
+        raise ValueError("wrong checksum")
+    return about, columns
+
+
+def _index_of(path: Path, stamp: Stamp, about: dict, columns: dict[str, np.ndarray]) -> TarIndex:
     names = PackedStrings(columns["names"], columns["name_offsets"])
-    return TarIndex(
-        path,
-        stamp,
-        names,
-        columns["offsets"],
-        columns["sizes"],
-        order=columns["order"],
-        fault=about["fault"],
-    )
+    places = (columns[name] for name in ("offsets", "sizes", "checksums"))
+    return TarIndex(path, stamp, names, *places, order=columns["order"], fault=about["fault"])
+
+
+def _digest(fault: str, columns: dict[str, np.ndarray]) -> str:
+    digest = hashlib.blake2b(fault.encode(), digest_size=16)
+    for name in _COLUMNS:
+        digest.update(f"{name} {columns[name].dtype.str} {columns[name].shape}".encode())
+        digest.update(np.ascontiguousarray(columns[name]).data)
+    return digest.hexdigest()
 
 
 def _store(index: TarIndex, places: list[Path]) -> None:
     """Writes it atomically to the first place that can be written."""
+    columns: dict[str, Any] = {
+        "names": index.names.data,
+        "name_offsets": index.names.offsets,
+        "offsets": index.offsets,
+        "sizes": index.sizes,
+        "checksums": index.checksums,
+        "order": index.order,
+    }
     about = {
         "version": VERSION,
         "stamp": index.stamp,
-        "last_header": _last_header(index.path, index.offsets),
         "fault": index.fault,
+        "digest": _digest(index.fault, columns),
     }
     problem = "no writable folder"
     for place in places:
         try:
             with atomic_path(place, durable=False) as partial, open(partial, "wb") as file:
-                np.savez(
-                    file,
-                    about=np.frombuffer(json.dumps(about).encode(), np.uint8),
-                    names=index.names.data,
-                    name_offsets=index.names.offsets,
-                    offsets=index.offsets,
-                    sizes=index.sizes,
-                    order=index.order,
-                )
+                np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **columns)
             return
         except OSError as error:
             problem = str(error)
     get_logger().warning("%s: its index could not be stored (%s)", index.path, problem)
+
+
+def _discard(path: Path) -> None:
+    """Removes the stored index of a tar."""
+    for place in _places(path):
+        with contextlib.suppress(OSError):
+            place.unlink(missing_ok=True)

@@ -1,11 +1,14 @@
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datasets.images.tar_index import open_tar
@@ -176,6 +179,87 @@ def test_tar_that_is_replaced_while_it_is_indexed_or_read(tmp_path, monkeypatch)
     monkeypatch.setattr(module, "list_members", slow)
     with pytest.raises(UserError, match=r"a\.tar: changed while its members were listed"):
         open_tar(path)
+
+
+def replaced_alike(path: Path) -> None:
+    """Another tar of the same size, time, first, middle and last member."""
+    status, names = path.stat(), list(FILES)
+    swapped = {**FILES, names[1]: FILES[names[2]], names[2]: FILES[names[1]]}
+    write_tar(path, swapped)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+
+
+def test_an_index_of_another_tar_never_gives_wrong_bytes(tmp_path):
+    path = write_tar(tmp_path / "a.tar", FILES)
+    open_tar(path)
+    replaced_alike(path)
+    index = open_tar(path)
+    assert index.read(0) == FILES["n01/1.JPEG"]
+    with pytest.raises(UserError, match=r"a\.tar: its stored index .* another tar \(n01/2\.JPEG has moved"):
+        index.read(1)
+    assert not Path(f"{path}.index").exists(), "or the next start would use it again"
+    assert len(open_tar(path).read(1)) == 1200
+
+
+def test_an_index_travels_with_its_tar(tmp_path, caplog):
+    path = write_tar(tmp_path / "a.tar", FILES)
+    open_tar(path)
+    (tmp_path / "elsewhere").mkdir()
+    for file in (path, Path(f"{path}.index")):
+        shutil.copy2(file, tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere" / "a.tar.index").stat().st_mtime_ns
+    assert contents(open_tar(tmp_path / "elsewhere" / "a.tar")) == FILES
+    assert (tmp_path / "elsewhere" / "a.tar.index").stat().st_mtime_ns == before and not messages(caplog)
+
+
+def parts_of(index: Path) -> dict[str, np.ndarray]:
+    with np.load(index) as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parts: parts.pop("sizes"),
+        lambda parts: parts.update(offsets=parts["offsets"] + 512),
+        lambda parts: parts.update(name_offsets=parts["name_offsets"][::-1].copy()),
+        lambda parts: parts.update(offsets=parts["offsets"].astype(float)),
+        lambda parts: parts.update(about=np.frombuffer(b"[]", np.uint8)),
+        lambda parts: parts.update(about=np.frombuffer(b'{"version": 3}', np.uint8)),
+        lambda parts: parts.update(order=parts["order"][:2]),
+    ],
+)
+def test_a_forged_index_is_rebuilt(tmp_path, caplog, change):
+    path = write_tar(tmp_path / "a.tar", FILES)
+    open_tar(path)
+    parts = parts_of(Path(f"{path}.index"))
+    change(parts)
+    with open(f"{path}.index", "wb") as file:
+        np.savez(file, about=parts.pop("about"), **parts)
+    assert contents(open_tar(path)) == FILES
+    assert messages(caplog)[0].startswith(f"{path}.index: is damaged (")
+
+
+def test_an_index_that_unpacks_to_more_is_not_unpacked(tmp_path, caplog):
+    path = write_tar(tmp_path / "a.tar", FILES)
+    open_tar(path)
+    parts = parts_of(Path(f"{path}.index"))
+    parts["names"] = np.zeros(2**27, np.uint8)
+    with open(f"{path}.index", "wb") as file:
+        np.savez_compressed(file, about=parts.pop("about"), **parts)
+    tracemalloc.start()
+    assert contents(open_tar(path)) == FILES
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
+    assert "its parts are compressed" in messages(caplog)[0]
+
+
+def test_members_whose_names_lead_out_of_the_tar_are_skipped(tmp_path):
+    outside = {"../a.jpg": b"1", "/etc/b.jpg": b"2", "n01/../../c.jpg": b"3"}
+    index = open_tar(write_tar(tmp_path / "a.tar", {**outside, "n01/..d.jpg": b"4", "e..jpg": b"5"}))
+    assert contents(index) == {"n01/..d.jpg": b"4", "e..jpg": b"5"}
+    assert index.fault == "3 members whose names lead out of it skipped (first: '../a.jpg')"
 
 
 def test_spawned_workers_and_threads_may_have_it(tmp_path):
