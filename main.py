@@ -10,6 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from util.signals import end_at_once
+
+if __name__ == "__main__":
+    # The imports below take seconds.
+    end_at_once()
 # Idle OpenMP threads sleep instead of spinning. Must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -30,6 +35,7 @@ from engine.random_state import seed_everything
 from engine.run_directory import Contents, RunDirectory, evaluation_folder
 from engine.settings import TrainSettings
 from engine.state import TrainingState
+from engine.stopping import Stopping
 from engine.trackers import import_trackers
 from engine.train_epoch import Task
 from inference.vocabulary import WordRequest, ask, names_in
@@ -49,6 +55,7 @@ class Job:
 
     checkpoint: of --resume.  run: flags that checkpoints keep.
     folder: of --output_dir.  seen: what it held before the checkpoint was read.
+    stopping: handles signals, and the time limit.
     """
 
     args: Namespace
@@ -59,10 +66,17 @@ class Job:
     device: torch.device
     folder: RunDirectory
     seen: Contents
+    stopping: Stopping
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 after an error that the user can fix."""
+    """Returns the exit status: 0, 2 after an error that the user can fix, or that of a signal."""
+    with Stopping() as stopping:
+        return run(argv, stopping)
+
+
+def run(argv: list[str] | None, stopping: Stopping) -> int:
+    """`main`, with signals handled."""
     try:
         args = parse_arguments(argv)
         device = distributed.setup(args.device, args.local_rank, timedelta(minutes=args.timeout))
@@ -70,12 +84,13 @@ def main(argv: list[str] | None = None) -> int:
         folder = RunDirectory(Path(args.output_dir))
         seen = folder.contents()
         checkpoint = find_checkpoint(args, folder)
-        run = run_section(args, checkpoint.run if checkpoint else {})
-        seed_everything(run["seed"], distributed.rank())
-        data = RunSettings(**run, **process_section(args, device))
+        section = run_section(args, checkpoint.run if checkpoint else {})
+        seed_everything(section["seed"], distributed.rank())
+        data = RunSettings(**section, **process_section(args, device))
         config = choose_config(args, checkpoint)
-        job = Job(args, config, checkpoint, run, data, device, folder, seen)
-        (run_evaluation if args.eval or args.test else train)(job)
+        stopping.limit(args.time_limit)
+        job = Job(args, config, checkpoint, section, data, device, folder, seen, stopping)
+        status = (run_evaluation if args.eval or args.test else train)(job)
     except (UserError, KeyboardInterrupt) as error:
         return report(error)
     except RuntimeError as error:
@@ -83,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return report(error)
     distributed.shutdown()
-    return 0
+    return status
 
 
 def find_checkpoint(args: Namespace, folder: RunDirectory) -> Checkpoint | None:
@@ -110,22 +125,21 @@ def choose_config(args: Namespace, checkpoint: Checkpoint | None) -> Config:
     return checkpoint_config(checkpoint, overrides)
 
 
-def train(job: Job) -> None:
-    """A new run, or the rest of one."""
+def train(job: Job) -> int:
+    """A new run, or the rest of one. Returns the exit status."""
     folder, config = job.folder, job.config
     if job.checkpoint is not None:
         job.checkpoint.check_resumable()
     distributed.on_main(lambda: import_trackers(config.tracker, folder.path))
     if config.dry_run:
-        build_and_train(job)
-        return
+        return build_and_train(job)
     with folder.training(job.args.resume, job.seen):
         setup_logging(distributed.rank(), folder.text_log)
-        build_and_train(job)
+        return build_and_train(job)
 
 
-def build_and_train(job: Job) -> None:
-    """The parts of a run, and the loop; with dry_run a forecast instead."""
+def build_and_train(job: Job) -> int:
+    """The parts of a run, and the loop; with dry_run a forecast instead. Returns the exit status."""
     args, config, device, checkpoint, run = job.args, job.config, job.device, job.checkpoint, job.folder
     data = build_datasets(config, job.data)
     assert data.train_loader is not None
@@ -167,8 +181,8 @@ def build_and_train(job: Job) -> None:
     task = Task(wrap_distributed(parts.model, device), parts.criterion, parts.teacher)
     if config.dry_run:
         forecast_run(job, task, state, data, validation, settings)
-        return
-    fit(task, state, data.train_loader, validation, settings, run, identity)
+        return 0
+    return fit(task, state, data.train_loader, validation, settings, run, identity, job.stopping)
 
 
 def name_changes(job: Job, checkpoint: Checkpoint) -> None:
@@ -199,7 +213,7 @@ def forecast_run(
         print(f"dry run: nothing was written\n{forecast.table()}", flush=True)
 
 
-def run_evaluation(job: Job) -> None:
+def run_evaluation(job: Job) -> int:
     """--eval: the metrics of a checkpoint (LVIS's, or COCO's). --test: its predictions only."""
     if job.config.dry_run:
         raise UserError("dry_run=True forecasts a training run: leave out --eval and --test")
@@ -227,6 +241,7 @@ def run_evaluation(job: Job) -> None:
             evaluator.write_results(folder / "eval" / "predictions.json")
         if metrics is not None and job.args.eval:
             report_metrics(metrics, folder / "eval" / "metrics.json")
+    return 0
 
 
 def make_evaluator(config: Config, data: DataParts, classes: ClassTable, folder: Path) -> BoxEvaluator:

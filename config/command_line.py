@@ -13,6 +13,7 @@ import torch
 from config.word_flags import add_word_flags, word_arguments
 from util import distributed
 from util.errors import UserError, first_line, nearest
+from util.signals import SignalStop
 
 DEFAULT_SEED = 42
 # `--resume auto`: go on from the checkpoint of --output_dir, or start where it has none.
@@ -76,6 +77,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError(f"--num_workers {args.num_workers}: must be 0 or more")
     if not 0 < args.timeout < float("inf"):
         raise UserError(f"--timeout {args.timeout:g}: must be a number of minutes above 0")
+    if args.time_limit is not None and not args.time_limit > 0:
+        raise UserError(f"--time_limit {args.time_limit}: must be more than 0 minutes")
     if args.start_epoch is not None and args.start_epoch < 0:
         raise UserError(f"--start_epoch {args.start_epoch}: must be 0 or more")
     if not (args.eval or args.test or args.output_dir):
@@ -123,8 +126,9 @@ def report(error: BaseException) -> int:
     error: a UserError, a KeyboardInterrupt, or of a rank that lost another (`distributed.lost_peer`).
     """
     if isinstance(error, KeyboardInterrupt):
-        print("stopped by the user", file=sys.stderr)
-        return 130
+        stop = error if isinstance(error, SignalStop) else SignalStop(signal.SIGINT)
+        print(stop, file=sys.stderr)
+        return stop.status
     lost = not isinstance(error, UserError)
     if lost or not distributed.is_main():
         # The rank with the cause, or rank 0 with the same error, speaks; the launcher then ends this process.
@@ -142,6 +146,12 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--debug", action="store_true", help="stop each epoch and evaluation after 15 batches")
     group.add_argument("--output_dir", default="", help="folder of the run; must be new for a new run")
+    group.add_argument(
+        "--time_limit",
+        type=float,
+        metavar="MINUTES",
+        help="stop training after so many minutes with a checkpoint; --resume auto goes on",
+    )
     group.add_argument("--note", default="", help="a note stored in the checkpoints")
     group.add_argument("--seed", type=int, help="random seed (default: 42, or the checkpoint's)")
     group.add_argument(

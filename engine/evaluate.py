@@ -1,7 +1,7 @@
 """The evaluation loop and the metrics table."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -12,20 +12,39 @@ from engine.device import autocast, to_device
 from engine.protocols import Evaluator, Loader, Postprocess
 from engine.run_log import progress_bar
 from engine.settings import TrainSettings
+from util import distributed
+
+# Batches between two checks of several ranks, which wait for one another there.
+CHECK_EVERY = 8
 
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, loader: Loader, postprocess: Postprocess, evaluator: Evaluator, settings: TrainSettings
+    model: nn.Module,
+    loader: Loader,
+    postprocess: Postprocess,
+    evaluator: Evaluator,
+    settings: TrainSettings,
+    check: Callable[[], None] | None = None,
 ) -> dict[str, float] | None:
     """Runs the model over the loader and returns the evaluator's metrics (None on ranks above 0).
 
     Called on every rank. The model is left in evaluation mode.
+    check: called on every rank after the same batches, also where a rank has none left; what it raises ends
+        the evaluation.
     """
     model.eval()
     iterations = settings.iterations(len(loader))
+    every = CHECK_EVERY if distributed.is_distributed() else 1
+    # A rank may have one batch more than another.
+    most = max(distributed.all_gather_object(iterations)) if check is not None else iterations
+    batches = islice(loader, iterations)
     with progress_bar("evaluate", iterations) as bar:
-        for batch in islice(loader, iterations):
+        for number in range(most):
+            if check is not None and number % every == 0:
+                check()
+            if (batch := next(batches, None)) is None:
+                continue
             images, targets = to_device(batch, settings.device)
             with autocast(settings.device, settings.autocast_dtype):
                 output = model(images)

@@ -15,6 +15,7 @@ from engine.run_log import LogPosition, RunLog, duration
 from engine.saving import Saver
 from engine.settings import TrainSettings
 from engine.state import TrainingState
+from engine.stopping import Stopped, Stopping
 from engine.trackers import open_trackers
 from engine.train_epoch import Task, train_one_epoch
 from util import distributed
@@ -42,16 +43,29 @@ def fit(
     settings: TrainSettings,
     run: RunDirectory,
     identity: dict[str, Any],
-) -> None:
+    stopping: Stopping | None = None,
+) -> int:
     """Trains from where `state` is to `settings.epochs`; writes the log and the checkpoints into `run`.
 
     identity: what every checkpoint also holds: class names, config, run section. Called on every rank.
+    stopping: whose signals and time limit end the run early.
+    Returns the exit status: 0, or that of the stop.
     """
+    stopping = stopping or Stopping()
     log = _open_log(run, state, settings, identity) if distributed.is_main() else None
     saver = Saver(run, settings, identity)
     state.has_best = saver.has_best(state.best_ap)
-    with log or nullcontext(), saver:
-        _Training(task, state, train_loader, validation, settings, saver, log).run()
+    status, line = 0, ""
+    with log or nullcontext():
+        with saver, stopping.in_time():
+            try:
+                _Training(task, state, train_loader, validation, settings, saver, log, stopping).run()
+            except Stopped as stop:
+                status, line = stop.status, f"stopped at step {state.step}, resume with --resume auto"
+        # The checkpoint is on the disk.
+        if line:
+            _log.info(line)
+    return status
 
 
 def _open_log(
@@ -75,18 +89,19 @@ class _Training:
     settings: TrainSettings
     saver: Saver
     log: RunLog | None
+    stopping: Stopping
 
     def run(self) -> None:
-        state, settings, stopping = self.state, self.settings, self.state.early_stopping
+        state, settings, early = self.state, self.settings, self.state.early_stopping
         started, first = time.perf_counter(), state.epoch
         if not state.evaluated:
             _log.info("epoch %d is trained, its evaluation is still to be done", state.epoch)
             self._evaluate_epoch()
         elif first >= settings.epochs:
             _log.warning("nothing to train: %d of %d epochs are done; raise epochs", first, settings.epochs)
-        elif stopping.reached:
-            _log.warning("nothing to train: stopped early after epoch %d: %s; raise it", first, stopping)
-        while state.epoch < settings.epochs and not stopping.reached:
+        elif early.reached:
+            _log.warning("nothing to train: stopped early after epoch %d: %s; raise it", first, early)
+        while state.epoch < settings.epochs and not early.reached:
             self._train_epoch()
         _log.info("trained %d epochs in %s", state.epoch - first, duration(time.perf_counter() - started))
 
@@ -99,19 +114,29 @@ class _Training:
         state, settings = self.state, self.settings
         train_one_epoch(self.task, state, self.loader, settings, self.log, self._after_step)
         self._close_epoch()
+        due, asked = self.stopping.agree(self.saver.is_due(state))
         if not state.evaluated:
             self._save()
+            # Whatever happens next, it is there. The evaluation's loader may fork: no thread is writing then.
+            self.saver.wait()
+            self._stop_if(asked)
             self._evaluate_epoch()
             return
         self._log_epoch(None, 0.0)
-        due = distributed.max_over_ranks([self.saver.is_due(state)])[0]
-        if due or state.epoch % settings.save_epochs == 0:
+        if due or asked or state.epoch % settings.save_epochs == 0:
             self._save()
+        self._stop_if(asked)
 
     def _after_step(self) -> None:
         """What ranks do between two optimizer steps of an epoch."""
-        if distributed.max_over_ranks([self.saver.is_due(self.state)])[0]:
+        due, asked = self.stopping.agree(self.saver.is_due(self.state))
+        if due or asked:
             self._save()
+        self._stop_if(asked)
+
+    def _stop_if(self, asked: int) -> None:
+        if asked:
+            raise Stopped(asked - 1)
 
     def _close_epoch(self) -> None:
         """Counts the epoch and makes what is evaluated and saved the same on every rank."""
@@ -127,14 +152,14 @@ class _Training:
 
     def _evaluate_epoch(self) -> None:
         """The evaluation that is due, then the epoch's line and the checkpoints that count on it."""
-        state, stopping = self.state, self.state.early_stopping
+        state, early = self.state, self.state.early_stopping
         started = time.perf_counter()
-        metrics, best = _validate(state, self.validation, self.settings)
+        metrics, best = _validate(state, self.validation, self.settings, self.stopping.check)
         self._log_epoch(metrics, time.perf_counter() - started)
         state.evaluated = True
         self._save(best=best)
-        if stopping.reached:
-            _log.info("stopped early after epoch %d of %d: %s", state.epoch, self.settings.epochs, stopping)
+        if early.reached:
+            _log.info("stopped early after epoch %d of %d: %s", state.epoch, self.settings.epochs, early)
 
     def _save(self, *, best: bool = False) -> None:
         if self.log is not None:
@@ -180,11 +205,13 @@ def _damaged(loader: Loader) -> dict[str, Any]:
 
 
 def _validate(
-    state: TrainingState, validation: Validation, settings: TrainSettings
+    state: TrainingState, validation: Validation, settings: TrainSettings, check: Callable[[], None]
 ) -> tuple[dict[str, float] | None, bool]:
     """The metrics (rank 0 only) and, on every rank, whether they are the best so far."""
     evaluator = validation.make_evaluator()
-    metrics = evaluate(state.evaluated_model, validation.loader, validation.postprocess, evaluator, settings)
+    metrics = evaluate(
+        state.evaluated_model, validation.loader, validation.postprocess, evaluator, settings, check
+    )
     ap = distributed.broadcast_object(metrics["AP"] if metrics is not None else None)
     assert ap is not None  # rank 0 has the metrics
     best = state.best_ap is None or ap > state.best_ap or (ap == state.best_ap and not state.has_best)

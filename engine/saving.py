@@ -39,6 +39,10 @@ class Saver:
             # Other ranks may be gone, and the error that ends the run is the one to be told.
             self._writer.wait()
 
+    def wait(self) -> None:
+        """Returns when the last checkpoint is on the disk, or could not be written."""
+        self._writer.wait()
+
     def is_due(self, state: TrainingState) -> bool:
         """Whether `save_interval` or `save_minutes` ask for a checkpoint now; ranks may differ in time."""
         steps, seconds = self.settings.save_steps, 60 * self.settings.save_minutes

@@ -31,7 +31,7 @@ OFFICIAL_FLAGS = [
     *("--remove_difficult", "--coco_panoptic_path"),
 ]
 OURS = ["-h", "--help", "--local-rank", "--names", "--add_names", "--prompts", "--examples", "--select_by"]
-OURS += ["--add-names", "--timeout"]
+OURS += ["--add-names", "--timeout", "--time_limit"]
 
 TINY = {
     "use_visual_distill": False,

@@ -12,6 +12,7 @@ from engine.random_state import seed_everything
 from engine.run_directory import RunDirectory
 from engine.run_log import RunLog, read_log
 from engine.saving import Saver
+from engine.stopping import Stopping
 from tests.checkpoints import read_checkpoint
 from tests.engine.toys import (
     Toy,
@@ -52,8 +53,19 @@ def make(**changes) -> Toy:
     return toy
 
 
-def go(folder: Path, changes: dict, hook: Callable[[], None] | None = None) -> RunDirectory:
-    """Starts, or goes on where the folder's run stopped. hook: called in every forward pass of training."""
+def go(
+    folder: Path,
+    changes: dict,
+    hook: Callable[[], None] | None = None,
+    *,
+    stopping: Stopping | None = None,
+    status: int = 0,
+    val_images: int = 5,
+) -> RunDirectory:
+    """Starts, or goes on where the folder's run stopped.
+
+    hook: called in every forward pass of training.  status: the expected one.
+    """
     toy = make(**changes)
     directory = RunDirectory(folder)
     if directory.latest.exists():
@@ -69,8 +81,9 @@ def go(folder: Path, changes: dict, hook: Callable[[], None] | None = None) -> R
             return criterion(*arguments)
 
     object.__setattr__(toy.task, "criterion", Hooked())
-    validation = Validation(ToyLoader(toy_images(5, seed=9), 1), toy_postprocess, ToyEvaluator)
-    fit(toy.task, toy.state, toy.loader, validation, toy.settings, directory, {})
+    validation = Validation(ToyLoader(toy_images(val_images, seed=9), 1), toy_postprocess, ToyEvaluator)
+    found = fit(toy.task, toy.state, toy.loader, validation, toy.settings, directory, {}, stopping)
+    assert found == status
     return directory
 
 
@@ -225,6 +238,7 @@ def test_a_best_checkpoint_that_is_lost_is_said_and_made_again(tmp_path, caplog,
     if loss == "missing":
         directory.best.unlink()
     elif loss == "damaged":
+        directory.best.unlink()  # it shares its bytes with the latest
         directory.best.write_bytes(b"x")
     else:
         old = entries(read_checkpoint(directory.best))
