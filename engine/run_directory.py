@@ -20,12 +20,13 @@ from engine.trackers import RUN_ID
 from util import distributed
 from util.checkpoint import BEST, LATEST, Checkpoint
 from util.errors import UserError
+from util.files import atomic_write
 
 _log = logging.getLogger(__name__)
 
 
 # The names of `util.files.atomic_path`, and those of earlier revisions, which ended in a process number.
-_HALF_WRITTEN = re.compile(r"\.(checkpoint\w*\.pth|log\.jsonl)\.([0-9a-f]{32}|\d+)\.tmp")
+_HALF_WRITTEN = re.compile(r"\.(checkpoint\w*\.pth|log\.jsonl|config\.py|run\.lock)\.([0-9a-f]{32}|\d+)\.tmp")
 _KEPT = re.compile(r"checkpoint_\d+\.pth")
 Contents = tuple[tuple[str, int, int], ...]
 
@@ -72,9 +73,10 @@ class RunDirectory:
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints that are here: the latest, then the others, the newest first."""
-        others = [path for path in self.path.glob("checkpoint*.pth") if path != self.latest]
-        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        return [self.latest] * self.latest.exists() + others
+        with _errors_of(self.path, "cannot be read"):
+            others = [path for path in self.path.glob("checkpoint*.pth") if path != self.latest]
+            others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+            return [self.latest] * self.latest.exists() + others
 
     def newest_checkpoint(self, open_checkpoint: Callable[[Path], Checkpoint]) -> Checkpoint | None:
         """What `--resume auto` goes on from, the same on every rank: None where there is no checkpoint.
@@ -146,7 +148,8 @@ class RunDirectory:
         if self.log.exists() and not own:
             _log.warning("--output_dir %s has a log but no checkpoint: training starts over", self.path)
             for path in (self.log, self.path / RUN_ID):
-                path.unlink(missing_ok=True)
+                with _errors_of(path, "cannot be removed"):
+                    path.unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
         """Removes what a process that was killed had half written. To be called with the lock only."""
@@ -163,7 +166,8 @@ class RunDirectory:
 
     def describe(self, config_source: str, model: nn.Module) -> None:
         """Writes `config.py`, and logs what is run: command, versions, size of the model."""
-        self.config.write_text(config_source, encoding="utf-8")
+        with atomic_write(self.config) as file:
+            file.write(config_source)
         sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
         total, trained = sum(n for n, _ in sizes), sum(n for n, trains in sizes if trains)
         _log.info("command: %s", shlex.join(sys.argv))
@@ -188,14 +192,20 @@ def evaluation_folder(output_dir: str) -> Iterator[Path]:
 
 def make_folder(folder: Path) -> None:
     """Makes a folder with its parents. Raises UserError where that, or writing into it, is not possible."""
-    try:
+    with _errors_of(folder, "cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
-    try:
+    with _errors_of(folder, "cannot be written to"):
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written to ({error.strerror})") from error
+
+
+@contextmanager
+def _errors_of(path: Path, what: str) -> Iterator[None]:
+    """Turns the system's errors into a UserError that says `what` about `path`."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: {what} ({reason})") from error
 
 
 def revision() -> str:

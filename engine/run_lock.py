@@ -140,6 +140,9 @@ class RunLock:
         except FileExistsError:
             # NFS may have made the link although it lost the answer.
             return temporary.stat().st_nlink == 2
+        except FileNotFoundError:
+            # The owner of the lock took it for a leftover.
+            return False
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
                 raise
@@ -158,7 +161,7 @@ class RunLock:
         return True
 
     def _write_own(self) -> Path:
-        temporary = self.path.with_name(f"{self.path.name}.{uuid4().hex}.tmp")
+        temporary = self.path.with_name(f".{self.path.name}.{uuid4().hex}.tmp")
         temporary.write_text(json.dumps(asdict(self.owner)), encoding="utf-8")
         return temporary
 

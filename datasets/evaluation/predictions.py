@@ -208,12 +208,17 @@ class PredictionStream:
     """Appends the detections of images to the file of one rank, so that memory does not grow with them.
 
     folder: the same for all ranks.
+    Raises UserError where it cannot be written to.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.image_ids: set[int] = set()
-        self._file = rank_file(folder, rank).open("wb")
+        path = rank_file(folder, rank)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("wb")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
     def append(
         self, image_id: int, category_ids: np.ndarray, scores: np.ndarray, boxes_xyxy: np.ndarray

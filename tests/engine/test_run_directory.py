@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from engine.run_directory import RunDirectory
 from tests.checkpoints import read_checkpoint
@@ -99,6 +100,22 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         RunDirectory(tmp_path / "file" / "run").open_for_training()
     with pytest.raises(UserError, match=r"file: cannot be made"):
         RunDirectory(tmp_path / "file").open_for_training()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_cannot_be_is_one_line(name, tmp_path):
+    run = RunDirectory(tmp_path / name)
+    with pytest.raises(UserError, match="cannot be "), run.training(None, run.contents()):
+        pass
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "run.lock", "config.py"])
+def test_a_folder_where_a_file_belongs_is_named(name, tmp_path):
+    run = RunDirectory(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name}: cannot be "), run.training(None, run.contents()):
+        run.describe("", nn.Identity())
+    assert name == "run.lock" or not (tmp_path / "run.lock").exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_named():

@@ -276,6 +276,12 @@ def test_images_that_were_not_evaluated_are_counted(tmp_path, caplog):
     assert written["metrics"]["AP"] == 0 and "LVIS" in written["protocols"][0]
 
 
+def test_a_file_where_the_folder_belongs_is_named(tmp_path):
+    (tmp_path / "eval").write_text("x")
+    with pytest.raises(UserError, match=r"eval/.*: cannot be written \(File exists\)"):
+        PredictionStream(tmp_path / "eval", 0)
+
+
 def test_memory_does_not_grow_with_images(tmp_path):
     """Three times the images, and the merge too, take the same memory on top."""
     stream = PredictionStream(tmp_path, 0)
