@@ -156,10 +156,10 @@ def test_half_written_files_of_a_killed_run_are_removed(tmp_path, caplog):
         f".checkpoint.pth.{hexadecimal}.tmp",
         ".checkpoint_best.pth.4711.tmp",
         f".log.jsonl.{hexadecimal}.tmp",
+        f".run.lock.{hexadecimal}.tmp",
     ]
     foreign = [
         ".notes.tmp",
-        f".run.lock.{hexadecimal}.tmp",
         f"checkpoint.pth.{hexadecimal}.tmp",
         ".checkpoint.pth",
     ]
@@ -168,7 +168,7 @@ def test_half_written_files_of_a_killed_run_are_removed(tmp_path, caplog):
     with run.training(run.latest, run.contents()):
         pass
     assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pth", *foreign}
-    assert "removed 3 half-written files of a stopped run, 3.0 MB" in caplog.messages
+    assert "removed 4 half-written files of a stopped run, 4.0 MB" in caplog.messages
 
 
 def test_another_runs_half_written_files_stay(tmp_path):
