@@ -1,5 +1,6 @@
 """The kept columns: never stale, never half, made once, and no reason to fail."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -129,6 +130,56 @@ def test_a_damaged_entry_is_named_and_rebuilt(path, folder, damage, caplog, monk
     same(opened(path), expected)
 
 
+def test_no_flipped_bit_is_served(path, folder, caplog, monkeypatch):
+    later(monkeypatch)
+    expected = opened(path)
+    entry = next(folder.glob("*.safetensors"))
+    content, rng = entry.read_bytes(), np.random.default_rng(0)
+    for place in (0, 9, *rng.integers(0, len(content), 40).tolist(), len(content) - 1):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        entry.unlink()
+        entry.write_bytes(flipped)
+        caplog.clear()
+        same(opened(path), expected)
+        assert f"{entry}: is damaged (" in caplog.text
+
+
+def test_whatever_the_libraries_raise_is_damage(path, folder, caplog, monkeypatch):
+    later(monkeypatch)
+    expected = opened(path)
+
+    def fail(*_):
+        raise RuntimeError("unable to mmap 80 bytes from file")
+
+    monkeypatch.setattr(annotation_cache, "safe_open", fail)
+    same(opened(path), expected)
+    assert "is damaged (unable to mmap" in caplog.text and "stays in memory" in caplog.text
+
+
+def test_old_entries_go(path, folder, monkeypatch):
+    later(monkeypatch)
+    monkeypatch.setattr(annotation_cache, "MOST_ENTRIES", 3)
+    contents = []
+    for number in range(5):
+        replace_number(path, '"height": 480', f'"height": 4{number}0') if number else None
+        opened(path)
+        contents.append(path.read_bytes())
+        path.write_bytes(contents[0])
+        opened(path)  # it is used every time
+    kept = {p.name.partition("-")[0] for p in folder.glob("*.safetensors")}
+    assert kept == {hashlib.sha256(contents[i]).hexdigest() for i in (0, 3, 4)}
+    old = folder / ".left.tmp"
+    old.write_bytes(b"")
+    os.utime(old, (0, 0))
+    lost = folder / "lost.json"
+    lost.write_text(json.dumps({"path": "x", "stamp": [], "digest": "0" * 64}))
+    replace_number(path, '"height": 480', '"height": 470')
+    opened(path)
+    assert not old.exists() and not lost.exists() and not list(folder.glob("*.lock"))
+    assert len(list(folder.glob("*.safetensors"))) == 3 and len(list(folder.glob("*.json"))) == 1
+
+
 def test_an_entry_of_another_version_is_left_alone(path, folder, monkeypatch):
     later(monkeypatch)
     opened(path)
@@ -177,7 +228,7 @@ def test_a_full_disk_is_no_reason_to_stop(path, folder, caplog, monkeypatch):
 
     monkeypatch.setattr(annotation_cache, "save_file", full)
     same(opened(path), read_annotations(path))
-    assert "cannot be written ([Errno 28] No space left on device); train.json stays in memory" in caplog.text
+    assert "cannot be kept ([Errno 28] No space left on device); train.json stays in memory" in caplog.text
     assert not list(folder.glob("*.safetensors")) and not list(folder.glob(".*.tmp"))
 
 
