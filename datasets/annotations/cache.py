@@ -5,7 +5,7 @@ of the content it had at a stamp (size, times of change, inode). A file with the
 again; any other is, so what counts is the content. A stamp is noted only if the file had not changed for a
 while: an edit within the same tick of the clock leaves no trace in it.
 
-An entry carries a CRC-32 of all its bytes, which every start compares: 40 ms for LVIS train, and a flipped
+An entry carries a CRC-32 of all its bytes, which every start compares: 40 to 70 ms for LVIS train; a flipped
 bit would be trained on. It reads the file for that instead of touching the mapped columns, so that a process
 holds no page that it does not use. The entries used last are kept, up to MOST_ENTRIES.
 """
