@@ -35,7 +35,8 @@ class TrainingBoxes:
         corners[:, 2:] += corners[:, :2]
         clipped = np.clip(corners, 0, limits)
         with np.errstate(invalid="ignore"):
-            sized = ((clipped[:, 2:] - clipped[:, :2]) >= MIN_SIDE).all(1)
+            # A number like 1e400 is infinite, and no edge of anything.
+            sized = np.isfinite(corners).all(1) & ((clipped[:, 2:] - clipped[:, :2]) >= MIN_SIDE).all(1)
             outside = (np.abs(clipped - corners) > 1).any(1) & sized
         labels = classes.columns_of(annotations.categories)[annotations.category_index]
         keep = sized & ~annotations.crowd & (labels >= 0)

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from datasets.annotations.categories import Category
+from datasets.annotations.json_errors import TOO_DEEP, is_text
 from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations
 from datasets.annotations.table import AnnotationTable
 from datasets.images.class_sources import images_below, is_image
@@ -21,6 +22,8 @@ from util.errors import UserError
 from util.logging import get_logger
 
 _YAML_SUFFIXES = (".yaml", ".yml")
+# Bytes of a text file: class names, boxes or paths.
+_MOST_TEXT = 2**26
 _NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
 
 
@@ -54,7 +57,7 @@ class YoloSource(AnnotationSource):
                 len(labels.damaged),
                 labels.damaged[0],
             )
-        if unlabelled := sum(not split.label_file(image).is_file() for image in split.images):
+        if unlabelled := sum(not _exists(split.label_file(image)) for image in split.images):
             get_logger().info(
                 "%s: %d of %d images have no label file, and so no boxes",
                 split.name, unlabelled, len(split.images),
@@ -120,9 +123,8 @@ def find_yolo(path: str | Path) -> Path | None:
     path = Path(path)
     if path.is_file():
         return path if path.suffix in _YAML_SUFFIXES else None
-    with_names = [
-        p for p in sorted(path.glob("*.y*ml")) if p.suffix in _YAML_SUFFIXES and "names" in _yaml(p)
-    ]
+    files = [p for p in sorted(path.glob("*.y*ml")) if p.suffix in _YAML_SUFFIXES and p.is_file()]
+    with_names = [p for p in files if _may_have_names(p)]
     if with_names:
         return next((p for p in with_names if p.stem == "data"), with_names[0])
     places = (path / "labels", *(path / s / "labels" for names in SPLIT_NAMES.values() for s in names))
@@ -143,7 +145,7 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
         found += _listed(_resolved(str(entry), root, source), root)
     images = tuple(dict.fromkeys(sorted(found)))
     if not images:
-        raise UserError(f"{source}: no images for {split} in {entries}")
+        raise UserError(f"{source}: no images for {split} in {entries!s:.200}")
     if len(images) < len(found):
         get_logger().warning("%s: %d images of %s are listed more than once; each is used once",
                              source, len(found) - len(images), split)  # fmt: skip
@@ -172,7 +174,7 @@ def _read_labels(split: YoloSplit) -> _Labels:
         labels.faults.extend(faults)
         try:
             height, width = inspect_file(split.root / image)
-        except (DamagedError, OSError) as error:
+        except (DamagedError, OSError, ValueError) as error:
             labels.damaged.append(f"{image}: {error}")
             labels.sizes.append((0, 0))
             continue
@@ -189,6 +191,14 @@ def in_pixels(box: Sequence[float], height: int, width: int) -> tuple[float, ...
     return (x - w / 2) * width, (y - h / 2) * height, w * width, h * height
 
 
+def _may_have_names(path: Path) -> bool:
+    """Whether a YAML file has `names`. Of one that cannot be read, only data.yaml may be meant."""
+    try:
+        return "names" in _yaml(path)
+    except UserError:
+        return path.stem == "data"
+
+
 def _content(source: Path) -> dict[str, Any]:
     return _yaml(source) if source.is_file() else {}
 
@@ -197,17 +207,49 @@ def _root(source: Path) -> Path:
     """The folder that paths in the YAML file are relative to."""
     folder = source.parent if source.is_file() else source
     root = folder / str(_content(source).get("path") or "")
-    return root if root.is_dir() else folder
+    return root if _exists(root) and root.is_dir() else folder
+
+
+def _exists(path: Path) -> bool:
+    """False also for what can be no path: too long, or with a zero byte."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them stand for more than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not read", self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 def _yaml(path: Path) -> dict[str, Any]:
+    text = _text(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        content = yaml.load(text, _Loader)
+    except RecursionError:
+        raise UserError(f"{path}: {TOO_DEEP}") from None
+    except Exception as error:  # values of a wrong form make the constructors raise anything
         raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())[:200]})") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _text(path: Path) -> str:
+    """Of a text file. Raises UserError."""
+    try:
+        if path.stat().st_size > _MOST_TEXT:
+            raise UserError(f"{path}: has more than {_MOST_TEXT >> 20} MiB")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not a text file ({error.reason})") from None
-    return content if isinstance(content, dict) else {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _names(content: dict[str, Any], source: Path) -> tuple[str, ...]:
@@ -219,17 +261,19 @@ def _names(content: dict[str, Any], source: Path) -> tuple[str, ...]:
             raise UserError(
                 f"{source}: no class names; write them into data.yaml (`names:`) or classes.txt, one per line"
             )
-        names = [line.strip() for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in _text(files[0]).splitlines() if line.strip()]
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if not all(type(key) is int for key in names) or sorted(names) != list(range(len(names))):
             raise UserError(f"{source}: the numbers of `names` are not 0..{len(names) - 1}, each once")
         names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list):
+        raise UserError(f"{source}: `names` is {names!r:.60}, not a list of class names")
     if not names:
         raise UserError(f"{source}: `names` is empty")
-    if wrong := [name for name in names if not isinstance(name, str)]:
-        raise UserError(f"{source}: the class name {wrong[0]!r} is not a string; put it in quotes")
+    if wrong := [name for name in names if not is_text(name)]:
+        raise UserError(f"{source}: the class name {wrong[0]!r:.60} is not a string; put it in quotes")
     if content.get("nc", len(names)) != len(names):
-        raise UserError(f"{source}: nc is {content['nc']}, but `names` has {len(names)} classes")
+        raise UserError(f"{source}: nc is {content['nc']!r:.60}, but `names` has {len(names)} classes")
     return tuple(names)
 
 
@@ -237,7 +281,7 @@ def _keypoints(content: dict[str, Any], source: Path) -> int:
     """Keypoint values per box, by `kpt_shape`: [points, values per point]. 0 without keypoints."""
     shape = content.get("kpt_shape", [0, 2])
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)):
-        raise UserError(f"{source}: kpt_shape {shape!r} is not [points, values per point]")
+        raise UserError(f"{source}: kpt_shape {shape!r:.60} is not [points, values per point]")
     return shape[0] * shape[1]
 
 
@@ -253,9 +297,11 @@ def _split_folder(root: Path, split: str, source: Path) -> str:
 def _resolved(entry: str, root: Path, source: Path) -> Path:
     """A path of the YAML file. Exporters write `../train/images` for what is beside the file."""
     candidates = [root / entry, source.parent / entry, root / entry.removeprefix("../")]
-    found = next((c for c in candidates if c.exists()), None)
+    found = next((c for c in candidates if _exists(c)), None)
     if found is None:
-        raise UserError(f"{source}: its {entry!r} does not exist; looked for {candidates[0]}")
+        raise UserError(
+            f"{source}: its {entry!r:.200} does not exist; looked for {str(candidates[0])!s:.200}"
+        )
     return found
 
 
@@ -264,7 +310,7 @@ def _listed(place: Path, root: Path) -> list[str]:
     if place.is_dir():
         inside = Path(os.path.relpath(place, root)).as_posix()
         return [f"{inside}/{name}" for name in images_below(place)]
-    lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in _text(place).splitlines()]
     return [Path(os.path.relpath(place.parent / line, root)).as_posix() for line in lines if is_image(line)]
 
 
@@ -282,11 +328,11 @@ def parse_labels(path: Path, names: Sequence[str], *, keypoints: int = 0) -> tup
     box. keypoints: number of keypoint values after each box; they are ignored, and there are no polygons.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return [], []
-    except UnicodeDecodeError as error:
-        return [], [f"{path}: is not a text file ({error.reason})"]
+        lines = _text(path).splitlines() if path.exists() else []
+    except UserError as error:
+        return [], [str(error)]
+    except (OSError, ValueError) as error:
+        return [], [f"{path!s:.200}: cannot be read ({error})"]
     rows, faults = [], []
     for number, line in enumerate(lines, start=1):
         if not (words := line.split()):
@@ -312,7 +358,7 @@ def _row(words: list[str], names: Sequence[str], keypoints: int) -> Row:
     except ValueError:
         raise ValueError(f"{' '.join(words)[:60]!r} contains a value that is not a number") from None
     if not label.is_integer() or not 0 <= label < len(names):
-        raise ValueError(f"class {words[0]}, but there are {len(names)} classes (0..{len(names) - 1})")
+        raise ValueError(f"class {words[0]:.60}, but there are {len(names)} classes (0..{len(names) - 1})")
     if not all(math.isfinite(v) and abs(v) <= _FARTHEST for v in values):
         raise ValueError(f"{' '.join(words[1:])[:60]} are not fractions of the image, 0..1; are they pixels?")
     if polygon:

@@ -34,6 +34,7 @@ def test_boxes_outside_and_without_size_are_clipped_or_dropped_and_counted(caplo
             [10, 10, 0, 5],
             [10, 10, 5, -3],
             [float("nan"), 10, 5, 5],
+            [10, 10, float("inf"), 5],
         ]
     )
     assert boxes.boxes_xyxy.tolist() == [[10, 10, 30, 30], [70, 50, 80, 60], [0, 0, 5, 5]]
@@ -41,7 +42,7 @@ def test_boxes_outside_and_without_size_are_clipped_or_dropped_and_counted(caplo
     messages = [r.getMessage() for r in caplog.records]
     assert messages == [
         "train.json: 2 boxes reach outside their image and are clipped (first: annotation 11)",
-        "train.json: 4 boxes have no size inside their image and are dropped (first: annotation 13)",
+        "train.json: 5 boxes have no size inside their image and are dropped (first: annotation 13)",
     ]
 
 

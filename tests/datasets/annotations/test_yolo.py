@@ -199,3 +199,48 @@ def test_both_streams_from_plain_folders(tmp_path):
     config = replace(CONFIG, use_imagenet=True, mosaic_size=64, imagenet_path=str(tmp_path / "TREE"))
     parts = build_datasets(config, RunSettings(str(tmp_path / "yolo")))
     assert parts.train_loader.dataset.datasets[1].labels.tolist() == [2]
+
+
+LAUGHS = "\n".join(
+    ["a0: &a0 [ha, ha]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))]
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (LAUGHS + "\nnames: [*a11]", r"data\.yaml: is not valid YAML \(aliases"),
+        ("names: " + "[" * 20_000, "is nested too deeply"),
+        ("names: 5", "`names` is 5, not a list of class names"),
+        ("names: {0: a, b: c}", "the numbers of `names` are not 0"),
+        ("names: {false: a, true: b, x: c}", "the numbers of `names` are not 0"),
+        ('names: ["\\ud800", b, c]', "is not a string"),
+        ("names: [!!int '', b, c]", "is not valid YAML"),
+        (f"names: [{'[' * 90 + ']' * 90}, b, c]", "is not a string"),
+        (f"names: {NAMES}\nnc: {list(range(1000))}", "nc is "),
+        (f"names: {NAMES}\nkpt_shape: {list(range(1000))}", "is not .points, values per point."),
+        (f"names: {NAMES}\npath: {'x' * 5000}\ntrain: {'y' * 5000}\nval: z", "does not exist"),
+    ],
+)
+def test_hostile_yaml_is_one_short_line(tmp_path, names, message):
+    write_yolo(tmp_path, names=names)
+    if message == "does not exist":
+        (tmp_path / "data.yaml").write_text(names)
+    with pytest.raises(UserError, match=message) as caught:
+        open_detection(tmp_path, "train")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 900
+
+
+def test_a_yaml_file_of_something_else_does_not_matter(tmp_path):
+    write_yolo(tmp_path)
+    (tmp_path / "compose.yaml").write_text("a: &a [1]\nb: *a\nnames: [x]\n")
+    (tmp_path / "broken.yaml").write_text("{")
+    assert len(open_detection(tmp_path, "train")[0]) == 6
+
+
+@pytest.mark.parametrize("line", [b"0 \xff", b"9" * 5000 + b" 0 0 0 0", b"x" * 5000 + b" 1 1 1 1", b"\0"])
+def test_hostile_labels_are_one_short_line(tmp_path, line):
+    (tmp_path / "a.txt").write_bytes(line)
+    rows, faults = parse_labels(tmp_path / "a.txt", NAMES)
+    assert not rows and len(faults) == 1 and len(faults[0]) < 400
+    assert parse_labels(tmp_path / ("n" * 5000), NAMES)[0] == []
