@@ -6,6 +6,7 @@ ever written: never the environment.
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from termcolor import colored
@@ -55,11 +56,35 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _FileHandler(logging.FileHandler):
-    """Plain lines with dates."""
+    """Plain lines with dates. A file that cannot be written any more is one warning; the console goes on."""
 
     def __init__(self, file: Path) -> None:
-        super().__init__(file, encoding="utf-8")
+        super().__init__(file, encoding="utf-8", delay=True)
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError as error:  # of opening it
+            self._warn(error)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self._warn(error)
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
+        # What could not be written before cannot be flushed now.
+        with suppress(OSError):
+            super().close()
+
+    def _warn(self, error: OSError) -> None:
+        if not self._failed:
+            self._failed = True
+            get_logger().warning("%s: cannot be written (%s)", self.baseFilename, error.strerror or error)
 
 
 class _ConsoleFormatter(logging.Formatter):

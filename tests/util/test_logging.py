@@ -1,6 +1,8 @@
 import logging
 import os
 
+import pytest
+
 from util.logging import get_logger, setup_logging
 
 
@@ -64,3 +66,17 @@ def test_the_environment_is_never_written(tmp_path, capsys, monkeypatch):
 def test_the_tests_before_left_no_log_behind():
     kinds = {type(handler).__name__ for handler in logging.getLogger().handlers}
     assert "_ConsoleHandler" not in kinds and get_logger().level == logging.NOTSET
+
+
+@pytest.mark.parametrize("target", ["/dev/full", "/no/such/folder/log.txt"])
+def test_a_log_file_that_cannot_be_written_is_one_warning(tmp_path, capsys, target):
+    file = tmp_path / "log.txt"
+    file.symlink_to(target)
+    setup_logging(file=file)
+    for number in range(3):
+        get_logger().info("line %d", number)
+    setup_logging()
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out.count("log.txt: cannot be written") == 1
+    assert [shown.out.count(f"line {number}") for number in range(3)] == [1, 1, 1]
