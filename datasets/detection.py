@@ -112,7 +112,8 @@ class DetectionDataset(Dataset):
         if found is None:
             return None
         image, (sample, original_size) = found
-        return to_model_input(sample, self.annotations.image_ids[image], original_size)
+        file = self.annotations.file_names[image]
+        return to_model_input(sample, self.annotations.image_ids[image], original_size, files=(file,))
 
     def damaged_names(self) -> list[str]:
         """File names of the images met so far that could not be used."""

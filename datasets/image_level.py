@@ -77,10 +77,13 @@ class ImageLevel(Dataset):
         rng = index.generator(self.seed)
         image, sample = self._readable(index.image_index, rng)
         image_id = self.annotations.image_ids[self.used[image]]
+        shown = [image]
         if self.mosaic is not None:
-            partners = [self._readable(int(i), rng)[1] for i in rng.integers(len(self), size=3)]
-            sample = self.mosaic([sample, *partners], rng)
-        return to_model_input(sample, image_id, sample.size, image_level=True)
+            partners = [self._readable(int(i), rng) for i in rng.integers(len(self), size=3)]
+            shown += [partner for partner, _ in partners]
+            sample = self.mosaic([sample, *(partner for _, partner in partners)], rng)
+        files = tuple(self.annotations.file_names[self.used[i]] for i in shown)
+        return to_model_input(sample, image_id, sample.size, image_level=True, files=files)
 
     @property
     def canvas(self) -> tuple[int, int] | None:

@@ -90,7 +90,11 @@ class Sample:
 
 
 def to_model_input(
-    sample: Sample, image_id: int, original_size: tuple[int, int], image_level: bool = False
+    sample: Sample,
+    image_id: int,
+    original_size: tuple[int, int],
+    image_level: bool = False,
+    files: tuple[str, ...] = (),
 ) -> tuple[Tensor, Target]:
     """The image (3, H, W) uint8 and its Target, boxes sanitised and relative to the image."""
     sample = sample.sanitised()
@@ -104,5 +108,6 @@ def to_model_input(
         size=(height, width),
         original_size=original_size,
         image_level=image_level,
+        files=files,
     )
     return sample.image.as_subclass(Tensor), target

@@ -43,6 +43,7 @@ def build_settings(config: Config, device: torch.device, debug: bool = False) ->
         save_steps=config.save_interval,
         save_minutes=config.save_minutes,
         keep_checkpoints=config.keep_checkpoints,
+        on_nonfinite=config.on_nonfinite,
         max_iterations=DEBUG_ITERATIONS if debug else 0,
         trackers=config.tracker,
     )

@@ -5,10 +5,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engine.device import peak_memory
 from engine.evaluate import evaluate, metrics_table
+from engine.loss_buffer import NonFinite, NonFiniteError
+from engine.nonfinite import MOST_ROLLBACKS, file_name, keep_batch
 from engine.protocols import Evaluator, Loader, Postprocess
 from engine.run_directory import RunDirectory
 from engine.run_log import LogPosition, RunLog, duration
@@ -19,6 +22,9 @@ from engine.stopping import Stopped, Stopping
 from engine.trackers import open_trackers
 from engine.train_epoch import Task, train_one_epoch
 from util import distributed
+from util.checkpoint import Checkpoint, read_content
+from util.errors import UserError
+from util.structures import Batch
 
 _log = logging.getLogger(__name__)
 
@@ -74,8 +80,12 @@ def _open_log(
     """The log, with the trackers that the settings name."""
     shown = {**identity.get("config", {}), "seed": identity.get("run", {}).get("seed")}
     trackers = open_trackers(settings.trackers, run.path, shown)
+    return RunLog(run.log, _position(state), trackers)
+
+
+def _position(state: TrainingState) -> LogPosition:
     lines = state.epoch if state.evaluated else state.epoch - 1
-    return RunLog(run.log, LogPosition(state.epoch, state.saved_iteration, lines), trackers)
+    return LogPosition(state.epoch, state.saved_iteration, lines)
 
 
 @dataclass
@@ -90,6 +100,7 @@ class _Training:
     saver: Saver
     log: RunLog | None
     stopping: Stopping
+    rollbacks: int = 0
 
     def run(self) -> None:
         state, settings, early = self.state, self.settings, self.state.early_stopping
@@ -102,7 +113,10 @@ class _Training:
         elif early.reached:
             _log.warning("nothing to train: stopped early after epoch %d: %s; raise it", first, early)
         while state.epoch < settings.epochs and not early.reached:
-            self._train_epoch()
+            try:
+                self._train_epoch()
+            except NonFiniteError as error:
+                self._go_back(error)
         _log.info("trained %d epochs in %s", state.epoch - first, duration(time.perf_counter() - started))
 
     def _train_epoch(self) -> None:
@@ -112,7 +126,7 @@ class _Training:
         so far: resume sets aside those beyond it.
         """
         state, settings = self.state, self.settings
-        train_one_epoch(self.task, state, self.loader, settings, self.log, self._after_step)
+        train_one_epoch(self.task, state, self.loader, settings, self.log, self._after_step, self._keep)
         self._close_epoch()
         due, asked = self.stopping.agree(self.saver.is_due(state))
         if not state.evaluated:
@@ -133,6 +147,44 @@ class _Training:
         if due or asked:
             self._save()
         self._stop_if(asked)
+
+    def _go_back(self, error: NonFiniteError) -> None:
+        """To the latest checkpoint, from which training goes on without the step that was not finite.
+
+        Raises UserError where that is not wanted, or not possible.
+        """
+        state, found, latest = self.state, error.found, self.saver.run.latest
+        file = self._keep_again(found)
+        self.saver.wait()
+        possible = distributed.broadcast_object(latest.exists()) and self.rollbacks < MOST_ROLLBACKS
+        if self.settings.on_nonfinite != "rollback" or not possible:
+            raise UserError(f"{error}; python tools/replay_batch.py {file} looks into it") from error
+        self.rollbacks += 1
+        state.left_out.add((found.epoch - 1, (found.origin.iteration - 1) // state.accumulate_steps))
+        state.restore(Checkpoint.from_content(read_content(latest), latest))
+        if self.log is not None:
+            _log.warning("%s; back to step %d, and on without it", error.what, state.step)
+            self.log.go_back(_position(state))
+
+    def _keep_again(self, found: NonFinite) -> Path:
+        """Keeps the batch, which its rank reads a second time; on every rank."""
+        path = self._batch_file(found)
+        if found.rank == distributed.rank():
+            self.loader.set_epoch(found.epoch - 1, found.origin.iteration - 1)
+            self._keep(found, next(iter(self.loader)))
+        distributed.barrier()
+        return path
+
+    def _keep(self, found: NonFinite, batch: Batch) -> None:
+        try:
+            keep_batch(self._batch_file(found), found, batch)
+        except UserError as error:
+            _log.warning("%s", error)
+
+    def _batch_file(self, found: NonFinite) -> Path:
+        group = -(-found.origin.iteration // self.state.accumulate_steps)
+        step = (found.epoch - 1) * self.state.steps_per_epoch + group
+        return self.saver.run.path / file_name(step)
 
     def _stop_if(self, asked: int) -> None:
         if asked:
@@ -178,7 +230,7 @@ class _Training:
             {
                 "epoch": state.epoch,
                 "step": state.step,
-                "total": losses["total"],
+                "total": losses.get("total", float("nan")),
                 "losses": named,
                 "metrics": metrics,
                 "best_ap": state.best_ap,

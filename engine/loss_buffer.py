@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -42,43 +42,91 @@ class Averages:
 
 
 @dataclass(frozen=True)
-class _Step:
+class BatchOrigin:
+    """Where a batch comes from, and the state of the generators before it was computed.
+
+    iteration: from 1.  image_level: of that stream.  files: of each image, with those of a mosaic.
+    """
+
     iteration: int
-    image_ids: tuple[int, ...]
+    image_ids: tuple[int, ...] = ()
+    files: tuple[tuple[str, ...], ...] = ()
+    image_level: bool = False
+    rng: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """`box-annotated images 7 a.jpg, 8 b.jpg`; a mosaic is `7 a.jpg + b.jpg + c.jpg + d.jpg`."""
+        files = self.files or ((),) * len(self.image_ids)
+        images = [
+            " ".join([str(i), " + ".join(names)]).strip()
+            for i, names in zip(self.image_ids, files, strict=True)
+        ]
+        return f"{'image-level' if self.image_level else 'box-annotated'} images {', '.join(images)}"
+
+
+@dataclass(frozen=True)
+class _Step:
+    origin: BatchOrigin
     names: tuple[str, ...]
     values: Tensor
 
 
 @dataclass(frozen=True)
-class _Failure:
-    """The first step of a rank with losses that were not finite."""
+class NonFinite:
+    """The first batch with losses that were not finite: of which epoch, from 1, on which rank.
 
-    iteration: int
-    image_ids: tuple[int, ...]
-    names: tuple[str, ...]
+    losses: all of the batch, as numbers.
+    """
+
+    origin: BatchOrigin
+    losses: Mapping[str, float]
+    epoch: int = 0
+    rank: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """What was not finite."""
+        return [name for name, value in self.losses.items() if not math.isfinite(value)]
+
+
+class NonFiniteError(UserError):
+    """A loss or a gradient was not finite; raised on every rank alike.  what: without advice."""
+
+    def __init__(self, found: NonFinite, ranks: int) -> None:
+        self.found = found
+        place = f"epoch {found.epoch}, iteration {found.origin.iteration}"
+        where = f" on rank {found.rank}" if ranks > 1 else ""
+        bad = found.names
+        names = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
+        self.what = f"not finite in {place}{where}: {names} ({found.origin})"
+        super().__init__(
+            f"training stopped: {self.what}; look at those images, or lower lr, or set amp_dtype='bfloat16'"
+        )
 
 
 class LossBuffer:
     """Collects the losses of steps; `flush` returns their mean over steps and ranks and empties it.
 
     own: what this rank has read of the window so far.
+    drops: steps with losses that are not finite do not count, and raise nothing.
     """
 
     def __init__(self, own: Averages | None = None) -> None:
         self.own = own or Averages()
+        self.drops = False
         self._steps: list[_Step] = []
-        self._failure: _Failure | None = None
+        self._failure: NonFinite | None = None
 
-    def add(self, iteration: int, image_ids: Sequence[int], losses: Mapping[str, Tensor]) -> None:
+    def add(self, origin: BatchOrigin, losses: Mapping[str, Tensor]) -> None:
         """losses: detached scalars on one device."""
         values = torch.stack([value.detach().float() for value in losses.values()])
-        self._steps.append(_Step(iteration, tuple(image_ids), tuple(losses), values))
+        self._steps.append(_Step(origin, tuple(losses), values))
 
     def settle(self, epoch: int) -> Averages:
         """Reads what was added and returns `own`; called on every rank at the same step.
 
         Each rank adds its own losses step after step, whenever they are read, so that a window which a
-        checkpoint interrupts ends with the same sums. Raises UserError as `flush` does.
+        checkpoint interrupts ends with the same sums. Raises NonFiniteError as `flush` does.
         """
         self._read()
         _raise_first(epoch, distributed.all_gather_object(self._failure))
@@ -87,7 +135,7 @@ class LossBuffer:
     def flush(self, epoch: int) -> Averages:
         """Called on every rank at the same step.
 
-        Raises UserError, the same on every rank, when a loss was not finite: it names the first
+        Raises NonFiniteError, the same on every rank, when a loss was not finite: it names the first
         iteration, that rank's images and the losses.
         """
         self._read()
@@ -107,24 +155,18 @@ class LossBuffer:
         for step in steps:
             values = dict(zip(step.names, numbers[position : position + len(step.names)], strict=True))
             position += len(step.names)
+            found = NonFinite(step.origin, values)
+            if self.drops and found.names:
+                continue
             for name, value in values.items():
                 self.own.add(name, value)
-            bad = tuple(name for name, value in values.items() if not math.isfinite(value))
-            if bad and self._failure is None:
-                self._failure = _Failure(step.iteration, step.image_ids, bad)
+            if self._failure is None and found.names:
+                self._failure = found
 
 
-def _raise_first(epoch: int, failures: Sequence[_Failure | None]) -> None:
-    found = [(rank, failure) for rank, failure in enumerate(failures) if failure is not None]
-    if not found:
-        return
-    # A rank's gradients reach all ranks in the same step: its loss says more than their gradient norm.
-    rank, first = min(found, key=lambda f: (f[1].iteration, f[1].names == ("grad_norm",), f[0]))
-    where = f" on rank {rank}" if len(failures) > 1 else ""
-    names = ", ".join(first.names[:8])
-    names += f" and {len(first.names) - 8} more" if len(first.names) > 8 else ""
-    images = ", ".join(str(i) for i in first.image_ids)
-    raise UserError(
-        f"training stopped: not finite in epoch {epoch}, iteration {first.iteration}{where}: {names} "
-        f"(images {images}); look at those images, or lower lr, or set amp_dtype='bfloat16'"
-    )
+def _raise_first(epoch: int, failures: Sequence[NonFinite | None]) -> None:
+    found = [replace(f, epoch=epoch, rank=rank) for rank, f in enumerate(failures) if f is not None]
+    if found:
+        # A rank's gradients reach all ranks in the same step: its loss says more than their gradient norm.
+        first = min(found, key=lambda f: (f.origin.iteration, f.names == ["grad_norm"], f.rank))
+        raise NonFiniteError(first, len(failures))

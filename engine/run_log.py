@@ -76,10 +76,15 @@ class RunLog:
     ) -> None:
         self.path = path
         self._failed = False
-        if position is not None and path.exists():
-            with self._warned():
-                _set_aside(path, position)
         self._trackers = trackers or Trackers({})
+        if position is not None:
+            self.go_back(position)
+
+    def go_back(self, position: LogPosition) -> None:
+        """Sets aside what is beyond `position`."""
+        if self.path.exists():
+            with self._warned():
+                _set_aside(self.path, position)
 
     def step(self, entry: Mapping[str, Any], line: str) -> None:
         """One log interval: `entry` for the file, `line` for people."""

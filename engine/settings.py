@@ -13,6 +13,7 @@ class TrainSettings:
     log_interval: optimizer steps between log lines.  eval_interval: epochs between evaluations.
     save_epochs, save_steps, save_minutes: between checkpoints, whichever comes first; 0 steps or minutes
         for none of their own.  keep_checkpoints: how many earlier ones stay.
+    on_nonfinite: 'stop', 'skip' or 'rollback' where a loss or gradient is not finite.
     max_iterations: batches after which an epoch and an evaluation stop early (`--debug`), 0 for never.
     trackers: names of `engine.trackers`; empty for TensorBoard where it is installed.
     """
@@ -29,6 +30,7 @@ class TrainSettings:
     save_steps: int = 0
     save_minutes: float = 0.0
     keep_checkpoints: int = 0
+    on_nonfinite: str = "stop"
     max_iterations: int = 0
     trackers: tuple[str, ...] = ()
 

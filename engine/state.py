@@ -36,6 +36,7 @@ class TrainingState:
     iteration: batches of the next epoch that are done; checkpoints are made at whole optimizer steps.
     saved_iteration: the same as the checkpoint that was restored counts it, for its log.
     evaluated: False while the evaluation that follows epoch `epoch` is still to be done.
+    left_out: optimizer steps that are not made, (epoch, step in it) from 0.  skipped: the same in a row.
     progress: what the log knows of the epoch that has no line yet.
     best_ap: highest AP so far, None before the first evaluation.
     has_best: whether the checkpoint of `best_ap` is on the disk.
@@ -54,6 +55,8 @@ class TrainingState:
     iteration: int = 0
     saved_iteration: int = 0
     evaluated: bool = True
+    left_out: set[tuple[int, int]] = field(default_factory=set)
+    skipped: int = 0
     progress: EpochProgress = field(default_factory=EpochProgress)
     best_ap: float | None = None
     has_best: bool = True

@@ -1,7 +1,8 @@
 """One epoch of training."""
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,12 +18,21 @@ from engine.accumulate import (
 from engine.device import autocast, peak_memory, to_device
 from engine.epoch_progress import EpochProgress
 from engine.freeze import hold_frozen_statistics
+from engine.loss_buffer import BatchOrigin, NonFinite
+from engine.nonfinite import MOST_SKIPPED
 from engine.protocols import Criterion, Loader, Teacher
+from engine.random_state import model_random_state
 from engine.run_log import RunLog, progress_bar, step_line
+from engine.schedule import go_to_step
 from engine.settings import TrainSettings
 from engine.state import TrainingState
 from util import distributed
+from util.errors import UserError
 from util.structures import Batch, Losses
+
+_log = logging.getLogger(__name__)
+
+KeepBatch = Callable[[NonFinite, Batch], None]
 
 
 @dataclass(frozen=True)
@@ -45,12 +55,14 @@ def train_one_epoch(
     settings: TrainSettings,
     log: RunLog | None = None,
     after_step: Callable[[], None] | None = None,
+    keep: KeepBatch | None = None,
 ) -> dict[str, float]:
     """Trains what is left of epoch `state.epoch` and returns the mean losses over all of its steps and ranks,
     `total` among them.
 
     after_step: called after every optimizer step but the last. What it raises ends the epoch there.
-    Raises UserError, on every rank alike, soon after a loss was not finite.
+    keep: called with each batch that is skipped because it is not finite.
+    Raises NonFiniteError, on every rank alike, soon after a loss was not finite and is not to be skipped.
     """
     loader.set_epoch(state.epoch, state.iteration)
     task.model.train()
@@ -59,7 +71,7 @@ def train_one_epoch(
     if not first:
         state.progress = EpochProgress()
     started = time.perf_counter() - state.progress.seconds
-    train_step = TrainStep(task, state, settings, iterations)
+    train_step = TrainStep(task, state, settings, iterations, keep)
     step_logger = StepLogger(state, settings, iterations, log)
     with progress_bar(f"epoch {state.epoch + 1}/{settings.epochs}", iterations, first) as bar:
         arrived = time.perf_counter()
@@ -67,7 +79,7 @@ def train_one_epoch(
             waited = time.perf_counter() - arrived
             losses = train_step(iteration, batch)
             state.iteration = iteration + 1
-            step_logger.add(iteration, batch[1].image_ids, losses, waited)
+            step_logger.add(train_step.origin, losses, waited)
             state.progress.seconds = time.perf_counter() - started
             bar.update()
             if after_step is not None and train_step.is_last(iteration) and iteration + 1 < iterations:
@@ -77,19 +89,44 @@ def train_one_epoch(
 
 
 class TrainStep:
-    """Forward, backward and, at the last batch of a group, the optimizer step."""
+    """Forward, backward and, at the last batch of a group, the optimizer step.
 
-    def __init__(self, task: Task, state: TrainingState, settings: TrainSettings, iterations: int) -> None:
+    keep: called with each batch that is skipped because it is not finite.
+    origin: of the last batch.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        state: TrainingState,
+        settings: TrainSettings,
+        iterations: int,
+        keep: KeepBatch | None = None,
+    ) -> None:
         self.task = task
         self.state = state
         self.settings = settings
         self.iterations = iterations
+        self.keep = keep
         self.parameters = [p for p in state.model.parameters() if p.requires_grad]
+        self.origin = BatchOrigin(0)
+        self._skips = settings.on_nonfinite == "skip"
+        self._bad = False
 
     def __call__(self, iteration: int, batch: Batch) -> dict[str, Tensor]:
-        """Detached losses by name, with `total` and, where a step was made, `grad_norm`."""
+        """Detached losses by name, with `total` and, where a step was made, `grad_norm`.
+
+        Empty where the step is one to leave out.
+        """
+        targets, last = batch[1], self.is_last(iteration)
+        self.origin = BatchOrigin(
+            iteration + 1, targets.image_ids, targets.files, targets.image_level, model_random_state()
+        )
+        if (self.state.epoch, iteration // self.settings.accumulate_steps) in self.state.left_out:
+            if last:
+                self._leave_out()
+            return {}
         group = micro_batches_in_step(iteration, self.iterations, self.settings.accumulate_steps)
-        last = self.is_last(iteration)
         with maybe_no_sync(self.task.model, last):
             losses = self._losses(batch)
             total = losses.total / group
@@ -97,6 +134,9 @@ class TrainStep:
                 total = touch_all_parameters(total, self.parameters)
             self.state.scaler.scale(total).backward()
         named = {"total": losses.total.detach(), **losses.named}
+        if self._skips and not losses.total.isfinite():
+            self._bad = True
+            self._keep(named, batch)
         if last:
             named["grad_norm"] = self._step()
         return named
@@ -124,14 +164,47 @@ class TrainStep:
             norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip_max_norm)
         else:
             norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.schedule.step()
-        if state.epoch >= settings.ema_epoch:
-            state.update_average()
         # With float16 an infinite norm is a step that the scaler skips, not a failure.
-        return norm.nan_to_num(posinf=0.0, neginf=0.0, nan=0.0) if state.scaler.is_enabled() else norm
+        scaled = state.scaler.is_enabled()
+        if self._skips and self._is_bad(scaled or bool(norm.isfinite())):
+            state.scaler.update()
+            self._leave_out()
+        else:
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            state.optimizer.zero_grad(set_to_none=True)
+            state.schedule.step()
+            if state.epoch >= settings.ema_epoch:
+                state.update_average()
+        return norm.nan_to_num(posinf=0.0, neginf=0.0, nan=0.0) if scaled else norm
+
+    def _leave_out(self) -> None:
+        """Counts a step that is not made."""
+        self.state.optimizer.zero_grad(set_to_none=True)
+        go_to_step(self.state.schedule, self.state.step + 1)
+
+    def _is_bad(self, finite: bool) -> bool:
+        """Whether a rank's losses or the gradients are not finite, so that no rank makes the step.
+
+        Raises UserError after too many in a row.
+        """
+        bad, self._bad = bool(distributed.max_over_ranks([self._bad or not finite])[0]), False
+        self.state.skipped = self.state.skipped + 1 if bad else 0
+        if bad and distributed.is_main():
+            where = f"epoch {self.state.epoch + 1}, iteration {self.origin.iteration}"
+            _log.warning("not finite in %s: the step is left out (%d in a row)", where, self.state.skipped)
+        if self.state.skipped > MOST_SKIPPED:
+            raise UserError(
+                f"training stopped: {self.state.skipped} steps in a row were not finite; lower lr, or set "
+                "amp_dtype='bfloat16'"
+            )
+        return bad
+
+    def _keep(self, named: dict[str, Tensor], batch: Batch) -> None:
+        losses = {name: float(value) for name, value in named.items()}
+        found = NonFinite(self.origin, losses, self.state.epoch + 1, distributed.rank())
+        if self.keep is not None:
+            self.keep(found, batch)
 
 
 class StepLogger:
@@ -145,13 +218,15 @@ class StepLogger:
         self.waited = 0.0
         self.started = time.perf_counter()
         self.interval = settings.log_interval * settings.accumulate_steps
+        state.progress.window.drops = settings.on_nonfinite == "skip"
 
-    def add(self, iteration: int, ids: Sequence[int], losses: dict[str, Tensor], waited: float) -> None:
-        self.state.progress.window.add(iteration + 1, ids, losses)
+    def add(self, origin: BatchOrigin, losses: dict[str, Tensor], waited: float) -> None:
+        if losses:
+            self.state.progress.window.add(origin, losses)
         self.steps += 1
         self.waited += waited
-        if (iteration + 1) % self.interval == 0 or iteration + 1 == self.iterations:
-            self._report(iteration + 1)
+        if origin.iteration % self.interval == 0 or origin.iteration == self.iterations:
+            self._report(origin.iteration)
 
     def _report(self, iteration: int) -> None:
         progress = self.state.progress
@@ -171,7 +246,7 @@ class StepLogger:
             "iteration": iteration,
             "step": self.state.step,
             "lr": max(group["lr"] for group in self.state.optimizer.param_groups),
-            "total": means.pop("total"),
+            "total": means.pop("total", float("nan")),
             "grad_norm": means.pop("grad_norm", float("nan")),
             "losses": means,
             "seconds": seconds,

@@ -44,7 +44,7 @@ def whole(words, tmp_path_factory) -> RunDirectory:
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.ci)])
 def test_results_do_not_depend_on_the_number_of_workers(words, whole, tmp_path, workers):
     assert run(words, tmp_path / "run", workers) == 0
-    assert_same_run(whole, RunDirectory(tmp_path / "run"), random_python=False)
+    assert_same_run(whole, RunDirectory(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.ci)])
@@ -63,4 +63,4 @@ def test_a_run_that_was_stopped_twice_ends_as_one_that_was_not(words, whole, tmp
         assert run(words, tmp_path / "run", workers) == 130
     left[0] = 0
     assert run(words, tmp_path / "run", workers) == 0
-    assert_same_run(whole, RunDirectory(tmp_path / "run"), random_python=False)
+    assert_same_run(whole, RunDirectory(tmp_path / "run"))

@@ -91,6 +91,7 @@ class Target:
     size:         (height, width) of the image as the model sees it.
     original_size: (height, width) of the file.
     image_level:  True where the label belongs to the whole image and the box is a coarse location.
+    files:        names of the files that it was made of, for messages: four for a mosaic.
     """
 
     boxes_cxcywh: Float[Tensor, "N 4"]
@@ -99,6 +100,7 @@ class Target:
     size: tuple[int, int]
     original_size: tuple[int, int]
     image_level: bool = False
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
@@ -115,7 +117,7 @@ class Targets(_Movable):
     image_index:  (N,) int64, the image 0..B-1 of each box.
     box_index:    (N,) int64, the number of each box within its image.
     counts:       boxes of each image, Python ints: shapes are known without asking the device.
-    image_ids, sizes, original_sizes: of each image, as in `Target`.
+    image_ids, sizes, original_sizes, files: of each image, as in `Target`.
     image_level:  True where the labels belong to whole images; a batch is of one stream.
     """
 
@@ -128,6 +130,7 @@ class Targets(_Movable):
     sizes: tuple[tuple[int, int], ...]
     original_sizes: tuple[tuple[int, int], ...]
     image_level: bool = False
+    files: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def from_list(cls, targets: Sequence[Target]) -> Targets:
@@ -146,6 +149,7 @@ class Targets(_Movable):
             sizes=tuple(t.size for t in targets),
             original_sizes=tuple(t.original_size for t in targets),
             image_level=any(t.image_level for t in targets),
+            files=tuple(t.files for t in targets),
         )
 
     def __len__(self) -> int:
@@ -165,6 +169,7 @@ class Targets(_Movable):
             self.sizes[image],
             self.original_sizes[image],
             self.image_level,
+            self.files[image] if self.files else (),
         )
 
 

@@ -75,6 +75,14 @@ class TrainingKeys:
         choices=("bfloat16", "float16"),
         official=False,
     )
+    on_nonfinite: str = config_field(
+        "stop",
+        "Where a loss or gradient is not finite: `stop`; `skip` leaves out the step, at most 10 in a row, "
+        "and waits for the GPU at every step; `rollback` goes back to `checkpoint.pth` and leaves it out, at "
+        "most 10 times",
+        choices=("stop", "skip", "rollback"),
+        official=False,
+    )
     channels_last: bool = config_field(
         False, "Channels-last memory format in backbone and teacher", official=False
     )

@@ -133,11 +133,11 @@ def log_of(run: RunDirectory) -> list[dict]:
     ]
 
 
-def assert_same_run(whole: RunDirectory, other: RunDirectory, random_python: bool = True) -> None:
-    """random_python: False where the type checks of tests, which draw from Python's generator, may differ."""
+def assert_same_run(whole: RunDirectory, other: RunDirectory) -> None:
+    """All but Python's generator, from which the type checks of tests draw."""
     for name in ("latest", "best"):
         expected, found = (entries(read_checkpoint(getattr(run, name))) for run in (whole, other))
-        for state in () if random_python else (*expected["rng"], *found["rng"]):
+        for state in (*expected["rng"], *found["rng"]):
             del state["python"]
         assert_equal(expected, found, name)
     assert log_of(whole) == log_of(other)
