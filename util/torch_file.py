@@ -16,7 +16,13 @@ from util.errors import UserError, first_line
 DAMAGED = "damaged: its content does not match its checksum"
 # How torch names, in a message of many lines, what a pickle asks for that is no plain data.
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 _MARKER = "WeightsUnpickler error: "
+
+
+def bare_name(name: str) -> str:
+    """A tensor's name without what DistributedDataParallel and torch.compile put before it."""
+    return _WRAPPERS.sub("", name)
 
 
 def read_torch_file(path: Path, allowed: Sequence[type] = ()) -> Any:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from models.dino.simple_pyramid import SimpleFeaturePyramid
 from util.errors import UserError, first_line, nearest
 from util.hub import offline_if_unreachable
-from util.torch_file import read_torch_file
+from util.torch_file import bare_name, read_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def load_weights(body: nn.Module, path: str) -> None:
     own = body.state_dict()
     # timm's feature extractors rename what they wrap: stages.0.x to stages_0.x, or a ViT's x to model.x.
     ours = {name.removeprefix("model.").replace(".", "_"): name for name in own}
-    state = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+    state = {bare_name(k): v for k, v in state.items() if isinstance(v, Tensor)}
     state = {ours.get(k.replace(".", "_"), k): v for k, v in state.items()}
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     ignored = sorted(k for k in state if k not in fits and not k.startswith(_CLASSIFIER))

@@ -19,6 +19,7 @@ from models.richsem.clip import clip_from_state
 from util.checkpoint import Checkpoint
 from util.checkpoint_content import EntryError, check_finite, check_plain, check_tensors
 from util.errors import UserError
+from util.torch_file import bare_name
 
 # official name -> ours, first match wins. Heads that layers share stand under every layer's number.
 _RENAMES: tuple[tuple[str, str], ...] = (
@@ -71,7 +72,7 @@ def as_official(content: object, path: str | Path = "") -> OfficialCheckpoint | 
     """
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         return None
-    weights = {str(name).removeprefix("module."): value for name, value in content["model"].items()}
+    weights = {bare_name(str(name)): value for name, value in content["model"].items()}
     if "transformer.level_embed" not in weights:
         return None
     arguments = {} if content.get("args") is None else content["args"]

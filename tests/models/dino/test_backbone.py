@@ -104,7 +104,7 @@ def test_kinds_of_weight_files(kind, tmp_path):
     elif kind == "bare":
         torch.save(state, path)
     elif kind == "data_parallel":
-        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}, path)
+        torch.save({"state_dict": {f"_orig_mod.module.{k}": v for k, v in state.items()}, "epoch": 3}, path)
     else:
         torch.save({kind: state, "epoch": 3}, path)
     body = small(str(path)).body

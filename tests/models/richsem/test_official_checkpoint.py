@@ -135,7 +135,7 @@ def test_a_file_without_its_clip_takes_the_configured_one(clip, cache, monkeypat
 
 def test_data_parallel_names(clip, cache):
     state = official_state(ours(official_config(text_cache_dir=cache), clip).state_dict(), 2, clip.model)
-    wrapped = official.as_official({"model": {f"module.{k}": v for k, v in state.items()}})
+    wrapped = official.as_official({"model": {f"module._orig_mod.{k}": v for k, v in state.items()}})
     assert wrapped.weights.keys() == state.keys()
 
 
