@@ -110,6 +110,7 @@ def process_section(args: argparse.Namespace, device: torch.device) -> dict[str,
         "num_workers": _worker_count(args),
         "ranks_here": distributed.ranks_here(),
         "pin_memory": device.type == "cuda",
+        "allow_outside": args.allow_outside,
     }
 
 
@@ -170,6 +171,11 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         help="kind of data (default: lvis, or the checkpoint's)",
     )
     group.add_argument("--data_path", default="", help="folder of the data (default: the checkpoint's)")
+    group.add_argument(
+        "--allow_outside",
+        action="store_true",
+        help="read images that names or links in the data place outside of its folder",
+    )
     group.add_argument("--fix_size", action="store_true", help="all images at the largest configured size")
     group.add_argument("--num_workers", type=int, help="loader processes per rank (default: up to 10)")
 

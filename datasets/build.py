@@ -19,6 +19,7 @@ from datasets.augment.policy import EvalPolicy, TrainPolicy
 from datasets.detection import DetectionDataset
 from datasets.evaluation.dataset_record import DatasetRecord, record_of
 from datasets.image_level import ImageLevel
+from datasets.images.reader import ImageFolder
 from datasets.loader import Collate, Loader, ShardBatchSampler
 from datasets.sample import SampleIndex
 from datasets.sampling.aspect import AspectGroupedSampler, aspects_of
@@ -49,6 +50,7 @@ class RunSettings:
     ranks_here:   processes of the run on this machine, each with its own loaders.
     fix_size:     resizes all images to one size (`--fix_size`).
     pin_memory:   for training on a GPU.
+    allow_outside: reads images outside of the data folder too (`--allow_outside`).
     """
 
     data_path: str
@@ -60,6 +62,7 @@ class RunSettings:
     ranks_here: int = 1
     fix_size: bool = False
     pin_memory: bool = False
+    allow_outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,10 @@ def build_datasets(
     class_names: a checkpoint's class list, which gives the order of the columns.
     Raises UserError for whatever the user can fix.
     """
-    val_annotations, val_images = open_detection(settings.data_path, "val", settings.dataset_file)
+    val_annotations, val_images = _open(settings, "val")
     train_annotations = None
     if train:
-        train_annotations, train_images = open_detection(settings.data_path, "train", settings.dataset_file)
+        train_annotations, train_images = _open(settings, "train")
         _check_same_classes(train_annotations, val_annotations)
     categories = (val_annotations if train_annotations is None else train_annotations).categories
     classes = ClassTable.from_categories(categories, class_names)
@@ -151,6 +154,11 @@ def build_datasets(
     return DataParts(classes, val_loader, val_annotations, record, damaged_ids, train_loader, worst_batch)
 
 
+def _open(settings: RunSettings, split: str) -> tuple[AnnotationTable, ImageFolder]:
+    allowed = settings.allow_outside
+    return open_detection(settings.data_path, split, settings.dataset_file, allow_outside=allowed)
+
+
 def _worst_batch(config: Config, settings: RunSettings, train_set: DetectionDataset) -> Batch:
     """The images with most boxes, all on the largest canvas that a training batch can have."""
     height, width = _largest_canvas(config, settings, train_set.annotations.sizes, config.batch_size)
@@ -201,7 +209,9 @@ def _eval_policy(config: Config, settings: RunSettings) -> EvalPolicy:
 def _image_level(
     config: Config, settings: RunSettings, classes: ClassTable, detection: AnnotationTable
 ) -> ImageLevel:
-    annotations, images = open_image_level(settings.data_path, config.imagenet_path)
+    annotations, images = open_image_level(
+        settings.data_path, config.imagenet_path, allow_outside=settings.allow_outside
+    )
     mosaic = None
     if config.imagenet_use_mosaic:
         mosaic = Mosaic(size=config.mosaic_size, centre=config.mosaic_centre, fill=config.mosaic_fill)

@@ -27,6 +27,7 @@ from datasets.annotations.categories import Category
 from datasets.annotations.discovery import (
     find_detection,
     find_image_level,
+    folder_of,
     open_detection,
     open_image_level,
 )
@@ -50,6 +51,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="as --data_path of main.py")
     parser.add_argument("--imagenet_path", default="", help="as imagenet_path (default: beside DATA)")
     parser.add_argument("--dataset_file", default="lvis", choices=("lvis", "lvis_openvocab", "coco"))
+    parser.add_argument("--allow_outside", action="store_true", help="as --allow_outside of main.py")
     parser.add_argument("--decode", action="store_true", help="decode every image, to find any damage")
     parser.add_argument("--plot", type=Path, default=Path("tail.png"), help="PNG (default: tail.png)")
     parser.add_argument("--json", type=Path, help="also write all findings, with every example, to this file")
@@ -74,7 +76,8 @@ class Examination:
             return None, None
         self.findings += check_annotations(name, raw)
         with warnings_as_findings(name, self.findings):
-            files = ImageFolder(source.image_root(raw.file_names))
+            inside = None if args.allow_outside else folder_of(args.data)
+            files = ImageFolder(source.image_root(raw.file_names), inside)
             files.open_archives()
             report = check_images(name, files, raw.file_names, _pairs(raw.sizes), args.decode)
         if report is not None:
@@ -82,7 +85,7 @@ class Examination:
         if all(f.severity < Severity.ERROR for f in self.findings[before:]):
             # The reader may refuse what the checks do not know.
             with warnings_as_findings(name, self.findings, warnings=False):
-                open_detection(args.data, name, args.dataset_file)
+                open_detection(args.data, name, args.dataset_file, allow_outside=args.allow_outside)
         return raw, report
 
     def image_level(self, categories: tuple[Category, ...]) -> tuple[Counter, ImageReport | None]:
@@ -95,7 +98,9 @@ class Examination:
             self.findings.append(Finding(severity, IMAGE_LEVEL, str(error)))
             return Counter(), None
         with warnings_as_findings(IMAGE_LEVEL, self.findings):
-            annotations, files = open_image_level(args.data, args.imagenet_path)
+            annotations, files = open_image_level(
+                args.data, args.imagenet_path, allow_outside=args.allow_outside
+            )
             counts = count_image_level(annotations, categories)
             names = [annotations.file_names[i] for i in range(len(annotations))]
             report = check_images(IMAGE_LEVEL, files, names, _pairs(annotations.sizes), args.decode)

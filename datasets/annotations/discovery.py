@@ -9,6 +9,7 @@ from datasets.annotations.json_source import IMAGE_LEVEL_JSON, JsonSource
 from datasets.annotations.source import IMAGE_LEVEL, AnnotationSource
 from datasets.annotations.table import AnnotationTable
 from datasets.annotations.yolo import YoloSource
+from datasets.images.limits import leaves_folder
 from datasets.images.reader import ImageFolder
 from util.errors import UserError, nearest
 
@@ -17,15 +18,29 @@ READERS: list[type[AnnotationSource]] = [JsonSource, YoloSource, ClassFolderSour
 
 
 def open_detection(
-    data_path: str | Path, split: str, dataset_file: str = "lvis"
+    data_path: str | Path, split: str, dataset_file: str = "lvis", *, allow_outside: bool = False
 ) -> tuple[AnnotationTable, ImageFolder]:
-    """The box-annotated data of a split, 'train' or 'val'. Raises UserError naming what was looked for."""
-    return _open(find_detection(data_path, split, dataset_file))
+    """The box-annotated data of a split, 'train' or 'val'.
+
+    allow_outside: also reads images that names or links place outside of the data folder.
+    Raises UserError naming what was looked for, or a name that leads out of the image folder.
+    """
+    source = find_detection(data_path, split, dataset_file)
+    return _open(source, None if allow_outside else folder_of(data_path))
 
 
-def open_image_level(data_path: str | Path, imagenet_path: str = "") -> tuple[AnnotationTable, ImageFolder]:
-    """The images that have a label but no boxes. Raises UserError naming what was looked for."""
-    return _open(find_image_level(data_path, imagenet_path))
+def open_image_level(
+    data_path: str | Path, imagenet_path: str = "", *, allow_outside: bool = False
+) -> tuple[AnnotationTable, ImageFolder]:
+    """The images that have a label but no boxes. Arguments and errors as in `open_detection`."""
+    source = find_image_level(data_path, imagenet_path)
+    return _open(source, None if allow_outside else folder_of(source.path))
+
+
+def folder_of(path: str | Path) -> Path:
+    """A folder itself, a file's folder."""
+    path = Path(path)
+    return path if path.is_dir() else path.parent
 
 
 def open_examples(path: str | Path) -> tuple[AnnotationTable, ImageFolder]:
@@ -43,10 +58,17 @@ def open_examples(path: str | Path) -> tuple[AnnotationTable, ImageFolder]:
     raise UserError(f"{folder}: has neither a folder of images per class nor boxes (train.json, data.yaml)")
 
 
-def _open(source: AnnotationSource) -> tuple[AnnotationTable, ImageFolder]:
+def _open(source: AnnotationSource, inside: Path | None = None) -> tuple[AnnotationTable, ImageFolder]:
+    """inside: as in `ImageFolder`."""
     table = source.read()
     names = [table.file_names[i] for i in range(len(table))]
-    images = ImageFolder(source.image_root(names))
+    outside = [name for name in names if leaves_folder(name)] if inside is not None else []
+    if outside:
+        raise UserError(
+            f"{source.path}: the image name {outside[0]!r:.100} leads out of the image folder "
+            f"({len(outside)} such): docs/data.md says which names are read"
+        )
+    images = ImageFolder(source.image_root(names), inside)
     images.open_archives(names)
     return table, images
 

@@ -18,6 +18,7 @@ from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnota
 from datasets.annotations.table import AnnotationTable
 from datasets.images.class_sources import images_below, is_image
 from datasets.images.header import DamagedError, inspect_file
+from datasets.images.limits import leaves_folder
 from util.errors import UserError
 from util.logging import get_logger
 
@@ -36,7 +37,7 @@ class YoloSource(AnnotationSource):
     @classmethod
     def find(cls, path: Path, split: str, dataset_file: str) -> YoloSource | None:
         found = find_yolo(path) if split in SPLIT_NAMES else None
-        return cls(found, split, (_root(found),)) if found else None
+        return cls(found, split, (_root(found, split),)) if found else None
 
     def read(self) -> AnnotationTable:
         """Ids of images are 1, 2, ... in order of name, those of classes 0, 1, ...
@@ -136,16 +137,15 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
 
     Raises UserError for missing names or images, and for a YAML file that contradicts itself.
     """
-    content, root = _content(source), _root(source)
+    content, root = _content(source), _root(source, split)
     names = _names(content, source)
-    key = next((s for s in SPLIT_NAMES[split] if content.get(s)), None)
-    entries = content[key] if key else _split_folder(root, split, source)
+    entries = _entries(content, split) or [_split_folder(root, split, source)]
     found: list[str] = []
-    for entry in entries if isinstance(entries, list) else [entries]:
+    for entry in entries:
         found += _listed(_resolved(str(entry), root, source), root)
     images = tuple(dict.fromkeys(sorted(found)))
     if not images:
-        raise UserError(f"{source}: no images for {split} in {entries!s:.200}")
+        raise UserError(f"{source}: no images for {split} in {', '.join(map(str, entries)):.200}")
     if len(images) < len(found):
         get_logger().warning("%s: %d images of %s are listed more than once; each is used once",
                              source, len(found) - len(images), split)  # fmt: skip
@@ -203,11 +203,23 @@ def _content(source: Path) -> dict[str, Any]:
     return _yaml(source) if source.is_file() else {}
 
 
-def _root(source: Path) -> Path:
-    """The folder that paths in the YAML file are relative to."""
-    folder = source.parent if source.is_file() else source
-    root = folder / str(_content(source).get("path") or "")
-    return root if _exists(root) and root.is_dir() else folder
+def _root(source: Path, split: str) -> Path:
+    """The folder that images' names are relative to: that of the YAML file's paths, or above it where one of
+    the split's paths leads out of it."""
+    content, folder = _content(source), source.parent if source.is_file() else source
+    stated = folder / str(content.get("path") or "")
+    root = stated if _exists(stated) and stated.is_dir() else folder
+    places = [place for entry in _entries(content, split) if (place := _place(str(entry), root, source))]
+    folders = [place if place.is_dir() else place.parent for place in places]
+    if any(leaves_folder(os.path.relpath(place, root)) for place in folders):
+        return Path(os.path.commonpath([root.absolute(), *(f.resolve() for f in folders)]))
+    return root
+
+
+def _entries(content: dict[str, Any], split: str) -> list[Any]:
+    """What the YAML file says of a split: folders, and lists of images."""
+    entries: Any = next((content[s] for s in SPLIT_NAMES[split] if content.get(s)), [])
+    return entries if isinstance(entries, list) else [entries]
 
 
 def _exists(path: Path) -> bool:
@@ -294,14 +306,17 @@ def _split_folder(root: Path, split: str, source: Path) -> str:
     return found
 
 
-def _resolved(entry: str, root: Path, source: Path) -> Path:
+def _place(entry: str, root: Path, source: Path) -> Path | None:
     """A path of the YAML file. Exporters write `../train/images` for what is beside the file."""
     candidates = [root / entry, source.parent / entry, root / entry.removeprefix("../")]
-    found = next((c for c in candidates if _exists(c)), None)
+    return next((c for c in candidates if _exists(c)), None)
+
+
+def _resolved(entry: str, root: Path, source: Path) -> Path:
+    """The same. Raises UserError where it does not exist."""
+    found = _place(entry, root, source)
     if found is None:
-        raise UserError(
-            f"{source}: its {entry!r:.200} does not exist; looked for {str(candidates[0])!s:.200}"
-        )
+        raise UserError(f"{source}: its {entry!r:.200} does not exist; looked for {str(root / entry)!s:.200}")
     return found
 
 

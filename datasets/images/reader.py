@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from datasets.images.class_sources import IMAGE_SUFFIXES
-from datasets.images.limits import read_file
+from datasets.images.limits import leaves_folder, read_file
 from datasets.images.preprocess import EncodedImage, ImageError
 from datasets.images.tar_index import TarIndex, open_tar
 from datasets.images.zip_index import ZipIndex, open_zip
@@ -51,16 +51,46 @@ class ImageFolder:
     The image `a/b.jpg` below `root` is looked for as `root/a/b.jpg`; then in `root/a.tar` or `root/a.zip`,
     and in `root.tar` or `root.zip`, as `a/b.jpg`, `b.jpg` or with the archive's own name in front.
     An unreadable archive brings a warning, and its images are missing.
+
+    inside: names with `..` or a leading `/`, and links that lead neither here, nor into `root`, nor into the
+        folder that the first part of a name stands for (a split or class that was put on another disk), are
+        refused. None: everything is read.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, inside: str | Path | None = None) -> None:
         self.root = Path(root)
+        self.inside = inside
+        self._real: dict[str | Path, str] = {}
         self._opened: dict[Path, list[TarIndex | ZipIndex]] = {}
 
     def find(self, name: str) -> Found | None:
-        """The image of this name relative to the folder, or None."""
+        """The image of this name relative to the folder, or None: it is missing or refused."""
+        return None if self.refusal(name) else self._find(name)
+
+    def refusal(self, name: str) -> str:
+        """Why a name is not read although there may be such a file; "" where it is."""
+        if self.inside is None:
+            return ""
+        if leaves_folder(name):
+            return "its name leads out of the image folder"
+        try:
+            real = os.path.realpath(self.root / name)
+        except (OSError, ValueError):  # no name that a file can have
+            return ""
+        first = name.partition("/")[0] if "/" in name else "."
+        homes = (self._realpath(home) for home in (self.root, self.root / first, self.inside))
+        if any(real.startswith(f"{home}{os.sep}") for home in homes):
+            return ""
+        return f"is a link to {real}, which is outside of {self.inside}"
+
+    def _realpath(self, path: str | Path) -> str:
+        if path not in self._real:
+            self._real[path] = os.path.realpath(path).rstrip(os.sep)
+        return self._real[path]
+
+    def _find(self, name: str) -> Found | None:
         path = self.root / name
-        if path.is_file():
+        if os.path.isfile(path):
             return Found(str(path), partial(read_file, path))
         for archive, member in self._places(name):
             row = archive.find(member)
@@ -72,9 +102,11 @@ class ImageFolder:
         """The image, of which only the header is read.
 
         size: the (height, width) it must have; 0 if unknown.
-        Raises ImageError with the file's path if it is missing, not an image, or of another size.
+        Raises ImageError with the file's path if it is missing, refused, not an image, or of another size.
         """
-        found = self.find(name)
+        if refusal := self.refusal(name):
+            raise ImageError(f"{self.root / name}: {refusal}")
+        found = self._find(name)
         if found is None:
             raise ImageError(f"{self.root / name}: no such image{self.nearest(name)}")
         try:
@@ -134,7 +166,7 @@ class ImageFolder:
             self._opened[folder] = found = []
             for suffix in _OPENERS if folder.name else ():
                 path = folder.with_name(folder.name + suffix)
-                if path.is_file():
+                if os.path.isfile(path):
                     try:
                         found.append(_OPENERS[suffix](path))
                     except UserError as error:

@@ -19,10 +19,12 @@ from tools.data_doctor.findings import Finding, Severity, found
 _THREADS = 2 * (os.cpu_count() or 1)
 _BLOCK = 10_000
 _MISSING, _DAMAGED, _WRONG_SIZE = "are missing", "are damaged", "differ from their stated size"
+_OUTSIDE = "lie outside of the data folder"
 # What is wrong with images -> the fix.
 _FAULTS = {
     _MISSING: "copy them to {root}, or remove them from the annotations",
     _DAMAGED: "copy them again from the source",
+    _OUTSIDE: "put them into it, or a link to their whole folder (docs/data.md, names and links)",
     _WRONG_SIZE: "the boxes do not fit them: use the original images, or correct width and height "
     "(if swapped: an EXIF rotation was applied when they were annotated)",
 }
@@ -106,6 +108,8 @@ def check_both(train: ImageReport, val: ImageReport) -> Iterator[Finding]:
 def _check_image(files: ImageFolder, decode: bool, image: tuple[str, tuple[int, int]]) -> ImageCheck:
     name, stated = image
     path = files.root / name
+    if refusal := files.refusal(name):
+        return ImageCheck(name, fault=_OUTSIDE, message=f"{name}: {refusal}")
     try:
         if path.is_file():
             length, size = path.stat().st_size, inspect_file(path, decode)
