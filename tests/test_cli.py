@@ -30,18 +30,8 @@ OFFICIAL_FLAGS = [
     *("--save_log", "--fix_size", "--amp", "--world_size", "--rank", "--dist_url", "--local_rank"),
     *("--remove_difficult", "--coco_panoptic_path"),
 ]
-OURS = [
-    "-h",
-    "--help",
-    "--local-rank",
-    "--names",
-    "--add_names",
-    "--prompts",
-    "--examples",
-    "--select_by",
-    "--allow_outside",
-]
-OURS += ["--add-names", "--timeout", "--time_limit"]
+OURS = ["-h", "--help", "--local-rank", "--names", "--add_names", "--prompts", "--examples", "--select_by"]
+OURS += ["--add-names", "--timeout", "--time_limit", "--allow_outside"]
 
 TINY = {
     "use_visual_distill": False,
