@@ -203,7 +203,7 @@ def _read_published(path: Path) -> dict[str, Any]:
         )
     try:
         content = json.loads(beside.read_text(encoding="utf-8") if text is None else text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         source = beside if text is None else f"{path}: its metadata"
         raise UserError(f"{source}: cannot be read as JSON ({first_line(error)})") from error
     if not is_ours(content):

@@ -25,6 +25,8 @@ FORM = "hf://OWNER/NAME[/FILE][@REVISION]"
 _ADDRESS = re.compile(
     r"hf:/{1,2}(?P<repo>[^/@]+/[^/@]+)(?:@(?P<early>[^/@]+))?(?:/(?P<file>[^@]+))?(?:@(?P<late>.+))?"
 )
+# Characters of an address.
+_LONGEST = 500
 # Seconds until a host that does not answer counts as not reachable.
 _PATIENCE = 5.0
 
@@ -64,7 +66,10 @@ def resolve(path: str | Path) -> Path:
 
 def _parts(address: str | Path) -> tuple[str, str, str | None]:
     """Repository, file and revision. Raises UserError for another form."""
-    match = _ADDRESS.fullmatch(_text(address).rstrip("/"))
+    text = _text(address).rstrip("/")
+    if not text.isprintable() or len(text) > _LONGEST:
+        raise UserError(f"{text[:60]!r}: is no address; the form of one is {FORM}")
+    match = _ADDRESS.fullmatch(text)
     if match is None or (match["early"] and match["late"]):
         raise UserError(f"{_text(address)}: the form of an address is {FORM}")
     return match["repo"], match["file"] or WEIGHTS, match["early"] or match["late"]

@@ -292,9 +292,11 @@ class _Window:
             return [msgspec.Raw(text)]
         try:
             return [msgspec.convert(value, row_type)]
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
+            if not isinstance(error, msgspec.ValidationError):
+                error = msgspec.ValidationError("Text with half of a surrogate pair")
             if refuse is None:
-                raise
+                raise error from None
             refuse(value, error)
             return []
 

@@ -195,8 +195,9 @@ def _is_well_formed(entry: Any) -> bool:
         return False
     box, score = entry.get("bbox"), entry.get("score")
     ids = [entry.get(key) for key in ("image_id", "category_id")]
-    numbers = [*box, score] if isinstance(box, list) and len(box) == 4 else [None]
-    return all(type(i) is int and abs(i) < 2**63 for i in ids) and all(map(_is_number, numbers))
+    if not (isinstance(box, list) and len(box) == 4):
+        return False
+    return all(type(i) is int and abs(i) < 2**63 for i in ids) and all(map(_is_number, [*box, score]))
 
 
 def _is_number(value: Any) -> bool:

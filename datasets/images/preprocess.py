@@ -46,13 +46,15 @@ class EncodedImage:
         self.label = label
         try:
             self._image: Image.Image = open_image(data)
+            # Of a PNG, this reads the whole file.
+            orientation = self._image.getexif().get(_ORIENTATION, 1) if upright else 1
         except LimitError as error:
             raise ImageError(f"{label}: {error}") from None
         except Exception as error:
             raise ImageError(f"{label}: does not decode ({decoding_reason(error)})") from None
         self.size: Size = (self._image.height, self._image.width)
-        self._turns = upright and self._image.getexif().get(_ORIENTATION, 1) != 1
-        if self._turns and self._image.getexif()[_ORIENTATION] in _QUARTER_TURNS:
+        self._turns = orientation != 1
+        if orientation in _QUARTER_TURNS:
             self.size = self.size[1], self.size[0]
 
     def decode(self, at_least: Size | None = None) -> np.ndarray:
