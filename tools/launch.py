@@ -69,8 +69,9 @@ class Agent(LocalElasticAgent):
             if failure.exitcode == USER_ERROR:
                 self._remaining_restarts = 0
             elif self._remaining_restarts:
-                left = f"starting again, {self._remaining_restarts - 1} more times after that"
-                print(f"{how_it_ended(rank, failure)}: {left}", file=sys.stderr, flush=True)
+                most = self._worker_group.spec.max_restarts
+                which = f"restart {most - self._remaining_restarts + 1} of {most}"
+                print(f"{how_it_ended(rank, failure)}: {which}", file=sys.stderr, flush=True)
         elif self._asked and time.monotonic() - self._asked > REPEAT:
             self._forward(signal.SIGUSR1)
         return result

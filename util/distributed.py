@@ -25,6 +25,8 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)
 
 _watch: RankWatch | None = None
+# Collectives that this rank has come to, at least one a step.
+_calls = 0
 
 
 def setup(device: str = "auto", local_rank: int | None = None, timeout: timedelta = TIMEOUT) -> torch.device:
@@ -60,7 +62,7 @@ def _join(backend: str, timeout: timedelta) -> None:
     for _ in range(2):
         store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
         stores.append(dist.PrefixStore(attempt, store))
-    watch = RankWatch(stores[0], rank, world_size, timeout.total_seconds())
+    watch = RankWatch(stores[0], rank, world_size, timeout.total_seconds(), lambda: _calls)
     # The watch speaks first: it knows who is missing.
     patience = timeout + timedelta(seconds=60)
     dist.init_process_group(backend, store=stores[1], rank=rank, world_size=world_size, timeout=patience)
@@ -170,6 +172,7 @@ def max_over_ranks(values: Sequence[int]) -> list[int]:
     """The largest of each number over ranks. The numbers are on the CPU: no GPU has to be waited for."""
     if not is_distributed():
         return list(values)
+    _count_call()
     largest = torch.tensor(values, dtype=torch.int64)
     dist.all_reduce(largest, op=dist.ReduceOp.MAX)
     return largest.tolist()
@@ -179,6 +182,7 @@ def all_gather_object(value: T) -> list[T]:
     """Every rank's object (small, picklable), in order of rank."""
     if not is_distributed():
         return [value]
+    _count_call()
     gathered: list[Any] = [None] * world_size()
     dist.all_gather_object(gathered, value)
     return gathered
@@ -197,6 +201,7 @@ def broadcast_object(value: T) -> T:
     """Rank 0's object, on every rank."""
     if not is_distributed():
         return value
+    _count_call()
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
@@ -216,6 +221,11 @@ def on_main(function: Callable[[], T]) -> T:
     if kind == "error":
         raise UserError(value)
     return value
+
+
+def _count_call() -> None:
+    global _calls
+    _calls += 1
 
 
 def broadcast_buffers(module: nn.Module) -> None:

@@ -161,7 +161,7 @@ def test_ranks_start_again_but_not_after_an_error_of_the_user(tmp_path):
     )
     done = launch("1", str(program), "2", "0", MAX_RESTARTS="2")
     assert (done.returncode, done.stdout) == (0, "attempt 0\nattempt 1\nattempt 2\n")
-    assert done.stderr.splitlines()[0].startswith("rank 0 was killed by SIGKILL: starting again, 1 more")
+    assert done.stderr.splitlines()[0] == "rank 0 was killed by SIGKILL: restart 1 of 2"
     done = launch("1", str(program), "1", "2", MAX_RESTARTS="9")
     assert (done.returncode, done.stdout) == (2, "attempt 0\nattempt 1\n")
 
