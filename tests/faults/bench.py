@@ -97,7 +97,7 @@ class Bench:
         output.parent.mkdir(parents=True, exist_ok=True)
         start = output.stat().st_size if output.exists() else 0
         trace = Trace.at(Path(plan.trace))
-        if self.zygote is not None:
+        if self.zygote is not None and setting.ranks == 1 and not prefix:
             return Process(self.zygote.start(words, plan.environment(), output), output, start, trace)
         with output.open("ab") as file:
             popen = subprocess.Popen(
