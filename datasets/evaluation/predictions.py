@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import Repr
@@ -209,17 +209,15 @@ class PredictionStream:
     """Appends the detections of images to the file of one rank, so that memory does not grow with them.
 
     folder: the same for all ranks.
-    Raises UserError where it cannot be written to.
+    Whatever writes raises UserError where that is not possible, for example because the disk is full.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.image_ids: set[int] = set()
-        path = rank_file(folder, rank)
-        try:
+        self._path = rank_file(folder, rank)
+        with _writing(self._path):
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("wb")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+            self._file = self._path.open("wb")
 
     def append(
         self, image_id: int, category_ids: np.ndarray, scores: np.ndarray, boxes_xyxy: np.ndarray
@@ -233,11 +231,22 @@ class PredictionStream:
         rows["category_id"] = category_ids
         rows["score"] = scores
         rows["box_xyxy"] = boxes_xyxy
-        self._file.write(rows.tobytes())
+        with _writing(self._path):
+            self._file.write(rows.tobytes())
 
     def close(self) -> None:
         """Flushes the file and closes it."""
-        self._file.close()
+        with _writing(self._path):
+            self._file.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raises UserError where what the block writes to `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def rank_file(folder: Path, rank: int) -> Path:
@@ -249,8 +258,8 @@ def merge_rank_files(folder: Path, world_size: int) -> Path:
     """Joins the ranks' files, sorted by image id, into `predictions.npy`, and removes them.
 
     The order within an image is kept, so the result does not depend on the number of ranks. Images are copied
-    one by one. Raises UserError for a file that is missing or truncated, and for an image that two ranks
-    evaluated.
+    one by one. Raises UserError for a file that is missing or truncated, for an image that two ranks
+    evaluated, and where the result cannot be written.
     """
     files = [rank_file(folder, rank) for rank in range(world_size)]
     parts = [_image_runs(file, rank) for rank, file in enumerate(files)]
@@ -268,7 +277,7 @@ def merge_rank_files(folder: Path, world_size: int) -> Path:
         "shape": (int(count.sum()),),
     }
     merged = folder / PREDICTIONS_FILE
-    with ExitStack() as stack:
+    with _writing(merged), ExitStack() as stack:
         sources = [stack.enter_context(file.open("rb")) for file in files]
         temporary = stack.enter_context(atomic_path(merged, durable=False))
         with temporary.open("wb") as target:

@@ -282,6 +282,16 @@ def test_a_file_where_the_folder_belongs_is_named(tmp_path):
         PredictionStream(tmp_path / "eval", 0)
 
 
+@pytest.mark.parametrize("detections", [1, 10_000])
+def test_a_full_disk_is_one_line(tmp_path, detections):
+    rank_file(tmp_path, 0).symlink_to("/dev/full")
+    stream = PredictionStream(tmp_path, 0)
+    boxes = np.zeros((detections, 4))
+    with pytest.raises(UserError, match=r"rank0\.bin: cannot be written \(No space left on device\)"):
+        stream.append(1, np.zeros(detections), boxes[:, 0], boxes)
+        stream.close()
+
+
 def test_memory_does_not_grow_with_images(tmp_path):
     """Three times the images, and the merge too, take the same memory on top."""
     stream = PredictionStream(tmp_path, 0)
