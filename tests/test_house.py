@@ -58,6 +58,22 @@ def hyphenated_flags(source: ast.AST) -> list[str]:
     return [f"{line} {flag}" for line, flag in flags if "-" in flag.lstrip("-")]
 
 
+# What runs code of the data that it reads.
+UNSAFE = {"pickle.load", "pickle.loads", "pickle.Unpickler", "eval", "exec", "yaml.load", "yaml.unsafe_load"}
+
+
+def unsafe_readers(source: ast.AST) -> list[str]:
+    """Calls that run what they read: pickles, `torch.load` without weights_only=True, foreign code."""
+    found = []
+    for node in (n for n in ast.walk(source) if isinstance(n, ast.Call)):
+        name = ast.unparse(node.func)
+        named = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+        unsafe = name in UNSAFE or (name == "torch.load" and named.get("weights_only") is not True)
+        if unsafe or named.get("allow_pickle") is True or named.get("trust_remote_code") is True:
+            found.append(f"{node.lineno} {name}")
+    return found
+
+
 def keys_read(source: ast.AST) -> set[str]:
     """What is taken from something called config: `config.lr`, `self.config.lr`, `getattr(config, "lr")`."""
     read = set()
@@ -111,6 +127,15 @@ def test_flags_are_written_with_underscores():
     assert not broken(hyphenated_flags)
 
 
+def test_no_reader_runs_what_it_reads():
+    files = [path for path in python_files() if path.parts[0] not in ("tests", "benchmarks")]
+    # A config file is code; the YAML loader is a safe one without aliases.
+    right = {Path("config/loader.py"): "exec", Path("datasets/annotations/yolo.py"): "yaml.load"}
+    found = [line for line in broken(unsafe_readers, files).splitlines()]
+    assert [line for line in found if right.get(Path(line.split(":")[0])) != line.split()[-1]] == []
+    assert len(found) == len(right)
+
+
 def test_every_config_key_is_read():
     readers = [path for path in python_files() if path.name == "build.py" or path == Path("main.py")]
     read = set().union(*(keys_read(tree(path)) for path in readers))
@@ -138,6 +163,9 @@ def test_every_key_that_is_read_exists():
         (late_imports, "import util.boxes\ndef f():\n    import json", 0),
         (late_imports, "def f():\n    import util.boxes\n    from datasets import x", 2),
         (not_implemented, "raise NotImplementedError('x')", 1),
+        (unsafe_readers, "torch.load(f)\ntorch.load(f, weights_only=False)\npickle.load(f)\neval('1')", 4),
+        (unsafe_readers, "torch.load(f, weights_only=True)\nnp.load(f)\njson.load(f)\nmodel.eval()", 0),
+        (unsafe_readers, "np.load(f, allow_pickle=True)", 1),
         (hyphenated_flags, "p.add_argument('--add-names')\np.add_argument('--size-any', '--size')", 2),
         (hyphenated_flags, "p.add_argument('-c')\np.add_argument('--a_b', '--a-b')\np.add_argument('x')", 0),
     ],

@@ -47,6 +47,7 @@ class Reader:
     """name: of the file. whole: its content; files that it needs are put into the folder. use: reads it.
 
     exact: a damaged file never gives another result than the whole one: it is refused, or made anew.
+    readable: whether the whole file is; an address is not without a network.
     cost: seconds of one input, roughly.
     """
 
@@ -54,6 +55,7 @@ class Reader:
     whole: Callable[[Path], bytes]
     use: Callable[[Path], Any]
     exact: bool = False
+    readable: bool = True
     cost: float = 0.001
 
 
@@ -390,7 +392,7 @@ def use_kernel_checksum(path: Path) -> Any:
     return not compiler.is_whole(library) or path.read_bytes().strip() == right
 
 
-@reader("address", "hf://owner/name/model.safetensors@v1.0")
+@reader("address", "hf://owner/name/model.safetensors@v1.0", readable=False)
 def use_hub_address(path: Path) -> None:
     with mock.patch.object(constants, "HF_HUB_OFFLINE", True):
         resolve(path.read_text(encoding="utf-8", errors="replace"))

@@ -30,7 +30,7 @@ def run(name: str, folder: Path, count: int, seed: int) -> dict[str, int]:
     whole = reader.whole(base)
     path = base / reader.name
     path.write_bytes(whole)
-    right = reader.use(path) if reader.exact else None
+    right = reader.use(path) if reader.readable else None
     found = {"read": 0, "refused": 0}
     before = signal.signal(signal.SIGALRM, _hangs)
     try:
