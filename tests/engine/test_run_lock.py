@@ -161,6 +161,31 @@ def test_one_of_many_takes_a_stale_lock_over(path):
     assert list(path.parent.iterdir()) == []
 
 
+def test_a_stale_lock_is_claimed_by_one_process_at_a_time(path):
+    left_by(ELSEWHERE, path, 100)
+    claim = path.with_name("run.lock.0123.claim")
+    claim.touch()
+    seen = (ELSEWHERE, path.stat().st_mtime)
+    assert not RunLock(path)._take_over(*seen, "which is gone")
+    assert json.loads(path.read_text())["pid"] == ELSEWHERE.pid
+    # One that a killed process has left is in nobody's way for long.
+    os.utime(claim, (1, 1))
+    lock = RunLock(path)
+    lock.acquire()
+    lock.release()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_who_found_a_lock_stale_too_late_leaves_it(path):
+    left_by(ELSEWHERE, path, 100)
+    seen = (ELSEWHERE, path.stat().st_mtime)
+    first = RunLock(path)
+    first.acquire()
+    assert not RunLock(path)._take_over(*seen, "which is gone")
+    assert json.loads(path.read_text())["token"] == first.owner.token
+    first.release()
+
+
 def test_it_works_without_hard_links(path, monkeypatch):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
