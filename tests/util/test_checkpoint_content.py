@@ -1,5 +1,6 @@
 """Entries of checkpoints: what is of another type, shape or range, or contradicts another, is one line."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -55,6 +56,10 @@ def test_a_whole_one_is_taken():
     }
     older["scheduler"] = {"position": 10, "steps_per_epoch": 5}
     assert Checkpoint.from_content(older, "c.pth").iteration == 0
+
+
+def test_every_entry_is_checked():
+    assert set(whole()) - {"format"} == {f.name for f in fields(Checkpoint)} - {"path"}
 
 
 def deep(depth: int) -> list:
