@@ -35,6 +35,26 @@ def touch_all_parameters(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Te
     return _Anchor.apply(loss, *parameters)
 
 
+def fix_bucket_order(model: DistributedDataParallel) -> None:
+    """Lets DistributedDataParallel arrange its buckets now, in an order that only the model decides.
+
+    It arranges them by the first backward pass of the process, and a sum over three ranks or more depends on
+    the place in the bucket: a resumed run, whose first pass is another one, would differ in the last bits.
+    From the last parameter to the first is about the order in which gradients arrive.
+    """
+    module = model.module
+    module.forward = lambda: torch.zeros((), requires_grad=True)
+    try:
+        loss = model()
+    finally:
+        del module.forward
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            loss = touch_all_parameters(loss, [parameter])
+    loss.backward()
+    module.zero_grad(set_to_none=True)
+
+
 def fill_missing_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Zero where a parameter has no gradient: one process then steps exactly as several do."""
     for parameter in parameters:

@@ -7,6 +7,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from config import Config
+from engine.accumulate import fix_bucket_order
 from engine.device import autocast_dtype
 from engine.early_stopping import EarlyStopping
 from engine.freeze import freeze
@@ -119,7 +120,9 @@ def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
     if not distributed.is_distributed():
         return model
     ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+    wrapped = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+    fix_bucket_order(wrapped)
+    return wrapped
 
 
 def _backbone_names(config: Config) -> tuple[str, ...]:

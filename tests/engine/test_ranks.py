@@ -9,7 +9,7 @@ from engine.fit import Validation, fit
 from engine.run_directory import RunDirectory
 from engine.train_epoch import train_one_epoch
 from tests.checkpoints import read_checkpoint
-from tests.engine import test_resume
+from tests.engine import test_nonfinite, test_resume, test_stopping
 from tests.engine.toys import ToyEvaluator, ToyLoader, make_toy, toy_images, toy_postprocess
 from tests.processes import run_on_ranks
 from util import distributed
@@ -82,6 +82,8 @@ def on_two_ranks(folder: Path) -> dict:
         "not_finite": not_finite(),
         "resume": resumed(folder),
         "stopped": early_stop(folder),
+        "signals": test_stopping.stop_on_one_rank(folder / "signals"),
+        "skipped": test_nonfinite.skip_on_ranks(folder / "skipped"),
     }
 
 
@@ -124,3 +126,25 @@ def test_all_ranks_stop_early_together(results):
 
 def test_resume_on_two_ranks(results):
     assert [found["resume"] for found in results] == [{1: True, 2: True}] * 2
+
+
+def test_ranks_stop_together_where_one_gets_a_signal(results):
+    assert [found["signals"] for found in results] == [(2, 1)] * 2, "in a step, and in an evaluation"
+
+
+def test_ranks_skip_together(results):
+    assert [found["skipped"] for found in results] == [["nonfinite_step3.pt", "nonfinite_step6.pt", "4"]] * 2
+
+
+def resumed_on_three(folder: Path) -> bool:
+    changes = {"log_interval": 3}
+    whole = test_resume.go(folder / "whole", changes)
+    part = test_resume.stopped(folder / "part", {**changes, "save_interval": 1}, 1, 1)
+    if distributed.is_main():
+        test_resume.assert_same_run(whole, part)
+    return True
+
+
+@pytest.mark.ci
+def test_resume_where_the_order_of_a_sum_over_ranks_counts(tmp_path):
+    assert run_on_ranks(3, resumed_on_three, tmp_path) == [True] * 3

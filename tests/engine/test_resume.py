@@ -71,7 +71,7 @@ def go(
     if directory.latest.exists():
         torch.rand(random.randrange(1, 9))
         toy.state.restore(read_checkpoint(directory.latest))
-    distributed.on_main(lambda: folder.mkdir(exist_ok=True))
+    distributed.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
     criterion = toy.task.criterion
 
     class Hooked(ToyCriterion):

@@ -12,7 +12,6 @@ from engine.stopping import Stopped, Stopping
 from tests.checkpoints import read_checkpoint
 from tests.engine import test_resume
 from tests.engine.toys import ToyEvaluator, ToyLoader, make_toy, toy_images, toy_postprocess
-from tests.processes import run_on_ranks
 from util import distributed
 from util.signals import SignalStop
 
@@ -158,16 +157,12 @@ def stop_on_one_rank(folder: Path) -> tuple[int, int]:
     toy = make_toy(Uneven(toy_images(20), 1))
     with Stopping() as stopping:
         evaluate(toy.state.model, toy.loader, toy_postprocess, ToyEvaluator(), toy.settings, stopping.check)
-    test_resume.ToyEvaluator = Signalled
-    with Stopping() as stopping:
+    with Stopping() as stopping, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_resume, "ToyEvaluator", Signalled)
         run = test_resume.go(folder / "evaluation", {}, stopping=stopping, status=0, val_images=37)
         content = read_checkpoint(run.latest)
         statuses.append(content.epoch if not content.evaluated else -1)
     return tuple(statuses)
-
-
-def test_ranks_stop_together(tmp_path):
-    assert run_on_ranks(2, stop_on_one_rank, tmp_path) == [(2, 1), (2, 1)]
 
 
 def test_agreeing_without_ranks_is_nothing():
