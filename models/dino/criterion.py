@@ -15,7 +15,7 @@ from models.dino.federated import FederatedClasses, JudgedClasses
 from models.dino.layers import at_least_float32
 from models.dino.losses import giou_loss, l1_loss
 from models.dino.matcher import HungarianMatcher, Matches
-from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput, LayerStack
+from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput, LayerStack, logits_of
 from util import distributed
 from util.structures import Losses, Targets
 
@@ -270,13 +270,8 @@ def _judged_logits(sets: PredictionSets) -> tuple[Float[Tensor, "S B Q M"], Floa
         one_hot[taught] = 1
         return logits, one_hot
     columns = sets.judged.columns
-    parts = columns[:, None, None].split([len(stack) for stack in sets.outputs])
-    logits = torch.cat(
-        [
-            stack.logits.gather(-1, part.expand(*stack.logits.shape[:-1], -1))
-            for stack, part in zip(sets.outputs, parts, strict=True)
-        ]
-    )
+    parts = zip(sets.outputs, columns.split([len(stack) for stack in sets.outputs]), strict=True)
+    logits = torch.cat([logits_of(stack.classes, part) for stack, part in parts])
     one_hot = torch.zeros_like(logits)
     one_hot[_places(sets)] = (sets.labels[..., None] == columns[:, None]).to(one_hot.dtype)
     return logits, one_hot

@@ -64,10 +64,8 @@ class Detector(nn.Module):
         layers = self.head(states)
         if layout is None:
             return DetectorOutput(layers, selection.encoder)
-        slots = layout.num_denoising_queries
-        return DetectorOutput(
-            layers.slice_queries(slots, None), selection.encoder, layers.slice_queries(0, slots), layout
-        )
+        denoising, matching = layers.split_queries(layout.num_denoising_queries)
+        return DetectorOutput(matching, selection.encoder, denoising, layout)
 
     @property
     def selections(self) -> tuple[QuerySelection, ...]:

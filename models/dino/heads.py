@@ -5,14 +5,30 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from models.dino.decoder import DecoderStates
 from models.dino.layers import box_head, inverse_sigmoid
-from models.dino.output import LayerStack
+from models.dino.output import Classes, ColumnClassifier, LayerStack, QueryLogits
 
 FOREGROUND_PRIOR = 0.01
+
+
+def aligned(rows: Float[Tensor, "*sets M E"], features: Float[Tensor, "*shape _"]) -> Float[Tensor, "*_ M E"]:
+    """Class rows with axes of length 1 behind their sets: to multiply with features (sets, ..., Q, E)."""
+    sets = rows.shape[:-2]
+    missing = features.dim() - 2 - len(sets)
+    return rows.reshape(*sets, *([1] * missing if sets else []), *rows.shape[-2:])
+
+
+def class_logits(classifier: nn.Module, queries: Float[Tensor, "*shape D"], training: bool) -> Classes:
+    """What the classifier says of queries; in training, losses read few of its classes."""
+    if not training:
+        return classifier(queries)
+    assert isinstance(classifier, ColumnClassifier)
+    return QueryLogits(classifier.features(queries), classifier)
 
 
 class LinearClassifier(nn.Linear):
@@ -21,6 +37,23 @@ class LinearClassifier(nn.Linear):
     def __init__(self, dim: int, num_classes: int):
         super().__init__(dim, num_classes)
         nn.init.constant_(self.bias, -math.log((1 - FOREGROUND_PRIOR) / FOREGROUND_PRIOR))
+
+    def forward(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape C"]:
+        return self.score(queries)
+
+    def features(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape D"]:
+        """The queries themselves."""
+        return queries
+
+    def score(
+        self, features: Float[Tensor, "*shape D"], columns: Int64[Tensor, "*sets M"] | None = None
+    ) -> Float[Tensor, "*shape _"]:
+        """See ColumnClassifier."""
+        if columns is None:
+            return F.linear(features, self.weight, self.bias)
+        weight, bias = self.weight[columns], self.bias[columns]
+        rows = aligned(weight, features)
+        return features.to(weight.dtype) @ rows.mT + aligned(bias[..., None, :], features)
 
     def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
         """(..., D) -> (...), the highest class logit."""
@@ -52,4 +85,5 @@ class DecoderHead(nn.Module):
         references = states.reference_boxes
         delta = self.box_head(states.hidden).to(references.dtype)
         boxes = torch.sigmoid(delta + inverse_sigmoid(references))
-        return LayerStack(self.classifier(states.hidden), boxes, states.hidden, references.detach())
+        classes = class_logits(self.classifier, states.hidden, self.training)
+        return LayerStack(classes, boxes, states.hidden, references.detach())

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from models.dino.layers import at_least_float32
-from models.dino.output import LayerStack
+from models.dino.output import LayerStack, logits_of
 from util.boxes import box_cxcywh_to_xyxy, generalized_iou
 from util.structures import Targets
 
@@ -87,10 +87,10 @@ class HungarianMatcher:
     ) -> Float[Tensor, "S N Q"]:
         """Cost of every box with every query of its image, for each layer; in float32 at least."""
         image, label = targets.image_index, targets.labels
-        object_label = torch.zeros_like(label)
-        # Indices around a slice put their axis first: (N, L, Q).
+        object_label, box = torch.zeros_like(label), torch.arange(len(label), device=label.device)
+        # Of every box's class, in its own image. Indices around a slice put their axis first: (N, L, Q).
         parts = [
-            stack.logits[:, image, :, object_label if agnostic else label]
+            logits_of(stack.classes, object_label if agnostic else label)[:, image, :, box]
             for stack, agnostic in zip(outputs, one_class, strict=True)
         ]
         logits = torch.cat(parts, dim=1).transpose(0, 1)

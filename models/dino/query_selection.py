@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from models.dino.heads import class_logits
 from models.dino.layers import box_head
 from models.dino.output import LayerOutput
 from models.dino.pyramid import Pyramid, cell_centres, to_cells
@@ -62,7 +63,7 @@ class QuerySelection(nn.Module):
         hidden = self.norm(self.projection(tokens.gather(1, topk.expand(-1, -1, tokens.shape[-1]))))
         anchor = anchors.gather(1, topk.expand(-1, -1, 4))
         boxes = torch.sigmoid(self.box_head(hidden).to(anchor.dtype) + anchor)
-        encoder = LayerOutput(self.classifier(hidden), boxes, hidden)
+        encoder = LayerOutput(class_logits(self.classifier, hidden, self.training), boxes, hidden)
         queries = self.content.weight[None, : proposals.shape[1]].expand(boxes.shape[0], -1, -1)
         return Selection(queries, boxes.detach(), encoder, proposals)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from models.dino.heads import FOREGROUND_PRIOR
+from models.dino.heads import FOREGROUND_PRIOR, aligned
 from models.dino.layers import at_least_float32, without_autocast
 
 # Length of the norm's bias that carries the prior: large relative to the norm's unit variance.
@@ -32,13 +32,17 @@ class TextEmbeddings(nn.Module):
         self.register_buffer("log_scale", torch.as_tensor(log_scale, dtype=torch.float32).detach().clone())
 
     def logits(
-        self, unit: Float[Tensor, "*shape E"], columns: Int64[Tensor, " M"] | None = None
+        self, unit: Float[Tensor, "*shape E"], columns: Int64[Tensor, "*sets M"] | None = None
     ) -> Float[Tensor, "*shape _"]:
-        """Scaled cosines of unit vectors (..., E) with the classes: (..., C), or the given columns."""
+        """Scaled cosines of unit vectors (..., E) with the classes: (..., C), or the given columns.
+
+        columns: (M,), or (S, M) for unit vectors (S, ..., E).
+        """
         raw = self.raw if columns is None else self.raw[columns]
         # At least float32: at a scale of 100, logits from 16-bit cosines are off by up to 0.4.
         with without_autocast(unit.device):
-            return self.log_scale.exp() * (unit.to(raw.dtype) @ F.normalize(raw, dim=-1).T)
+            rows = aligned(F.normalize(raw, dim=-1), unit)
+            return self.log_scale.exp() * (unit.to(raw.dtype) @ rows.mT)
 
 
 class LanguageClassifier(nn.Module):
@@ -50,7 +54,17 @@ class LanguageClassifier(nn.Module):
         self.text = text
 
     def forward(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape C"]:
-        return self.text.logits(unit_vectors(self.projection, queries))
+        return self.score(self.features(queries))
+
+    def features(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape E"]:
+        """Unit vectors in CLIP's space."""
+        return unit_vectors(self.projection, queries)
+
+    def score(
+        self, features: Float[Tensor, "*shape E"], columns: Int64[Tensor, "*sets M"] | None = None
+    ) -> Float[Tensor, "*shape _"]:
+        """See ColumnClassifier."""
+        return self.text.logits(features, columns)
 
     def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
         """(..., D) -> (...), the highest class logit; 16 bit under autocast, which is enough for ranking."""

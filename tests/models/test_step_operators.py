@@ -12,11 +12,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.dino.matcher import Matches
-from models.dino.output import DetectorOutput
-from tests.models.tiny import build, make_images, targets, tiny_config
+from models.dino.output import DetectorOutput, LayerOutput, LayerStack, QueryLogits
+from models.richsem.classifier import LanguageClassifier, TextEmbeddings
+from tests.models.tiny import EMBEDDING, NAMES, build, make_images, targets, tiny_config
 
-# Without views and allocations. Six decoder layers, so 13 prediction sets, with the semantic branch.
-CRITERION = {"forward": 279, "backward": 144}
+# Without views and allocations. Six decoder layers, so 13 prediction sets; class logits and distillation too.
+CRITERION = {"forward": 318, "backward": 144}
 
 
 class Operators(TorchDispatchMode):
@@ -46,10 +47,12 @@ def step(parts):
     images, given = make_images(), targets((5, 3))
     output = parts.model.train()(images, given)
 
-    def leaf(layers):
-        kept = {f.name: getattr(layers, f.name) for f in fields(layers)}
-        cut = {k: v if v is None else v.detach().requires_grad_() for k, v in kept.items()}
-        return replace(layers, **cut)
+    def leaf(value):
+        if isinstance(value, torch.Tensor):
+            return value.detach().requires_grad_()
+        if not isinstance(value, LayerOutput | LayerStack | QueryLogits):
+            return value
+        return replace(value, **{f.name: leaf(getattr(value, f.name)) for f in fields(value)})
 
     output = DetectorOutput(leaf(output.decoder), leaf(output.encoder), leaf(output.denoising), output.layout)
     return output, given, parts.teacher(images, given)
@@ -82,6 +85,9 @@ def test_the_criterion_reads_nothing_of_a_gpu_but_what_the_matcher_transfers(par
         def fake(value):
             if isinstance(value, torch.Tensor):
                 return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cuda")
+            if isinstance(value, QueryLogits):
+                text = TextEmbeddings(torch.empty(len(NAMES), EMBEDDING, device="cuda"), 1.0)
+                return QueryLogits(fake(value.features), LanguageClassifier(torch.nn.Identity(), text))
             if value is None:
                 return None
             return type(value)(*(fake(getattr(value, f.name)) for f in fields(value)))

@@ -7,8 +7,8 @@ from models.dino.postprocess import PostProcess
 
 def output(logits, boxes) -> DetectorOutput:
     last = LayerOutput(torch.as_tensor(logits), torch.as_tensor(boxes))
-    first = LayerOutput(torch.full_like(last.logits, 9.0), last.boxes_cxcywh)
-    return DetectorOutput(LayerStack.of(first, last), last)
+    logits = torch.stack((torch.full_like(last.logits, 9.0), last.logits))
+    return DetectorOutput(LayerStack(logits, torch.stack((last.boxes_cxcywh,) * 2)), last)
 
 
 def random_output(batch: int = 2, queries: int = 5, classes: int = 4) -> DetectorOutput:
