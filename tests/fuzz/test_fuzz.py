@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz import caches as caches  # more readers
 from tests.fuzz.mutations import mutate
 from tests.fuzz.readers import READERS
 from tests.network import asked as asked  # a fixture
