@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from datasets.annotations.json_errors import Int64, describe_fault, is_text
+from datasets.annotations.json_errors import Int64, convert, describe_fault, is_text
 from util.errors import UserError, nearest
 from util.logging import get_logger
 
@@ -44,7 +44,7 @@ class Category:
         if isinstance(entry, Mapping):
             present = {key: value for key, value in entry.items() if value is not None}
         try:
-            category = msgspec.convert(present, cls)
+            category = convert(present, cls)
         except msgspec.ValidationError as error:
             raise UserError(describe_fault("category", entry, error)) from None
         if not is_text(category.name):

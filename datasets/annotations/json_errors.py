@@ -58,6 +58,14 @@ def is_text(value: Any) -> bool:
     return True
 
 
+def convert(value: Any, row_type: Any) -> Any:
+    """`msgspec.convert`. Raises ValidationError for half of a surrogate pair too, where msgspec does not."""
+    try:
+        return msgspec.convert(value, row_type)
+    except UnicodeEncodeError:
+        raise msgspec.ValidationError("Holds half of a character") from None
+
+
 def describe_fault(what: str, value: Any, error: msgspec.ValidationError) -> str:
     """The entry, key and value at fault, and the rule: `annotation 3: its `bbox` is [1]: expected ...`."""
     has_id = isinstance(value, Mapping) and "id" in value

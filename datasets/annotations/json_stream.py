@@ -23,6 +23,7 @@ from datasets.annotations.json_errors import (
     NOT_VALID,
     TOO_DEEP,
     TOO_LONG,
+    convert,
     is_cut,
     require_file,
 )
@@ -291,7 +292,7 @@ class _Window:
         if row_type is msgspec.Raw:
             return [msgspec.Raw(text)]
         try:
-            return [msgspec.convert(value, row_type)]
+            return [convert(value, row_type)]
         except (msgspec.ValidationError, UnicodeEncodeError) as error:
             if not isinstance(error, msgspec.ValidationError):
                 error = msgspec.ValidationError("Text with half of a surrogate pair")

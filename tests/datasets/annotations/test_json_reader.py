@@ -202,6 +202,7 @@ def test_something_else_than_json(tmp_path):
         (change("images", 1, width=2**31), "image 2: its `width` is 2147483648: expected `float` <"),
         (change("images", 1, width="80"), "image 2: its `width` is '80': expected `float"),
         (change("categories", 1, id=2**70), "its `id` is 1180591620717411303424: expected `int` <="),
+        (change("categories", 1, frequency="\ud800"), "category 2: holds half of a character"),
         (change("categories", 1, name="\ud800"), r"category 2: its name '\\ud800' is not a name"),
         (change("categories", 1, synonyms=5), "its `synonyms` is 5: expected `array`"),
         (change("categories", 1, image_count="9"), "its `image_count` is '9': expected `int | null`"),
