@@ -34,8 +34,7 @@ def at(batch: int, action) -> object:
     return hook
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize("number", STATUS)
+@pytest.mark.parametrize(("number", "accumulate"), [*((n, 1) for n in STATUS), (signal.SIGTERM, 3)])
 def test_a_signal_stops_at_the_next_step(tmp_path, caplog, number, accumulate):
     caplog.set_level("INFO", logger="engine")
     changes = {"accumulate_steps": accumulate}
