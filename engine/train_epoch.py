@@ -18,7 +18,7 @@ from engine.accumulate import (
 from engine.device import autocast, peak_memory, to_device
 from engine.epoch_progress import EpochProgress
 from engine.freeze import hold_frozen_statistics
-from engine.loss_buffer import BatchOrigin, NonFinite
+from engine.loss_buffer import BatchOrigin, NonFinite, NonFiniteError
 from engine.nonfinite import MOST_SKIPPED
 from engine.protocols import Criterion, Loader, Teacher
 from engine.random_state import model_random_state
@@ -192,7 +192,7 @@ class TrainStep:
         self.state.skipped = self.state.skipped + 1 if bad else 0
         if bad and distributed.is_main():
             where = f"epoch {self.state.epoch + 1}, iteration {self.origin.iteration}"
-            _log.warning("not finite in %s: the step is left out (%d in a row)", where, self.state.skipped)
+            _log.warning("%s: the step is left out, %d in a row", where, self.state.skipped)
         if self.state.skipped > MOST_SKIPPED:
             raise UserError(
                 f"training stopped: {self.state.skipped} steps in a row were not finite; lower lr, or set "
@@ -203,6 +203,7 @@ class TrainStep:
     def _keep(self, named: dict[str, Tensor], batch: Batch) -> None:
         losses = {name: float(value) for name, value in named.items()}
         found = NonFinite(self.origin, losses, self.state.epoch + 1, distributed.rank())
+        _log.warning("%s", NonFiniteError(found, distributed.world_size()).what)
         if self.keep is not None:
             self.keep(found, batch)
 
