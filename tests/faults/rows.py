@@ -145,7 +145,7 @@ def exact_rows() -> list[Row]:
         ("after a step", 1),
     ]
     tries = [exactly(Setting(ranks=2), Stop(point=point, rank=rank, number=2)) for point, rank in two]
-    return [*rows, Row("a rank killed at an exact point, two ranks", tries)]
+    return [*rows, Row("SIGKILL at exact points, two ranks", tries)]
 
 
 def time_limit(minutes: float) -> Try:

@@ -11,7 +11,7 @@ from tests.faults import suite
 @pytest.mark.parametrize(
     ("plant", "rows"),
     [
-        ("no-epoch-line", "killed before a resume"),
+        ("no-epoch-line", "killed after an epoch line"),
         ("torn-checkpoint", "killed half a checkpoint"),
         ("forget-rng", "killed after a step"),
         ("workers-draw", "killed half a log line"),
