@@ -306,12 +306,15 @@ def load_table(entry: Path, name: str) -> AnnotationTable:
     Raises OSError, ValueError for a file that is damaged, and for one that holds something else whatever
     safetensors raises, KeyError and TypeError.
     """
+    inode = entry.stat().st_ino
     _, stated, found = _checksum(entry)
     if stated != found:
         raise ValueError("wrong checksum")
     with safe_open(entry, "pt") as file:
         about = json.loads(file.metadata()["about"])
         columns = {key: file.get_tensor(key).numpy() for key in file.keys()}  # noqa: SIM118
+    if entry.stat().st_ino != inode:
+        raise ValueError("was replaced while it was read")
     for column in columns.values():
         column.flags.writeable = False
     lists = ("negatives", "not_exhaustive", "positives")

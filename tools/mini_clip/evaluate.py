@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.annotations.cache import open_annotations
+from datasets.images.limits import open_image, read_file
 from models.richsem.text_embeddings import PROMPTS
 
 from .images import Labelled
@@ -60,7 +61,7 @@ def box_accuracy(
         rows = table.rows(image)
         boxes = table.boxes_xywh[rows].copy()
         boxes[:, 2:] += boxes[:, :2]
-        with Image.open(root / table.file_names[image]) as opened:
+        with open_image(read_file(root / table.file_names[image])) as opened:
             guesses = (_regions(model, opened, boxes, scale) @ texts.T).argmax(1).tolist()
         for label, guess in zip(table.category_index[rows].tolist(), guesses, strict=True):
             for group in ("all", table.categories[label].frequency):

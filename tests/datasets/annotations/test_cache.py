@@ -145,6 +145,24 @@ def test_no_flipped_bit_is_served(path, folder, caplog, monkeypatch):
         assert f"{entry}: is damaged (" in caplog.text
 
 
+def test_an_entry_that_is_replaced_between_its_check_and_its_use(path, folder, caplog, monkeypatch):
+    later(monkeypatch)
+    expected = opened(path)
+    entry, check = next(folder.glob("*.safetensors")), annotation_cache._checksum
+
+    def replacing(checked):
+        result = check(checked)
+        if checked == entry and not caplog.text:
+            other = entry.with_name("other")
+            other.write_bytes(entry.read_bytes()[:-8] + b"damaged!")
+            other.replace(entry)
+        return result
+
+    monkeypatch.setattr(annotation_cache, "_checksum", replacing)
+    same(opened(path), expected)
+    assert "was replaced while it was read" in caplog.text
+
+
 def test_whatever_the_libraries_raise_is_damage(path, folder, caplog, monkeypatch):
     later(monkeypatch)
     expected = opened(path)
