@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -48,7 +49,7 @@ def series(
 def plot_losses(axes: Axes, steps: Sequence[Mapping]) -> None:
     """The weighted total and the unweighted losses, summed by kind."""
     groups = [
-        {"total": s["total"], **loss_groups({k: v for k, v in s["losses"].items() if v is not None})}
+        {"total": s.get("total"), **loss_groups({k: v for k, v in s["losses"].items() if v is not None})}
         for s in steps
     ]
     for name, (x, y) in series(groups, [s["step"] for s in steps]).items():
@@ -59,7 +60,8 @@ def plot_losses(axes: Axes, steps: Sequence[Mapping]) -> None:
 
 def plot_rate(axes: Axes, steps: Sequence[Mapping]) -> None:
     """The largest learning rate of the parameter groups."""
-    axes.plot([s["step"] for s in steps], [s["lr"] for s in steps], color="tab:grey")
+    for x, y in series([{"lr": s.get("lr")} for s in steps], [s["step"] for s in steps]).values():
+        axes.plot(x, y, color="tab:grey")
     axes.set(title="Learning rate", xlabel="step")
 
 
@@ -81,6 +83,25 @@ def plot_metrics(axes: Axes, epochs: Sequence[Mapping]) -> None:
         axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center")
 
 
+def _is_step(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry has what is plotted; one that was damaged or written by hand may not."""
+    numbers = entry.get("losses")
+    if not isinstance(numbers, dict) or not _is_number(entry.get("step")):
+        return False
+    return all(v is None or _is_number(v) for v in (entry.get("total"), entry.get("lr"), *numbers.values()))
+
+
+def _is_epoch(entry: Mapping[str, Any]) -> bool:
+    metrics = entry.get("metrics") or {}
+    if not isinstance(metrics, dict) or not _is_number(entry.get("epoch")):
+        return False
+    return all(v is None or _is_number(v) for v in metrics.values())
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
+
+
 def _defined(value: float | None) -> bool:
     # -1: no ground truth of this kind.
     return value is not None and value >= 0
@@ -93,7 +114,8 @@ def main(words: list[str] | None = None) -> int:
     if not log.is_file():
         raise UserError(f"{log}: no such log. Name the --output_dir of a training run.")
     entries = read_log(log)
-    steps, epochs = ([e for e in entries if e.get("kind") == kind] for kind in ("step", "epoch"))
+    steps = [e for e in entries if e.get("kind") == "step" and _is_step(e)]
+    epochs = [e for e in entries if e.get("kind") == "epoch" and _is_epoch(e)]
     if not steps and not epochs:
         raise UserError(f"{log}: contains no step and no epoch.")
     figure, (losses, rate, metrics) = plt.subplots(

@@ -44,6 +44,29 @@ def test_a_run_without_evaluation_has_loss_curves(tmp_path):
     assert colours(tmp_path / "x.png") > 20
 
 
+def test_entries_of_another_form_are_left_out(tmp_path):
+    write_log(tmp_path)
+    step = {"kind": "step", "step": 70, "losses": {}}
+    strange = [
+        {"kind": "step"},
+        {**step, "losses": [1]},
+        {**step, "losses": {"loss_ce": "1"}},
+        {**step, "total": 10**400},
+        {**step, "step": None},
+        step,
+        {"kind": "epoch", "epoch": 3, "metrics": 5},
+        {"kind": "epoch", "metrics": {"AP": 0.1}},
+        {"kind": "epoch", "epoch": 3, "metrics": {"AP": "high"}},
+    ]
+    with (tmp_path / "log.jsonl").open("r+") as file:
+        whole = [line for line in file.read().splitlines() if line.endswith("}")]
+        file.seek(0)
+        file.write("".join(f"{line}\n" for line in [*whole, *map(json.dumps, strange)]))
+        file.truncate()
+    main([str(tmp_path)])
+    assert colours(tmp_path / "curves.png") > 50
+
+
 def test_missing_numbers_leave_gaps_not_zeros():
     lines = series([{"a": 1.0, "b": None}, {"a": 2.0, "b": 3.0}], [10, 20])
     assert lines == {"a": ([10, 20], [1.0, 2.0]), "b": ([20], [3.0])}
