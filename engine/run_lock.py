@@ -79,6 +79,7 @@ class RunLock:
         """
         try:
             self._wait_and_take()
+            self._remove_old_claims()
         except OSError as error:
             raise UserError(f"{self.path}: cannot be made ({error.strerror})") from error
         self._thread.start()
@@ -188,8 +189,7 @@ class RunLock:
 
         Of several that try, one alone makes the claim, and it looks again: another claim may just be done.
         """
-        token = "".join(filter(str.isalnum, owner.token))[:32]
-        claim = self.path.with_name(f"{self.path.name}.{token}.claim")
+        claim = self._claim(owner)
         try:
             claim.touch(exist_ok=False)
         except FileExistsError:
@@ -204,6 +204,19 @@ class RunLock:
             return True
         finally:
             claim.unlink(missing_ok=True)
+
+    def _claim(self, owner: Owner) -> Path:
+        token = "".join(filter(str.isalnum, owner.token))[:32]
+        return self.path.with_name(f"{self.path.name}.{token}.claim")
+
+    def _remove_old_claims(self) -> None:
+        """A process that was killed right after it took over leaves its claim, on an owner that is gone.
+
+        Whoever still holds such a claim looks again, and finds this owner. A claim on it is left.
+        """
+        for path in self.path.parent.glob(f"{self.path.name}.*.claim"):
+            if path != self._claim(self.owner):
+                path.unlink(missing_ok=True)
 
 
 def _machine() -> str:

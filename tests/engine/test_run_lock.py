@@ -176,6 +176,15 @@ def test_a_stale_lock_is_claimed_by_one_process_at_a_time(path):
     assert list(path.parent.iterdir()) == []
 
 
+def test_claims_on_earlier_owners_are_removed(path):
+    left_by(ELSEWHERE, path, 100)
+    path.with_name("run.lock.4567.claim").touch()
+    lock = RunLock(path)
+    lock.acquire()
+    assert list(path.parent.iterdir()) == [path]
+    lock.release()
+
+
 def test_who_found_a_lock_stale_too_late_leaves_it(path):
     left_by(ELSEWHERE, path, 100)
     seen = (ELSEWHERE, path.stat().st_mtime)
