@@ -34,15 +34,12 @@ else
 fi
 
 step "training RichSem"
-if [ -f "$run/checkpoint.pth" ]; then
-    echo "$run/checkpoint.pth already exists; remove $run to train again"
-else
-    # One process per GPU. On a CPU two: a small model's operations are too small to split among threads.
-    processes=$($python -c 'import os, torch; print(torch.cuda.device_count() or min(2, os.cpu_count() or 1))')
-    bash scripts/richsem_dist.sh "$processes" -c config/quickstart/richsem_mini.py --data_path "$data" \
-        --output_dir "$run" --num_workers 0 --options batch_size=$((8 / processes)) \
-        clip_model="$teacher/mini_clip.json" clip_pretrained="$teacher/mini_clip.safetensors"
-fi
+# One process per GPU. On a CPU two: a small model's operations are too small to split among threads.
+processes=$($python -c 'import os, torch; print(torch.cuda.device_count() or min(2, os.cpu_count() or 1))')
+# A run that was stopped goes on; one that is done trains nothing.
+bash scripts/richsem_dist.sh "$processes" --resume auto -c config/quickstart/richsem_mini.py --data_path "$data" \
+    --output_dir "$run" --num_workers 0 --options batch_size=$((8 / processes)) \
+    clip_model="$teacher/mini_clip.json" clip_pretrained="$teacher/mini_clip.safetensors"
 
 step "images"
 $python tools/plot_curves.py "$run" --output "$out/curves.png"
