@@ -12,17 +12,35 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from models.dino.federated import FederatedClasses, JudgedClasses
 from tests.compat import outcome
 from tests.compat.data import write_clip, write_data
 
-# Their loaders drew a number from the model's generator for every pass over the data.
-DRAWN_BY_LOADERS = ("18081fd",)
+# Their loaders drew a number from the model's generator for every pass over the data, and their federated
+# classes came of `torch.multinomial`: the same distribution, other draws.
+OTHER_DRAWS = ("18081fd",)
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob(f"*/{outcome.STORED}"))
 
 
 def loader_that_draws(*arguments, generator: torch.Generator, **named) -> DataLoader:
     """Without a generator of its own."""
     return DataLoader(*arguments, **named)
+
+
+def drawn_by_multinomial(self: FederatedClasses, labels: torch.Tensor, most: int) -> JudgedClasses:
+    """One set after the other."""
+    rows = []
+    for row in labels:
+        present = torch.zeros_like(self.weights, dtype=torch.bool)
+        present[row] = True
+        candidates = self.weights.masked_fill(present, 0)
+        missing = min(self.number - int(present.sum()), int((candidates > 0).sum()))
+        drawn = present.clone()
+        if missing > 0:
+            drawn[torch.multinomial(candidates, missing)] = True
+        rows.append(drawn)
+    drawn = torch.stack(rows)
+    return JudgedClasses(torch.arange(drawn.shape[1]).expand_as(drawn), drawn)
 
 
 @pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: folder.name)
@@ -45,8 +63,9 @@ def found(revision, tmp_path_factory) -> dict:
     data, clip = write_data(folder / "data", **outcome.SPLITS), write_clip(folder / "clip")
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        if revision.name in DRAWN_BY_LOADERS:
+        if revision.name in OTHER_DRAWS:
             patch.setattr("datasets.loader.DataLoader", loader_that_draws)
+            patch.setattr(FederatedClasses, "forward", drawn_by_multinomial)
         try:
             return outcome.follow_up(checkpoint, data, clip, folder)
         finally:
