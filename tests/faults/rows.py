@@ -88,14 +88,15 @@ def exactly(setting: Setting, *stops: Stop) -> Try:
 
 
 def at_random(random_numbers: random.Random, setting: Setting, stop: Stop, most: int) -> Try:
-    """Two stops, each after a number of steps below `most` and a part of a second."""
+    """Two stops, each after a number of steps below `most` and a part of a second.
+
+    Each trial has its own numbers: the same whatever else runs, and in whatever order.
+    """
+    own = random.Random(random_numbers.random())
 
     def draw() -> list[Stop]:
-        steps = [random_numbers.randrange(most), random_numbers.randrange(most // 2)]
-        return [
-            replace(stop, steps=count, delay=random_numbers.uniform(0, 0.15 if count else 1.5))
-            for count in steps
-        ]
+        steps = [own.randrange(most), own.randrange(most // 2)]
+        return [replace(stop, steps=count, delay=own.uniform(0, 0.15 if count else 1.5)) for count in steps]
 
     return stopped(setting, draw)
 
