@@ -12,7 +12,6 @@ from tests.source_files import ROOT
 
 # The quickstart's model made smaller: half a minute on one core, and some of its scores pass 0.05.
 TRAINING = {
-    "batch_size": 4,
     "epochs": 6,
     "eval_interval": 6,
     "use_rfs": False,
@@ -26,8 +25,6 @@ TRAINING = {
     "data_aug_scales2_resize": [96],
     "data_aug_scales2_crop": [80, 96],
     "mosaic_size": 96,
-    "clip_model": "config/quickstart/mini_clip.json",
-    "clip_pretrained": "config/quickstart/mini_clip.safetensors",
 }
 # A dry `pip install -r FILE ...`: the packages of the files have to be there.
 PIP = """\
@@ -100,14 +97,14 @@ def finished_quickstart(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("quickstart") / "richsem"
     copy_sources(folder)
     make_environment(folder)
-    data, out = "runs/quickstart/data", "runs/quickstart/run"
+    config = folder / "config" / "quickstart" / "richsem_mini.py"
+    smaller = "".join(f"{key} = {value!r}\n" for key, value in TRAINING.items())
+    config.write_text(config.read_text() + smaller)
+    data = "runs/quickstart/data"
     size = ("--train", "60", "--val", "16", "--image_level", "3", "--workers", "1")
-    options = [f"{key}={value}" for key, value in TRAINING.items()]
-    train = ("-c", "config/quickstart/richsem_mini.py", "--data_path", data, "--output_dir", out)
     commands = [
         ("python", "tools/make_mini_lvis.py", "--output", data, *size),
-        ("python", "main.py", *train, "--num_workers", "0", "--options", *options),
-        ("bash", "scripts/quickstart.sh"),  # what is done is skipped: evaluation and images
+        ("bash", "scripts/quickstart.sh"),  # what is done is skipped: the data
     ]
     for words in commands:
         done = run(folder, *words)

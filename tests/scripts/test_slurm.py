@@ -35,9 +35,9 @@ if [ "$1" = show ]; then echo "node7"; echo "node8"; else echo "$@" >> scontrol.
 """
 # In place of the launcher.
 LAUNCHER = """
-echo "$NNODES $NODE_RANK $MASTER_ADDR $MASTER_PORT $*" > "started.$NODE_RANK"
 trap 'sleep 0.2; exit 0' USR1
 trap 'sleep 0.2; exit 143' TERM
+echo "$NNODES $NODE_RANK $MASTER_ADDR $MASTER_PORT $*" > "started.$NODE_RANK"
 for _ in $(seq 600); do [ ! -e finish ] || exit "$(cat finish)"; sleep 0.1; done
 """
 
@@ -60,6 +60,8 @@ def job(folder: Path, nodes: int = 2) -> Iterator[subprocess.Popen]:
             while len(list(folder.glob("started.*"))) < nodes:
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.02)
+            # bash may miss a signal in the instant before it waits; SLURM sends them hours later.
+            time.sleep(0.5)
             yield process
         finally:
             (folder / "finish").write_text("1")
