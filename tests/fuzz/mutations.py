@@ -117,7 +117,8 @@ def _changed_json(value: Any, rng: random.Random) -> bytes:
             for _ in range(rng.choice((20, 3000))):
                 container[key] = [container[key]]
         else:
-            container[key] = rng.choice(_ODD)
+            # A copy: put into itself later, a value of the list would have no end.
+            container[key] = copy.deepcopy(rng.choice(_ODD))
     return _dumped(holder[0])
 
 
