@@ -1,5 +1,6 @@
 import logging
 import os
+import signal
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.browser import browser as browser  # fixtures of every test
 from tests.docs.stand_in import checkout as checkout
 from tests.docs.stand_in import finished_quickstart as finished_quickstart
 from util import logging as project_log
+from util.signals import STATUS
 
 typecheck.install()
 
@@ -39,3 +41,12 @@ def _the_environment_as_it_was():
     if before != dict(os.environ):
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _the_signals_as_they_were():
+    """A run that ends in this process leaves SIGUSR1 ignored, and shells that it starts could not trap it."""
+    before = {number: signal.getsignal(number) for number in STATUS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -60,8 +60,6 @@ def job(folder: Path, nodes: int = 2) -> Iterator[subprocess.Popen]:
             while len(list(folder.glob("started.*"))) < nodes:
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.02)
-            # bash may miss a signal in the instant before it waits; SLURM sends them hours later.
-            time.sleep(0.5)
             yield process
         finally:
             (folder / "finish").write_text("1")
