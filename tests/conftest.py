@@ -17,8 +17,9 @@ from util.signals import STATUS
 typecheck.install()
 
 _LOGGERS = [logging.getLogger(), *map(logging.getLogger, project_log._OURS)]
-# Taken before any test or fixture, of whatever scope, has set up a log.
+# Taken before any test or fixture, of whatever scope, has set up a log or handles signals.
 _LEVELS = [logger.level for logger in _LOGGERS]
+_HANDLERS = {number: signal.getsignal(number) for number in STATUS}
 _KINDS = (project_log._ConsoleHandler, project_log._FileHandler)
 
 
@@ -46,7 +47,6 @@ def _the_environment_as_it_was():
 @pytest.fixture(autouse=True)
 def _the_signals_as_they_were():
     """A run that ends in this process leaves SIGUSR1 ignored, and shells that it starts could not trap it."""
-    before = {number: signal.getsignal(number) for number in STATUS}
     yield
-    for number, handler in before.items():
+    for number, handler in _HANDLERS.items():
         signal.signal(number, handler)
