@@ -293,11 +293,9 @@ class _Window:
             return [msgspec.Raw(text)]
         try:
             return [convert(value, row_type)]
-        except (msgspec.ValidationError, UnicodeEncodeError) as error:
-            if not isinstance(error, msgspec.ValidationError):
-                error = msgspec.ValidationError("Text with half of a surrogate pair")
+        except msgspec.ValidationError as error:
             if refuse is None:
-                raise error from None
+                raise
             refuse(value, error)
             return []
 
