@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -60,7 +61,7 @@ class PredictionSet:
 class PredictionSets:
     """S prediction sets with as many queries and pairs each, whose losses are computed together.
 
-    kinds, layers: of each set.  last: number of the last decoder layer.
+    kinds, layers: of each set.
     outputs: the predictions of the sets, in stacks.
     matches, labels, boxes_cxcywh, judged: as of `PredictionSet`, of all sets: (S, K), (S, K, 4), (S, M).
     num_boxes: what sums are divided by.
@@ -68,7 +69,6 @@ class PredictionSets:
 
     kinds: tuple[Kind, ...]
     layers: tuple[int, ...]
-    last: int
     outputs: tuple[LayerStack, ...]
     matches: Matches
     labels: Int64[Tensor, "S K"]
@@ -79,20 +79,21 @@ class PredictionSets:
     def __len__(self) -> int:
         return len(self.kinds)
 
-    def __getitem__(self, index: int) -> PredictionSet:
-        """One of them."""
-        kind, layer = self.kinds[index], self.layers[index]
-        return PredictionSet(
-            kind=kind,
-            layer=layer,
-            is_last=kind != "encoder" and layer == self.last,
-            outputs=[layer for stack in self.outputs for layer in stack][index],
-            matches=self.matches[index],
-            labels=self.labels[index],
-            boxes_cxcywh=self.boxes_cxcywh[index],
-            judged=None if self.judged is None else self.judged[index],
-            num_boxes=self.num_boxes,
-        )
+    def __iter__(self) -> Iterator[PredictionSet]:
+        """One by one."""
+        outputs = chain(*self.outputs)
+        for i, (kind, layer, predicted) in enumerate(zip(self.kinds, self.layers, outputs, strict=True)):
+            yield PredictionSet(
+                kind=kind,
+                layer=layer,
+                is_last=kind != "encoder" and layer == max(self.layers),
+                outputs=predicted,
+                matches=self.matches[i],
+                labels=self.labels[i],
+                boxes_cxcywh=self.boxes_cxcywh[i],
+                judged=None if self.judged is None else self.judged[i],
+                num_boxes=self.num_boxes,
+            )
 
 
 @runtime_checkable
@@ -147,7 +148,7 @@ class Criterion(nn.Module):
         """output of the model in training, its targets, and what the teacher saw (None without one)."""
         named: dict[str, Tensor] = {}
         groups = self.prediction_sets(output, targets)
-        members = [sets[i] for sets in groups for i in range(len(sets))]
+        members = list(chain(*groups))
         total = output.encoder.boxes_cxcywh.new_zeros(())
         for name, losses in self.set_losses(groups).items():
             weights = [self.loss_weight(name, member.kind, targets.image_level) for member in members]
@@ -208,7 +209,6 @@ class Criterion(nn.Module):
         return PredictionSets(
             kinds=kinds,
             layers=layers,
-            last=len(layers) - 1 - kinds.count("encoder"),
             outputs=outputs,
             matches=matches,
             labels=labels,
@@ -264,7 +264,7 @@ def _places(sets: PredictionSets) -> tuple[Tensor, Tensor, Tensor]:
 def _judged_logits(sets: PredictionSets) -> tuple[Float[Tensor, "S B Q M"], Float[Tensor, "S B Q M"]]:
     """The logits of the judged classes, and 1 where a query is taught a class."""
     if sets.judged is None:
-        logits = torch.cat([stack.logits for stack in sets.outputs])
+        logits = torch.cat([logits_of(stack.classes) for stack in sets.outputs])
         one_hot = torch.zeros_like(logits)
         taught = (*_places(sets), sets.labels)
         one_hot[taught] = 1

@@ -47,23 +47,17 @@ class QueryLogits:
         """As of a tensor, along another axis than the last."""
         return tuple(QueryLogits(part, self.classifier) for part in self.features.split(sizes, dim))
 
-    def full(self) -> Float[Tensor, "*shape C"]:
-        """Of all classes."""
-        return self.classifier.score(self.features)
-
-    def columns(self, columns: Int64[Tensor, "*sets M"]) -> Float[Tensor, "*shape M"]:
-        """Of these; each set, the first axis of the queries, may have its own."""
-        return self.classifier.score(self.features, columns)
-
 
 Classes = Tensor | QueryLogits
 """Class logits, (..., Q, C), as they are or where they are read."""
 
 
-def logits_of(classes: Classes, columns: Int64[Tensor, "*sets M"]) -> Float[Tensor, "*shape M"]:
-    """The logits of some columns: of all queries the same (M,), or of each set its own (S, M)."""
+def logits_of(classes: Classes, columns: Int64[Tensor, "*sets M"] | None = None) -> Float[Tensor, "*shape _"]:
+    """The logits of all classes, or of some columns: the same for all queries (M,), or of each set (S, M)."""
     if isinstance(classes, QueryLogits):
-        return classes.columns(columns)
+        return classes.classifier.score(classes.features, columns)
+    if columns is None:
+        return classes
     if columns.dim() == 1:
         return classes[..., columns]
     return classes.gather(-1, columns[:, None, None].expand(*classes.shape[:-1], -1))
@@ -89,7 +83,7 @@ class LayerOutput:
     @property
     def logits(self) -> Float[Tensor, "B Q C"]:
         """Of all classes."""
-        return self.classes.full() if isinstance(self.classes, QueryLogits) else self.classes
+        return logits_of(self.classes)
 
 
 @dataclass(frozen=True)
@@ -111,11 +105,6 @@ class LayerStack:
         tensors = {f.name: getattr(layer, f.name) for f in fields(layer)}
         stacked: dict[str, Any] = {name: None if t is None else t[None] for name, t in tensors.items()}
         return cls(**stacked)
-
-    @property
-    def logits(self) -> Float[Tensor, "L B Q C"]:
-        """Of all classes."""
-        return self.classes.full() if isinstance(self.classes, QueryLogits) else self.classes
 
     def __len__(self) -> int:
         return len(self.boxes_cxcywh)
@@ -176,11 +165,6 @@ class DetectorOutput:
     encoder: LayerOutput
     denoising: LayerStack | None = None
     layout: DenoisingLayout | None = None
-
-    @property
-    def layers(self) -> tuple[LayerOutput, ...]:
-        """The decoder's layers."""
-        return tuple(self.decoder)
 
     @property
     def final(self) -> LayerOutput:

@@ -98,7 +98,7 @@ def test_masked_losses_are_reported_but_not_learnt_from():
     assert losses.named["loss_bbox"] > 0
     assert all(part.boxes_cxcywh.grad.abs().sum() == 0 for part in (said.decoder, said.denoising))
     assert said.encoder.boxes_cxcywh.grad.abs().sum() > 0
-    assert said.decoder.logits.grad[-1].abs().sum() > 0
+    assert said.decoder.classes.grad[-1].abs().sum() > 0
 
 
 def slow_focal_loss(logits: Tensor, one_hot: Tensor, alpha: float = 0.25) -> float:
@@ -131,7 +131,7 @@ def test_every_group_is_its_sum_over_its_normaliser():
         for base, value in slow_losses(part, pairs, labels, boxes).items():
             assert named[base + suffix].item() == pytest.approx(value / num_boxes), base + suffix
 
-    for i, part in enumerate((*said.layers, said.encoder)):
+    for i, part in enumerate((*said.decoder, said.encoder)):
         m = matcher([LayerStack.of(part)], wanted, [False])[0]
         pairs = list(zip(m.image.tolist(), m.query.tolist(), m.target.tolist(), strict=True))
         check(part, pairs, ["_0", "_1", "", "_interm"][i], 3)
@@ -165,7 +165,7 @@ def test_unused_denoising_slots_count_as_negatives():
     said, wanted = output(), given((2, 1))
     before = criterion()(said, wanted).named["loss_ce_dn"]
     with torch.no_grad():
-        said.denoising.logits[-1, 1, 1] += 4  # image 1 has one box, slot 1 is unused
+        said.denoising.classes[-1, 1, 1] += 4  # image 1 has one box, slot 1 is unused
     after = criterion()(said, wanted).named["loss_ce_dn"]
     assert after > before
 
@@ -178,7 +178,7 @@ def test_an_encoder_of_one_class_is_taught_column_0():
     criterion(encoder_one_class=True)(said, wanted).total.backward()
     taught = (said.encoder.logits.grad < 0).nonzero()[:, 2]  # a negative gradient wants a higher score
     assert taught.tolist() == [0] * 2
-    taught = (said.decoder.logits.grad[-1] < 0).nonzero()[:, 2]
+    taught = (said.decoder.classes.grad[-1] < 0).nonzero()[:, 2]
     assert sorted(taught.tolist()) == sorted([4, int(wanted[1].labels)])
 
 
@@ -197,7 +197,7 @@ def test_federated_columns_are_those_of_what_the_group_is_taught():
         target([[0.5, 0.5, 0.2, 0.2]] * 6 + [[0.1, 0.1, 0.01, 0.01]], [1] * 6 + [5], dtype=torch.float64)
     )
     one = LayerOutput(said.final.logits[:1], torch.full_like(said.final.boxes_cxcywh[:1], 0.5))
-    found = part.prediction_sets(DetectorOutput(LayerStack.of(one), one), crowd)[0][0]
+    found = next(iter(part.prediction_sets(DetectorOutput(LayerStack.of(one), one), crowd)[0]))
     assert taught_columns(found.judged) == sorted(set(found.labels.tolist()))
     assert len(found.labels) == QUERIES < 7
 
@@ -208,7 +208,7 @@ def test_federated_columns_alone_are_judged_each_call_its_own():
     criterion(federated=draw)(said, wanted).total.backward()
     present = torch.cat([t.labels for t in wanted]).unique()
     assert 0 < len(present) < CLASSES
-    for grad in (*said.decoder.logits.grad, said.encoder.logits.grad, *said.denoising.logits.grad):
+    for grad in (*said.decoder.classes.grad, said.encoder.logits.grad, *said.denoising.classes.grad):
         judged = grad.abs().sum((0, 1)).nonzero().flatten()
         assert judged.tolist() == present.tolist()
 
@@ -244,7 +244,7 @@ def test_half_precision_predictions_are_judged_in_float32(dtype):
     said = output()
     halves = [
         LayerOutput(x.logits.detach().to(dtype), x.boxes_cxcywh.detach().to(dtype))
-        for x in (*said.layers, said.encoder)
+        for x in (*said.decoder, said.encoder)
     ]
     half = DetectorOutput(LayerStack.of(halves[-2]), halves[-1])
     losses = criterion()(half, targets((2, 1)))

@@ -28,11 +28,11 @@ def test_training_and_evaluation_speak_one_type():
     trained = model.train()(images(), given())
     judged = model.eval()(images(), given())
     assert type(trained) is type(judged) is DetectorOutput
-    assert (len(trained.layers), len(trained.denoising)) == (2, 2)
+    assert (len(trained.decoder), len(trained.denoising)) == (2, 2)
     assert (trained.layout.groups, trained.layout.max_boxes) == (3, 2)
-    assert (len(judged.layers), judged.denoising, judged.layout) == (1, None, None)
+    assert (len(judged.decoder), judged.denoising, judged.layout) == (1, None, None)
     for output in (trained, judged):
-        for layer in (*output.layers, output.encoder):
+        for layer in (*output.decoder, output.encoder):
             assert isinstance(layer, LayerOutput)
             assert layer.logits.shape == (2, 12, len(NAMES)) and layer.boxes_cxcywh.shape == (2, 12, 4)
     assert trained.denoising[0].logits.shape == (2, 12, len(NAMES))
@@ -58,7 +58,7 @@ def test_denoising_does_not_reach_the_matching_queries():
             module.eval()
     with_dn, without = model(images(), given((3, 1))), model(images(), None)
     assert without.layout is None and without.denoising is None
-    for ours, theirs in zip(with_dn.layers, without.layers, strict=True):
+    for ours, theirs in zip(with_dn.decoder, without.decoder, strict=True):
         assert torch.allclose(ours.logits, theirs.logits, atol=1e-10)
         assert torch.allclose(ours.boxes_cxcywh, theirs.boxes_cxcywh, atol=1e-10)
 
@@ -87,10 +87,10 @@ def test_encoder_and_proposals_do_not_see_padding():
 
 def test_references_entering_the_last_layer_are_reported():
     output = detector().train()(images(), given())
-    assert output.layers[0].reference_boxes.shape == (2, 12, 4)
-    assert torch.equal(output.layers[0].reference_boxes, output.encoder.boxes_cxcywh.detach())
+    assert output.decoder[0].reference_boxes.shape == (2, 12, 4)
+    assert torch.equal(output.decoder[0].reference_boxes, output.encoder.boxes_cxcywh.detach())
     # A fresh box head moves nothing.
-    assert torch.allclose(output.layers[1].reference_boxes, output.layers[0].boxes_cxcywh.detach())
+    assert torch.allclose(output.decoder[1].reference_boxes, output.decoder[0].boxes_cxcywh.detach())
 
 
 def test_what_goes_in_is_not_written_to():

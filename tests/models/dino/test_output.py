@@ -22,7 +22,7 @@ def test_what_only_the_last_layers_have_belongs_to_them():
     assert [part.embedding is None for part in stack] == [True, True, False]
     assert stack[-1].embedding.shape == (2, 5, 8)
     first, rest = stack.split_queries(2)
-    assert first.logits.shape == (3, 2, 2, 3) and rest.logits.shape == (3, 2, 3, 3)
+    assert first.classes.shape == (3, 2, 2, 3) and rest.classes.shape == (3, 2, 3, 3)
     assert rest.embedding.shape == (1, 2, 3, 8) and rest.hidden is None
 
 
@@ -38,7 +38,7 @@ def test_columns_are_those_of_all_classes(kind):
     queries = torch.randn(3, 2, 5, 8).double()
     whole = classifier(queries)
     lazy = QueryLogits(classifier.features(queries), classifier)
-    assert torch.equal(lazy.full(), whole) and torch.equal(lazy[1].full(), whole[1])
+    assert torch.equal(logits_of(lazy), whole) and torch.equal(logits_of(lazy[1]), whole[1])
     for columns in (torch.tensor([4, 0, 4]), torch.randint(11, (3, 4))):
         expected, found = logits_of(whole, columns), logits_of(lazy, columns)
         assert torch.allclose(found, expected, atol=1e-12)

@@ -41,7 +41,7 @@ def test_a_checkpoint_brings_the_trunks_shape_and_weights_without_any_clip(tmp_p
     made = build(config, tmp_path).model.eval()
     again = build_model(config, NAMES, COUNTS, state=made.state_dict(), training=False).model.eval()
     images = make_images()
-    assert torch.equal(again(images).layers[-1].logits, made(images).layers[-1].logits)
+    assert torch.equal(again(images).final.logits, made(images).final.logits)
 
 
 def test_it_trains(tmp_path):
