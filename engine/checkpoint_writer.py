@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from engine.run_directory import RunDirectory
-from util.checkpoint import Checkpoint, read_content, save_checkpoint
+from util.checkpoint import Checkpoint, save_checkpoint
 from util.errors import UserError
-from util.files import atomic_copy
+from util.files import atomic_copy, writing
 from util.nonfinite import first_nonfinite
 
 _log = logging.getLogger(__name__)
@@ -79,11 +79,9 @@ class CheckpointWriter:
         checkpoint = copied.checkpoint()
         if best:
             save_checkpoint(self.run.best, checkpoint)
-        try:
-            if latest:
+        if latest:
+            with writing(self.run.latest):
                 self._replace_latest(checkpoint, best)
-        except OSError as error:
-            raise UserError(f"{self.run.latest}: cannot be written ({error.strerror or error})") from error
 
     def _replace_latest(self, checkpoint: Checkpoint, is_best: bool) -> None:
         run, step = self.run, _step(checkpoint)
@@ -103,8 +101,7 @@ class CheckpointWriter:
             return
         if self._latest_step is None:
             try:
-                content = read_content(self.run.latest)
-                self._latest_step = _step(Checkpoint.from_content(content, self.run.latest))
+                self._latest_step = _step(Checkpoint.read(self.run.latest))
             except UserError as error:
                 _log.warning("%s: not kept", error)
         # A step may have two, before and after its evaluation.

@@ -11,7 +11,7 @@ from engine.run_directory import RunDirectory
 from engine.settings import TrainSettings
 from engine.state import TrainingState
 from util import distributed
-from util.checkpoint import Checkpoint, read_content
+from util.checkpoint import Checkpoint
 from util.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Saver:
             if not self.run.best.exists():
                 return f"{self.run.best} is missing"
             try:
-                found = Checkpoint.from_content(read_content(self.run.best), self.run.best).best_ap
+                found = Checkpoint.read(self.run.best).best_ap
             except UserError as error:
                 return str(error)
             older = found is None or found < best_ap

@@ -70,18 +70,19 @@ def _values(rng: random.Random) -> Any:
         {1, 2},
     )
     return rng.choice(
-        (*numbers, *texts, *tensors, *others, _nested(rng.choice((25, 150))), _doubled(rng.choice((4, 30))))
+        (*numbers, *texts, *tensors, *others, nested(rng.choice((25, 150))), doubled(rng.choice((4, 30))))
     )
 
 
-def _nested(depth: int) -> list:
+def nested(depth: int) -> list:
     value: list = []
     for _ in range(depth):
         value = [value]
     return value
 
 
-def _doubled(times: int) -> list:
+def doubled(times: int) -> list:
+    """A list of 2 to the power of `times` values that takes no memory."""
     value: list = [1]
     for _ in range(times):
         value = [value, value]

@@ -17,14 +17,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from torch import Tensor
-
 from config import Config
 from models.richsem.load import checkpoint_config, open_checkpoint
 from models.richsem.official_checkpoint import OfficialCheckpoint
 from util.checkpoint import Checkpoint, has_checksum
 from util.errors import UserError, run_command
 from util.hub import resolve
+from util.structures import tensors_in
 
 _SHOWN_NAMES = 5
 
@@ -87,17 +86,8 @@ def config_differences(checkpoint: Checkpoint) -> dict[str, Any]:
 def entry_sizes(checkpoint: Checkpoint) -> dict[str, int]:
     """Bytes of the tensors in each entry that has some."""
     entries = {f.name: getattr(checkpoint, f.name) for f in fields(Checkpoint)}
-    sizes = {name: sum(tensor.nbytes for tensor in _tensors(value)) for name, value in entries.items()}
+    sizes = {name: sum(tensor.nbytes for tensor in tensors_in(value)) for name, value in entries.items()}
     return {name: size for name, size in sizes.items() if size}
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from (tensor for part in value.values() for tensor in _tensors(part))
-    elif isinstance(value, (list, tuple)):
-        yield from (tensor for part in value for tensor in _tensors(part))
 
 
 def _size_on_disk(path: Path) -> int:

@@ -94,6 +94,11 @@ class Checkpoint:
             )
 
     @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """That of a file of this project. Raises UserError as `read_content` and `from_content` do."""
+        return cls.from_content(read_content(path), path)
+
+    @classmethod
     def from_content(cls, content: Mapping[str, Any], path: str | Path) -> Checkpoint:
         """The checkpoint whose entries `content` holds.
 
@@ -114,19 +119,17 @@ class Checkpoint:
 
 # What every file with training state has had since the first revision.
 _ENTRIES = (
-    *(
-        "model",
-        "epoch",
-        "scheduler",
-        "config",
-        "run",
-        "class_names",
-        "note",
-        "best_ap",
-        "scaler",
-        "ema",
-        "rng",
-    ),
+    "model",
+    "epoch",
+    "scheduler",
+    "config",
+    "run",
+    "class_names",
+    "note",
+    "best_ap",
+    "scaler",
+    "ema",
+    "rng",
 )
 
 

@@ -57,12 +57,19 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[TextIO]:
     durable: as in `atomic_path`. Raises UserError where the file cannot be written.
     """
     path = Path(path)
+    with (
+        writing(path),
+        atomic_path(path, durable=durable) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        yield file
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises UserError where what the block writes to `path` cannot be written."""
     try:
-        with (
-            atomic_path(path, durable=durable) as temporary,
-            temporary.open("w", encoding="utf-8", newline="\n") as file,
-        ):
-            yield file
+        yield
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 

@@ -6,8 +6,8 @@ written into them after they are made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -201,3 +201,18 @@ class Losses:
 
     total: Tensor
     named: dict[str, Tensor]
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in a nest of mappings, sequences and dataclasses."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from tensors_in(part)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for part in value:
+            yield from tensors_in(part)
+    elif is_dataclass(value):
+        for entry in fields(value):
+            yield from tensors_in(getattr(value, entry.name))

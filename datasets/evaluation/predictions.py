@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import Repr
@@ -16,7 +16,7 @@ import numpy as np
 from datasets.annotations.json_stream import read_list
 from datasets.evaluation.grouping import run_starts
 from util.errors import UserError, first_line
-from util.files import atomic_path, atomic_write
+from util.files import atomic_path, atomic_write, writing
 
 # One detection in predictions.npy: dataset ids, and the box as the model gave it, XYXY in pixels.
 ROW = np.dtype([("image_id", "<i8"), ("category_id", "<i8"), ("score", "<f4"), ("box_xyxy", "<f4", (4,))])
@@ -215,7 +215,7 @@ class PredictionStream:
     def __init__(self, folder: Path, rank: int) -> None:
         self.image_ids: set[int] = set()
         self._path = rank_file(folder, rank)
-        with _writing(self._path):
+        with writing(self._path):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("wb")
 
@@ -231,22 +231,13 @@ class PredictionStream:
         rows["category_id"] = category_ids
         rows["score"] = scores
         rows["box_xyxy"] = boxes_xyxy
-        with _writing(self._path):
+        with writing(self._path):
             self._file.write(rows.tobytes())
 
     def close(self) -> None:
         """Flushes the file and closes it."""
-        with _writing(self._path):
+        with writing(self._path):
             self._file.close()
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Raises UserError where what the block writes to `path` cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def rank_file(folder: Path, rank: int) -> Path:
@@ -277,7 +268,7 @@ def merge_rank_files(folder: Path, world_size: int) -> Path:
         "shape": (int(count.sum()),),
     }
     merged = folder / PREDICTIONS_FILE
-    with _writing(merged), ExitStack() as stack:
+    with writing(merged), ExitStack() as stack:
         sources = [stack.enter_context(file.open("rb")) for file in files]
         temporary = stack.enter_context(atomic_path(merged, durable=False))
         with temporary.open("wb") as target:

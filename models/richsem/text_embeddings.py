@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from util.checksum import digest
 from util.errors import UserError, first_line
 from util.files import atomic_path, cache_directory
 
@@ -130,7 +131,7 @@ def _read(path: Path, rows: int) -> Tensor | None:
             raise ValueError(f"its shape is {tuple(embeddings.shape)}")
         if embeddings.dtype != torch.float32 or not embeddings.isfinite().all():
             raise ValueError("its numbers are not finite float32")
-        if noted != _checksum(embeddings):
+        if noted != digest({"embeddings": embeddings}, ""):
             raise ValueError("its checksum does not fit" if noted else "it has no checksum")
     except (SafetensorError, OSError, ValueError) as error:
         logger.warning(
@@ -145,10 +146,7 @@ def _write(path: Path, embeddings: Tensor) -> None:
     embeddings = embeddings.contiguous()
     try:
         with atomic_path(path) as temporary:
-            save_file({"embeddings": embeddings}, temporary, {_CHECKSUM: _checksum(embeddings)})
+            content = {"embeddings": embeddings}
+            save_file(content, temporary, {_CHECKSUM: digest(content, "")})
     except (OSError, SafetensorError) as error:
         logger.warning("text embeddings could not be cached at %s: %s", path, first_line(error))
-
-
-def _checksum(embeddings: Tensor) -> str:
-    return hashlib.sha256(embeddings.contiguous().view(torch.uint8).numpy()).hexdigest()

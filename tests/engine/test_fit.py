@@ -13,7 +13,7 @@ from engine.fit import Validation, fit
 from engine.random_state import load_random_state, random_state, seed_everything
 from engine.run_directory import RunDirectory
 from engine.run_log import read_log
-from tests.checkpoints import read_checkpoint
+from tests.checkpoints import assert_equal, entries, read_checkpoint
 from tests.engine.toys import (
     Toy,
     ToyDetector,
@@ -46,27 +46,6 @@ def run(toy: Toy, folder, epochs: int | None = None) -> RunDirectory:
     settings = replace(toy.settings, epochs=epochs or toy.settings.epochs)
     fit(toy.task, toy.state, toy.loader, VALIDATION, settings, directory, IDENTITY)
     return directory
-
-
-def entries(checkpoint: Checkpoint) -> dict:
-    """What the file holds."""
-    return {k: v for k, v in vars(checkpoint).items() if k != "path"}
-
-
-def assert_equal(a, b, where="") -> None:
-    """Bit for bit, through dicts and tensors."""
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_equal(a[key], b[key], f"{where}/{key}")
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f"{where}/{i}")
-    else:
-        assert a == b, where
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])

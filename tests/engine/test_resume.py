@@ -13,7 +13,7 @@ from engine.run_directory import RunDirectory
 from engine.run_log import RunLog, read_log
 from engine.saving import Saver
 from engine.stopping import Stopping
-from tests.checkpoints import read_checkpoint
+from tests.checkpoints import assert_equal, entries, read_checkpoint
 from tests.engine.toys import (
     Toy,
     ToyCriterion,
@@ -104,26 +104,6 @@ def stopped(folder: Path, changes: dict, *calls: int) -> RunDirectory:
         with pytest.raises(Killed):
             go(folder, changes, after(number))
     return go(folder, changes)
-
-
-def assert_equal(a, b, where="") -> None:
-    """Bit for bit, through dicts and tensors."""
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_equal(a[key], b[key], f"{where}/{key}")
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f"{where}/{i}")
-    else:
-        assert a == b, where
-
-
-def entries(checkpoint: Checkpoint) -> dict:
-    return {name: value for name, value in vars(checkpoint).items() if name != "path"}
 
 
 def log_of(run: RunDirectory) -> list[dict]:

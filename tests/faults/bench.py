@@ -17,7 +17,7 @@ from tests.faults.zygote import Zygote
 from tests.source_files import ROOT
 from tests.test_cli import TINY
 from tests.util.test_lifetime import alive
-from util.checkpoint import Checkpoint, read_content
+from util.checkpoint import Checkpoint
 
 HOOK = Path(__file__).parent / "hook"
 # Seconds that a run of a few steps may take on a loaded machine before it counts as hung.
@@ -201,6 +201,6 @@ def position(run: Path) -> int | None:
     path = run / "checkpoint.pth"
     if not path.exists():
         return None
-    content = Checkpoint.from_content(read_content(path), path)
+    content = Checkpoint.read(path)
     assert content.scheduler is not None
     return int(content.scheduler["position"])

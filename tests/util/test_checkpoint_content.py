@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from engine.random_state import random_state
+from tests.checkpoint_mutations import doubled, nested
 from util.checkpoint import FORMAT, Checkpoint
 from util.errors import UserError
 from util.nonfinite import first_nonfinite
@@ -62,21 +63,6 @@ def test_every_entry_is_checked():
     assert set(whole()) - {"format"} == {f.name for f in fields(Checkpoint)} - {"path"}
 
 
-def deep(depth: int) -> list:
-    value: list = []
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-def doubled(times: int) -> list:
-    """A list of 2 to the power of `times` values that takes no memory."""
-    value: list = [1]
-    for _ in range(times):
-        value = [value, value]
-    return value
-
-
 RNG = random_state()
 STATE = whole()["optimizer"]["w"]
 
@@ -96,7 +82,7 @@ STATE = whole()["optimizer"]["w"]
         ("config", {"lr": torch.ones(1)}, "'config' holds a Tensor, which is not plain data"),
         ("config", {1: 2}, "'config' has a key that is no text"),
         ("config", {"lr": 10**5000}, "'config' has a number beyond 64 bits"),
-        ("config", {"lr": deep(2000)}, "'config' holds too many values, or too deeply nested ones"),
+        ("config", {"lr": nested(2000)}, "'config' holds too many values, or too deeply nested ones"),
         ("config", {"lr": doubled(24)}, "'config' holds too many values, or too deeply nested ones"),
         ("config", {"clip_pretrained": "a\0b"}, "'config' has text that is no text"),
         ("run", {"seed": "1"}, "'run' has 'seed' of type str"),

@@ -13,6 +13,7 @@ from models.richsem.text_embeddings import PROMPTS, cache_key, encode, text_embe
 from tests.fixtures import require_fixture
 from tests.models.tiny import NAMES, clip_settings, tiny_clip, tokenizer
 from tools.parity import load_synth
+from util.checksum import digest
 from util.errors import UserError
 
 
@@ -136,15 +137,20 @@ def another_checksum(path):
     save_file(load_file(path), path, {"sha256": "0" * 64})
 
 
+def save_whole(embeddings, path):
+    """With the right checksum."""
+    content = {"embeddings": embeddings}
+    save_file(content, path, {"sha256": digest(content, "")})
+
+
 def not_a_number(path):
     embeddings = load_file(path)["embeddings"]
     embeddings[1, 2] = torch.nan
-    save_file({"embeddings": embeddings}, path, {"sha256": text._checksum(embeddings)})
+    save_whole(embeddings, path)
 
 
 def other_type(path):
-    embeddings = load_file(path)["embeddings"].double()
-    save_file({"embeddings": embeddings}, path, {"sha256": text._checksum(embeddings)})
+    save_whole(load_file(path)["embeddings"].double(), path)
 
 
 DAMAGES = [half, empty, other_name, other_shape, other_type, a_flipped_bit, not_a_number]
