@@ -8,7 +8,8 @@ from itertools import islice
 
 import torch
 
-from engine.device import autocast, peak_memory, to_device
+from engine.device import peak_memory
+from engine.evaluate import detect
 from engine.fit import Validation
 from engine.protocols import Loader
 from engine.run_log import duration
@@ -150,7 +151,7 @@ def make_forecast(
         train_batches=iterations,
         eval_batches=settings.iterations(len(validation.loader)),
         epochs=len(left),
-        evaluations=sum(e == settings.epochs or e % settings.eval_interval == 0 for e in left),
+        evaluations=sum(settings.evaluates_after(epoch) for epoch in left),
         device=settings.device,
     )
 
@@ -160,11 +161,7 @@ def _evaluate(state: TrainingState, validation: Validation, settings: TrainSetti
     model = state.evaluated_model.eval()
 
     def step(_: int, batch: Batch) -> None:
-        images, targets = to_device(batch, settings.device)
-        with autocast(settings.device, settings.autocast_dtype):
-            output = model(images)
-        for detections in validation.postprocess(output, targets.original_sizes):
-            detections.to("cpu")
+        detect(model, batch, validation.postprocess, settings)
 
     iterations = settings.iterations(len(validation.loader))
     return _measure(validation.loader, iterations, prefetched, settings, step)

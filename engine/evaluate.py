@@ -13,6 +13,7 @@ from engine.protocols import Evaluator, Loader, Postprocess
 from engine.run_log import progress_bar
 from engine.settings import TrainSettings
 from util import distributed
+from util.structures import Batch, Detections
 
 # Batches between two checks of several ranks, which wait for one another there.
 CHECK_EVERY = 8
@@ -45,13 +46,19 @@ def evaluate(
                 check()
             if (batch := next(batches, None)) is None:
                 continue
-            images, targets = to_device(batch, settings.device)
-            with autocast(settings.device, settings.autocast_dtype):
-                output = model(images)
-            detections = [d.to("cpu") for d in postprocess(output, targets.original_sizes)]
-            evaluator.update(targets.image_ids, detections)
+            evaluator.update(batch[1].image_ids, detect(model, batch, postprocess, settings))
             bar.update()
     return evaluator.finish()
+
+
+def detect(
+    model: nn.Module, batch: Batch, postprocess: Postprocess, settings: TrainSettings
+) -> list[Detections]:
+    """What the model finds in each image of a batch, on the CPU."""
+    images, targets = to_device(batch, settings.device)
+    with autocast(settings.device, settings.autocast_dtype):
+        output = model(images)
+    return [d.to("cpu") for d in postprocess(output, targets.original_sizes)]
 
 
 def metrics_table(metrics: Mapping[str, float]) -> str:

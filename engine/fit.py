@@ -18,11 +18,11 @@ from engine.run_log import LogPosition, RunLog, duration
 from engine.saving import Saver
 from engine.settings import TrainSettings
 from engine.state import TrainingState
-from engine.stopping import Stopped, Stopping
+from engine.stopping import Stopped, Stopping, stop_if
 from engine.trackers import open_trackers
 from engine.train_epoch import Task, train_one_epoch
 from util import distributed
-from util.checkpoint import Checkpoint, read_content
+from util.checkpoint import Checkpoint
 from util.errors import UserError
 from util.structures import Batch
 
@@ -133,20 +133,20 @@ class _Training:
             self._save()
             # Whatever happens next, it is there. The evaluation's loader may fork: no thread is writing then.
             self.saver.wait()
-            self._stop_if(asked)
+            stop_if(asked)
             self._evaluate_epoch()
             return
         self._log_epoch(None, 0.0)
         if due or asked or state.epoch % settings.save_epochs == 0:
             self._save()
-        self._stop_if(asked)
+        stop_if(asked)
 
     def _after_step(self) -> None:
         """What ranks do between two optimizer steps of an epoch."""
         due, asked = self.stopping.agree(self.saver.is_due(self.state))
         if due or asked:
             self._save()
-        self._stop_if(asked)
+        stop_if(asked)
 
     def _go_back(self, error: NonFiniteError) -> None:
         """To the latest checkpoint, from which training goes on without the step that was not finite.
@@ -161,7 +161,7 @@ class _Training:
             raise UserError(f"{error}; python tools/replay_batch.py {file} looks into it") from error
         self.rollbacks += 1
         state.left_out.add((found.epoch - 1, (found.origin.iteration - 1) // state.accumulate_steps))
-        state.restore(Checkpoint.from_content(read_content(latest), latest))
+        state.restore(Checkpoint.read(latest))
         if self.log is not None:
             _log.warning("%s; back to step %d, and on without it", error.what, state.step)
             self.log.go_back(_position(state))
@@ -186,10 +186,6 @@ class _Training:
         step = (found.epoch - 1) * self.state.steps_per_epoch + group
         return self.saver.run.path / file_name(step)
 
-    def _stop_if(self, asked: int) -> None:
-        if asked:
-            raise Stopped(asked - 1)
-
     def _close_epoch(self) -> None:
         """Counts the epoch and makes what is evaluated and saved the same on every rank."""
         state, settings = self.state, self.settings
@@ -199,8 +195,7 @@ class _Training:
                 state.ema.set(state.model)
             distributed.broadcast_buffers(state.ema.module)
         state.finish_epoch()
-        due = state.epoch == settings.epochs or state.epoch % settings.eval_interval == 0
-        state.evaluated = not due
+        state.evaluated = not settings.evaluates_after(state.epoch)
 
     def _evaluate_epoch(self) -> None:
         """The evaluation that is due, then the epoch's line and the checkpoints that count on it."""

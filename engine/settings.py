@@ -34,6 +34,10 @@ class TrainSettings:
     max_iterations: int = 0
     trackers: tuple[str, ...] = ()
 
+    def evaluates_after(self, epoch: int) -> bool:
+        """Whether an evaluation follows epoch `epoch`, from 1."""
+        return epoch == self.epochs or epoch % self.eval_interval == 0
+
     def iterations(self, loader_length: int) -> int:
         """Batches of an epoch."""
         return min(loader_length, self.max_iterations) if self.max_iterations else loader_length

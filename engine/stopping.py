@@ -25,6 +25,12 @@ class Stopped(Exception):  # noqa: N818 - a run that stops when asked to has not
         self.status = status
 
 
+def stop_if(asked: int) -> None:
+    """Raises Stopped where `Stopping.agree` says so: asked is 1 + the exit status, 0 for nothing."""
+    if asked:
+        raise Stopped(asked - 1)
+
+
 class Stopping:
     """Handles SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 within `with`, and watches a time limit.
 
@@ -75,9 +81,7 @@ class Stopping:
 
     def check(self) -> None:
         """Raises Stopped on every rank where one was asked to stop; called on every rank."""
-        (asked,) = self.agree()
-        if asked:
-            raise Stopped(asked - 1)
+        stop_if(*self.agree())
 
     def _asked(self) -> int:
         if self._status is not None:

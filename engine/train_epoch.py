@@ -47,6 +47,17 @@ class Task:
     criterion: Criterion
     teacher: Teacher | None = None
 
+    def losses(self, batch: Batch, device: torch.device, autocast_dtype: torch.dtype | None) -> Losses:
+        """Of a batch from the loader, which goes to the device first."""
+        images, targets = to_device(batch, device)
+        semantic = None
+        with autocast(device, autocast_dtype):
+            if self.teacher is not None:
+                with torch.no_grad():
+                    semantic = self.teacher(images, targets)
+            output = self.model(images, targets)
+        return self.criterion(output, targets, semantic)
+
 
 def train_one_epoch(
     task: Task,
@@ -128,7 +139,7 @@ class TrainStep:
             return {}
         group = micro_batches_in_step(iteration, self.iterations, self.settings.accumulate_steps)
         with maybe_no_sync(self.task.model, last):
-            losses = self._losses(batch)
+            losses = self.task.losses(batch, self.settings.device, self.settings.autocast_dtype)
             total = losses.total / group
             if last and distributed.is_distributed():
                 total = touch_all_parameters(total, self.parameters)
@@ -144,16 +155,6 @@ class TrainStep:
     def is_last(self, iteration: int) -> bool:
         """Whether the batch is the last of its group, so that an optimizer step follows."""
         return (iteration + 1) % self.settings.accumulate_steps == 0 or iteration + 1 == self.iterations
-
-    def _losses(self, batch: Batch) -> Losses:
-        images, targets = to_device(batch, self.settings.device)
-        semantic = None
-        with autocast(self.settings.device, self.settings.autocast_dtype):
-            if self.task.teacher is not None:
-                with torch.no_grad():
-                    semantic = self.task.teacher(images, targets)
-            output = self.task.model(images, targets)
-        return self.task.criterion(output, targets, semantic)
 
     def _step(self) -> Tensor:
         """The optimizer step; returns the gradients' norm before clipping."""

@@ -7,24 +7,24 @@ With the weights of the run's latest checkpoint: those before the batch, or some
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.device import autocast, autocast_dtype, to_device
+from engine.device import autocast_dtype
 from engine.nonfinite import KeptBatch, read_batch
 from engine.random_state import load_model_random_state
+from engine.train_epoch import Task
 from models.richsem.build import build_model
 from models.richsem.load import checkpoint_config, open_checkpoint
 from util import distributed
 from util.checkpoint import Checkpoint
 from util.errors import UserError, run_command
+from util.structures import tensors_in
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -56,24 +56,11 @@ class FirstBad:
 
     def _hook(self, name: str) -> Any:
         def look(module: nn.Module, _: Any, output: Any) -> None:
-            if not self.name and any(bool((t.isnan() | t.isposinf()).any()) for t in tensors(output)):
+            numbers = (t for t in tensors_in(output) if t.is_floating_point())
+            if not self.name and any(bool((t.isnan() | t.isposinf()).any()) for t in numbers):
                 self.name = f"{name or 'the model'} ({type(module).__name__})"
 
         return look
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """All of floating point in a nest of containers and dataclasses."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, Mapping):
-        yield from tensors(list(value.values()))
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for part in value:
-            yield from tensors(part)
-    elif is_dataclass(value):
-        yield from tensors([getattr(value, f.name) for f in fields(value)])
 
 
 def replay(batch: KeptBatch, checkpoint: Checkpoint, device: torch.device) -> list[str]:
@@ -89,15 +76,9 @@ def replay(batch: KeptBatch, checkpoint: Checkpoint, device: torch.device) -> li
     )
     dtype = autocast_dtype(config.amp_dtype, device) if config.amp else None
     first = FirstBad(parts.model.train())
-    images, targets = to_device((batch.images, batch.targets), device)
     load_model_random_state(batch.rng)
-    with autocast(device, dtype):
-        semantic = None
-        if parts.teacher is not None:
-            with torch.no_grad():
-                semantic = parts.teacher(images, targets)
-        output = parts.model(images, targets)
-    losses = parts.criterion(output, targets, semantic)
+    task = Task(parts.model, parts.criterion, parts.teacher)
+    losses = task.losses((batch.images, batch.targets), device, dtype)
     losses.total.backward()
     now = {
         "total": float(losses.total.detach()),
