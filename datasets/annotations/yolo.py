@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from datasets.annotations.categories import Category
-from datasets.annotations.json_errors import TOO_DEEP, is_text
 from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations
 from datasets.annotations.table import AnnotationTable
+from datasets.annotations.yolo_labels import in_pixels, parse_labels
+from datasets.annotations.yolo_yaml import class_names, keypoint_values, read_text, read_yaml
 from datasets.images.class_sources import images_below, is_image
 from datasets.images.header import DamagedError, inspect_file
 from datasets.images.limits import leaves_folder
@@ -23,9 +21,6 @@ from util.errors import UserError
 from util.logging import get_logger
 
 _YAML_SUFFIXES = (".yaml", ".yml")
-# Bytes of a text file: class names, boxes or paths.
-_MOST_TEXT = 2**26
-_NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
 
 
 @dataclass(frozen=True)
@@ -138,7 +133,7 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
     Raises UserError for missing names or images, and for a YAML file that contradicts itself.
     """
     content, root = _content(source), _root(source, split)
-    names = _names(content, source)
+    names = class_names(content, source)
     entries = _entries(content, split) or [_split_folder(root, split, source)]
     found: list[str] = []
     for entry in entries:
@@ -149,7 +144,7 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
     if len(images) < len(found):
         get_logger().warning("%s: %d images of %s are listed more than once; each is used once",
                              source, len(found) - len(images), split)  # fmt: skip
-    return YoloSplit(f"{source.name} ({split})", names, root, images, _keypoints(content, source))
+    return YoloSplit(f"{source.name} ({split})", names, root, images, keypoint_values(content, source))
 
 
 class _Labels(NamedTuple):
@@ -185,22 +180,16 @@ def _read_labels(split: YoloSplit) -> _Labels:
     return labels._replace(image_index=np.array(image_index, np.int64))
 
 
-def in_pixels(box: Sequence[float], height: int, width: int) -> tuple[float, ...]:
-    """CXCYWH in 0..1 -> XYWH in pixels."""
-    x, y, w, h = box
-    return (x - w / 2) * width, (y - h / 2) * height, w * width, h * height
-
-
 def _may_have_names(path: Path) -> bool:
     """Whether a YAML file has `names`. Of one that cannot be read, only data.yaml may be meant."""
     try:
-        return "names" in _yaml(path)
+        return "names" in read_yaml(path)
     except UserError:
         return path.stem == "data"
 
 
 def _content(source: Path) -> dict[str, Any]:
-    return _yaml(source) if source.is_file() else {}
+    return read_yaml(source) if source.is_file() else {}
 
 
 def _root(source: Path, split: str) -> Path:
@@ -228,73 +217,6 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them stand for more than any memory holds."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(
-                None, None, "aliases (*name) are not read", self.peek_event().start_mark
-            )
-        return super().compose_node(parent, index)
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    text = _text(path)
-    try:
-        content = yaml.load(text, _Loader)
-    except RecursionError:
-        raise UserError(f"{path}: {TOO_DEEP}") from None
-    except Exception as error:  # values of a wrong form make the constructors raise anything
-        raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())[:200]})") from None
-    return content if isinstance(content, dict) else {}
-
-
-def _text(path: Path) -> str:
-    """Of a text file. Raises UserError."""
-    try:
-        if path.stat().st_size > _MOST_TEXT:
-            raise UserError(f"{path}: has more than {_MOST_TEXT >> 20} MiB")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not a text file ({error.reason})") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _names(content: dict[str, Any], source: Path) -> tuple[str, ...]:
-    """Names by class number."""
-    names = content.get("names")
-    if names is None:
-        files = [source / name for name in _NAME_FILES if (source / name).is_file()]
-        if not files:
-            raise UserError(
-                f"{source}: no class names; write them into data.yaml (`names:`) or classes.txt, one per line"
-            )
-        names = [line.strip() for line in _text(files[0]).splitlines() if line.strip()]
-    if isinstance(names, dict):
-        if not all(type(key) is int for key in names) or sorted(names) != list(range(len(names))):
-            raise UserError(f"{source}: the numbers of `names` are not 0..{len(names) - 1}, each once")
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list):
-        raise UserError(f"{source}: `names` is {names!r:.60}, not a list of class names")
-    if not names:
-        raise UserError(f"{source}: `names` is empty")
-    if wrong := [name for name in names if not is_text(name)]:
-        raise UserError(f"{source}: the class name {wrong[0]!r:.60} is not a string; put it in quotes")
-    if content.get("nc", len(names)) != len(names):
-        raise UserError(f"{source}: nc is {content['nc']!r:.60}, but `names` has {len(names)} classes")
-    return tuple(names)
-
-
-def _keypoints(content: dict[str, Any], source: Path) -> int:
-    """Keypoint values per box, by `kpt_shape`: [points, values per point]. 0 without keypoints."""
-    shape = content.get("kpt_shape", [0, 2])
-    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)):
-        raise UserError(f"{source}: kpt_shape {shape!r:.60} is not [points, values per point]")
-    return shape[0] * shape[1]
 
 
 def _split_folder(root: Path, split: str, source: Path) -> str:
@@ -325,60 +247,5 @@ def _listed(place: Path, root: Path) -> list[str]:
     if place.is_dir():
         inside = Path(os.path.relpath(place, root)).as_posix()
         return [f"{inside}/{name}" for name in images_below(place)]
-    lines = [line.strip() for line in _text(place).splitlines()]
+    lines = [line.strip() for line in read_text(place).splitlines()]
     return [Path(os.path.relpath(place.parent / line, root)).as_posix() for line in lines if is_image(line)]
-
-
-# Annotation tools round past the edge; larger values are pixels, not fractions of the image.
-_FARTHEST = 2.0
-
-Row = tuple[int, float, float, float, float]
-"""(class number, centre x, centre y, width, height), all but the first in 0..1 of the image."""
-
-
-def parse_labels(path: Path, names: Sequence[str], *, keypoints: int = 0) -> tuple[list[Row], list[str]]:
-    """The boxes of a label file, and a message for every invalid line. Without a file there are no boxes.
-
-    A line is `class x y width height`, or a polygon `class x1 y1 x2 y2 x3 y3 ...`, which becomes its bounding
-    box. keypoints: number of keypoint values after each box; they are ignored, and there are no polygons.
-    """
-    try:
-        lines = _text(path).splitlines() if path.exists() else []
-    except UserError as error:
-        return [], [str(error)]
-    except (OSError, ValueError) as error:
-        return [], [f"{path!s:.200}: cannot be read ({error})"]
-    rows, faults = [], []
-    for number, line in enumerate(lines, start=1):
-        if not (words := line.split()):
-            continue
-        try:
-            rows.append(_row(words, names, keypoints))
-        except ValueError as error:
-            faults.append(f"{path} line {number}: {error}")
-    return rows, faults
-
-
-def _row(words: list[str], names: Sequence[str], keypoints: int) -> Row:
-    """Raises ValueError saying what is wrong."""
-    if keypoints and len(words) == 5 + keypoints:
-        words = words[:5]
-    elif keypoints and len(words) != 5:
-        raise ValueError(f"{len(words)} values, not {5 + keypoints} (a box and its keypoints, by kpt_shape)")
-    polygon = len(words) >= 7 and len(words) % 2 == 1
-    if len(words) != 5 and not polygon:
-        raise ValueError(f"{len(words)} values, not 5 (class x y width height) or a polygon of 3 points")
-    try:
-        label, values = float(words[0]), [float(word) for word in words[1:]]
-    except ValueError:
-        raise ValueError(f"{' '.join(words)[:60]!r} contains a value that is not a number") from None
-    if not label.is_integer() or not 0 <= label < len(names):
-        raise ValueError(f"class {words[0]:.60}, but there are {len(names)} classes (0..{len(names) - 1})")
-    if not all(math.isfinite(v) and abs(v) <= _FARTHEST for v in values):
-        raise ValueError(f"{' '.join(words[1:])[:60]} are not fractions of the image, 0..1; are they pixels?")
-    if polygon:
-        xs, ys = values[0::2], values[1::2]
-        left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
-        values = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
-    x, y, width, height = values
-    return int(label), x, y, width, height

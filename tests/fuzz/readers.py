@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from config import Config, load, parse_options
 from datasets.annotations.json_reader import read_annotations
 from datasets.annotations.words import read_words
-from datasets.annotations.yolo import open_yolo, parse_labels
+from datasets.annotations.yolo import open_yolo
+from datasets.annotations.yolo_labels import parse_labels
 from datasets.evaluation.dataset_record import DATASET_FILE, DatasetRecord, RecordedClass
 from datasets.evaluation.predictions import ROW, read_predictions
 from datasets.images.preprocess import EncodedImage

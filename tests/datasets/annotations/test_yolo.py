@@ -7,7 +7,7 @@ import pytest
 
 from config.schema import Config
 from datasets.annotations.discovery import open_detection
-from datasets.annotations.yolo import parse_labels
+from datasets.annotations.yolo_labels import parse_labels
 from datasets.build import RunSettings, build_datasets
 from tests.datasets import tiny
 from util.errors import UserError
