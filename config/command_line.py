@@ -95,11 +95,17 @@ def run_section(args: argparse.Namespace, saved: Mapping[str, Any]) -> dict[str,
     if not (args.data_path or saved.get("data_path")):
         raise UserError("no data: name its folder with --data_path")
     return {
-        "data_path": str(Path(args.data_path).resolve()) if args.data_path else saved["data_path"],
+        "data_path": _absolute(args.data_path) if args.data_path else saved["data_path"],
         "dataset_file": args.dataset_file or saved.get("dataset_file", "lvis"),
         "seed": args.seed if args.seed is not None else saved.get("seed", DEFAULT_SEED),
         "fix_size": args.fix_size or saved.get("fix_size", False),
     }
+
+
+def _absolute(paths: list[str]) -> str | list[str]:
+    """As checkpoints keep them: a string for one path, a list for several."""
+    absolute = [str(Path(path).resolve()) for path in paths]
+    return absolute[0] if len(absolute) == 1 else absolute
 
 
 def process_section(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -170,7 +176,13 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         choices=("lvis", "lvis_openvocab", "coco"),
         help="kind of data (default: lvis, or the checkpoint's)",
     )
-    group.add_argument("--data_path", default="", help="folder of the data (default: the checkpoint's)")
+    group.add_argument(
+        "--data_path",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="folder of the data, or of each of several data sets (default: the checkpoint's)",
+    )
     group.add_argument(
         "--allow_outside",
         action="store_true",

@@ -11,7 +11,7 @@ import numpy as np
 
 from config import Config
 from datasets.annotations.categories import ClassTable
-from datasets.annotations.discovery import find_detection, open_detection, open_image_level
+from datasets.annotations.discovery import open_image_level
 from datasets.annotations.table import AnnotationTable
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.photometric import Photometric
@@ -19,8 +19,8 @@ from datasets.augment.policy import EvalPolicy, TrainPolicy
 from datasets.detection import DetectionDataset
 from datasets.evaluation.dataset_record import DatasetRecord, record_of
 from datasets.image_level import ImageLevel
-from datasets.images.reader import ImageFolder
 from datasets.loader import Collate, Loader, ShardBatchSampler
+from datasets.opening import open_detection_data, paths_of
 from datasets.sample import SampleIndex
 from datasets.sampling.aspect import AspectGroupedSampler, aspects_of
 from datasets.sampling.mixing import ImageDataset, MixedBatchSampler, MixRatio, MultiDataset
@@ -42,7 +42,8 @@ from util.structures import Batch
 class RunSettings:
     """What the command line and the process decide, not the config.
 
-    data_path:    folder that holds `lvis_v1/` (or `coco/`) and `imagenet-lvis/`, or the LVIS folder itself.
+    data_path:    folder that holds `lvis_v1/` (or `coco/`) and `imagenet-lvis/`, or the LVIS folder itself;
+        a list for several data sets.
     dataset_file: 'lvis', 'lvis_openvocab' (no rare boxes in training) or 'coco'.
     seed:         fixes every order and every augmentation.
     rank, world_size: of this process.
@@ -53,7 +54,7 @@ class RunSettings:
     allow_outside: reads images outside of the data folder too (`--allow_outside`).
     """
 
-    data_path: str
+    data_path: str | Sequence[str]
     dataset_file: str = "lvis"
     seed: int = 42
     rank: int = 0
@@ -96,17 +97,15 @@ def build_datasets(
     class_names: a checkpoint's class list, which gives the order of the columns.
     Raises UserError for whatever the user can fix.
     """
-    val_annotations, val_images = _open(settings, "val")
-    train_annotations = None
-    if train:
-        train_annotations, train_images = _open(settings, "train")
-        _check_same_classes(train_annotations, val_annotations)
-    categories = (val_annotations if train_annotations is None else train_annotations).categories
-    classes = ClassTable.from_categories(categories, class_names)
+    data = open_detection_data(
+        settings.data_path, settings.dataset_file, train=train, allow_outside=settings.allow_outside
+    )
+    val_annotations = data.val.table
+    classes = ClassTable.from_categories((data.train or data.val).table.categories, class_names)
     classes.check_num_classes(config.num_classes)
     val_set = DetectionDataset(
         val_annotations,
-        val_images,
+        data.val.images,
         classes,
         _eval_policy(config, settings),
         seed=settings.seed,
@@ -117,14 +116,15 @@ def build_datasets(
     val_loader = _val_loader(config, settings, val_set)
     record = record_of(
         val_annotations,
-        path=find_detection(settings.data_path, "val", settings.dataset_file).path,
-        images=val_images.root,
+        path=data.val.path,
+        images=data.val.images.root,
         data_path=settings.data_path,
         dataset_file=settings.dataset_file,
         imagenet_path=config.imagenet_path,
     )
-    if train_annotations is None:
+    if data.train is None:
         return DataParts(classes, val_loader, val_annotations, record, val_set.damaged_ids)
+    train_annotations = data.train.table
     open_vocabulary = settings.dataset_file == "lvis_openvocab"
     if open_vocabulary:
         if not any(classes.frequencies):
@@ -133,7 +133,7 @@ def build_datasets(
         classes = classes.without_rare_images()
     train_set = DetectionDataset(
         train_annotations,
-        train_images,
+        data.train.images,
         classes,
         _train_policy(config, settings),
         seed=settings.seed,
@@ -152,11 +152,6 @@ def build_datasets(
     worst_batch = partial(_worst_batch, config, settings, train_set)
     damaged_ids = val_set.damaged_ids
     return DataParts(classes, val_loader, val_annotations, record, damaged_ids, train_loader, worst_batch)
-
-
-def _open(settings: RunSettings, split: str) -> tuple[AnnotationTable, ImageFolder]:
-    allowed = settings.allow_outside
-    return open_detection(settings.data_path, split, settings.dataset_file, allow_outside=allowed)
 
 
 def _worst_batch(config: Config, settings: RunSettings, train_set: DetectionDataset) -> Batch:
@@ -184,12 +179,6 @@ def _largest_canvas(config: Config, settings: RunSettings, sizes: np.ndarray, ba
     return max(known, key=lambda size: size[0] * size[1])
 
 
-def _check_same_classes(train: AnnotationTable, val: AnnotationTable) -> None:
-    train_names, val_names = ({c.name for c in table.categories} for table in (train, val))
-    if unknown := sorted(val_names - train_names):
-        raise UserError(f"class {unknown[0]!r} of {val.name} is not in {train.name} ({len(unknown)} such)")
-
-
 def _train_policy(config: Config, settings: RunSettings) -> TrainPolicy:
     return TrainPolicy(
         scales=config.data_aug_scales,
@@ -210,7 +199,7 @@ def _image_level(
     config: Config, settings: RunSettings, classes: ClassTable, detection: AnnotationTable
 ) -> ImageLevel:
     annotations, images = open_image_level(
-        settings.data_path, config.imagenet_path, allow_outside=settings.allow_outside
+        paths_of(settings.data_path)[0], config.imagenet_path, allow_outside=settings.allow_outside
     )
     mosaic = None
     if config.imagenet_use_mosaic:

@@ -164,6 +164,8 @@ def test_given_flags_win_over_saved_ones_and_paths_become_absolute(tmp_path, mon
     assert run_section(parse_arguments(["--resume", "c", "--eval"]), saved) == saved
     args = parse_arguments(["--resume", "c", "--eval", "--dataset_file", "lvis", "--seed", "0"])
     assert run_section(args, saved) == {**saved, "dataset_file": "lvis", "seed": 0}
+    args = parse_arguments(["-c", "a", "--output_dir", "o", "--data_path", "D", "../E"])
+    assert run_section(args, saved)["data_path"] == [str(tmp_path / "D"), str(tmp_path.parent / "E")]
 
 
 def test_the_run_directory(trained):

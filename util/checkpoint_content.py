@@ -20,7 +20,7 @@ _DEEPEST = 30
 _LARGEST = 2**62
 _GROUPS = ("", "r", "c", "f")
 # What the parts of `run` must be where they are there.
-_RUN = {"data_path": str, "dataset_file": str, "seed": int, "fix_size": bool}
+_RUN = {"dataset_file": str, "seed": int, "fix_size": bool}
 # AdamW's state of a parameter.
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 _MERSENNE_WORDS = 624
@@ -158,6 +158,10 @@ def _check_run(value: Any) -> None:
     for name, kind in _RUN.items():
         if name in value:
             _require(type(value[name]) is kind, f"has {name!r} of type {_kind(value[name])}")
+    # One data set is a string, several are a list.
+    paths = value.get("data_path", "")
+    several = isinstance(paths, (list, tuple)) and len(paths) > 1 and all(type(p) is str for p in paths)
+    _require(type(paths) is str or several, f"has {'data_path'!r} of type {_kind(paths)}")
 
 
 def _check_count(value: Any) -> None:

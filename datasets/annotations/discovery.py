@@ -26,7 +26,7 @@ def open_detection(
     Raises UserError naming what was looked for, or a name that leads out of the image folder.
     """
     source = find_detection(data_path, split, dataset_file)
-    return _open(source, None if allow_outside else folder_of(data_path))
+    return open_source(source, None if allow_outside else folder_of(data_path))
 
 
 def open_image_level(
@@ -34,7 +34,7 @@ def open_image_level(
 ) -> tuple[AnnotationTable, ImageFolder]:
     """The images that have a label but no boxes. Arguments and errors as in `open_detection`."""
     source = find_image_level(data_path, imagenet_path)
-    return _open(source, None if allow_outside else folder_of(source.path))
+    return open_source(source, None if allow_outside else folder_of(source.path))
 
 
 def folder_of(path: str | Path) -> Path:
@@ -54,12 +54,15 @@ def open_examples(path: str | Path) -> tuple[AnnotationTable, ImageFolder]:
     for split in ("train", IMAGE_LEVEL):
         for reader in READERS:
             if found := reader.find(folder, split, "lvis"):
-                return _open(found)
+                return open_source(found)
     raise UserError(f"{folder}: has neither a folder of images per class nor boxes (train.json, data.yaml)")
 
 
-def _open(source: AnnotationSource, inside: Path | None = None) -> tuple[AnnotationTable, ImageFolder]:
-    """inside: as in `ImageFolder`."""
+def open_source(source: AnnotationSource, inside: Path | None = None) -> tuple[AnnotationTable, ImageFolder]:
+    """A split that was found. inside: as in `ImageFolder`.
+
+    Raises UserError for what cannot be read, and for a name that leads out of the image folder.
+    """
     table = source.read()
     names = [table.file_names[i] for i in range(len(table))]
     outside = [name for name in names if leaves_folder(name)] if inside is not None else []
@@ -81,15 +84,20 @@ def find_detection(data_path: str | Path, split: str, dataset_file: str = "lvis"
     dataset_file: 'lvis', 'lvis_openvocab' or 'coco'.
     Raises UserError naming what was looked for.
     """
+    found = find_split(data_path, split, dataset_file)
+    if found is None:
+        looked_for = "; ".join(r.looks_for.format(split=split) for r in READERS if r.looks_for)
+        raise UserError(f"--data_path {data_path}: no annotation file for {split}; looked for {looked_for}")
+    return found
+
+
+def find_split(data_path: str | Path, split: str, dataset_file: str = "lvis") -> AnnotationSource | None:
+    """As `find_detection`, but None where the data has no such split. Raises UserError for no such folder."""
     path = Path(data_path)
     if not path.exists():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"--data_path {path}: no such folder.{nearest(path.name, beside)}")
-    found = next((s for reader in READERS if (s := reader.find(path, split, dataset_file))), None)
-    if found is None:
-        looked_for = "; ".join(r.looks_for.format(split=split) for r in READERS if r.looks_for)
-        raise UserError(f"--data_path {path}: no annotation file for {split}; looked for {looked_for}")
-    return found
+    return next((s for reader in READERS if (s := reader.find(path, split, dataset_file))), None)
 
 
 def find_image_level(data_path: str | Path, imagenet_path: str = "") -> AnnotationSource:

@@ -32,12 +32,13 @@ class RecordedClass:
 @dataclass(frozen=True)
 class DatasetRecord:
     """data_path, dataset_file, imagenet_path: as the run was given them; paths are absolute, '' if unknown.
+        Several data sets are a list.
     annotations: the file or folder of the validation annotations.  images: the folder of their images.
     fingerprint: of the annotations' content.
     classes: of the validation annotations, ascending by id.
     damaged_image_ids: of images that could not be read: predictions and metrics leave them out."""
 
-    data_path: str
+    data_path: str | tuple[str, ...]
     dataset_file: str
     imagenet_path: str
     annotations: str
@@ -81,13 +82,15 @@ def record_of(
     *,
     path: Path,
     images: Path | str = "",
-    data_path: Path | str = "",
+    data_path: Path | str | Sequence[str] = "",
     dataset_file: str = "",
     imagenet_path: str = "",
 ) -> DatasetRecord:
     """The record of validation annotations that were read from `path`, without counts."""
     return DatasetRecord(
-        data_path=_absolute(data_path),
+        data_path=_absolute(data_path)
+        if isinstance(data_path, (str, Path))
+        else tuple(map(_absolute, data_path)),
         dataset_file=dataset_file,
         imagenet_path=_absolute(imagenet_path),
         annotations=_absolute(path),

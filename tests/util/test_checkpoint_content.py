@@ -57,6 +57,8 @@ def test_a_whole_one_is_taken():
     }
     older["scheduler"] = {"position": 10, "steps_per_epoch": 5}
     assert Checkpoint.from_content(older, "c.pth").iteration == 0
+    several = whole() | {"run": {"data_path": ["d", "e"]}}
+    assert Checkpoint.from_content(several, "c.pth").run["data_path"] == ["d", "e"]
 
 
 def test_every_entry_is_checked():
@@ -86,6 +88,9 @@ STATE = whole()["optimizer"]["w"]
         ("config", {"lr": doubled(24)}, "'config' holds too many values, or too deeply nested ones"),
         ("config", {"clip_pretrained": "a\0b"}, "'config' has text that is no text"),
         ("run", {"seed": "1"}, "'run' has 'seed' of type str"),
+        ("run", {"data_path": 7}, "'run' has 'data_path' of type int"),
+        ("run", {"data_path": ["a"]}, "'run' has 'data_path' of type list"),
+        ("run", {"data_path": ["a", 7]}, "'run' has 'data_path' of type list"),
         ("epoch", -3, "'epoch' is -3"),
         ("epoch", True, "'epoch' is of type bool"),
         ("epoch", 10**9, "'scheduler' stands at step 12 with 5 steps an epoch, its 'epoch' is 1000000000"),

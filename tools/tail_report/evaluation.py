@@ -13,6 +13,7 @@ from datasets.evaluation.dataset_record import DATASET_FILE, DatasetRecord, fing
 from datasets.evaluation.predictions import PREDICTIONS_FILE, Predictions, read_predictions
 from datasets.image_level import image_labels_count
 from datasets.images.reader import ImageFolder
+from datasets.opening import paths_of
 from util.errors import UserError
 from util.logging import get_logger
 
@@ -105,7 +106,7 @@ def _open_data(
     else:
         assert record is not None  # open_evaluations asks for --annotations
         try:
-            table = find_detection(record.data_path, "val", record.dataset_file).read()
+            table = find_detection(paths_of(record.data_path)[0], "val", record.dataset_file).read()
         except UserError as error:
             raise UserError(
                 f"{error}; if the data has moved: --annotations FILE --image_folder FOLDER"
@@ -131,7 +132,7 @@ def _with_counts(record: DatasetRecord, table: AnnotationTable) -> DatasetRecord
 
 def _training_images(record: DatasetRecord) -> dict[str, int] | None:
     try:
-        table = find_detection(record.data_path, "train", record.dataset_file).read()
+        table = find_detection(paths_of(record.data_path)[0], "train", record.dataset_file).read()
     except UserError as error:
         get_logger().warning("training images of the classes are not known (%s)", error)
         return None
@@ -140,7 +141,7 @@ def _training_images(record: DatasetRecord) -> dict[str, int] | None:
 
 def _image_level_images(record: DatasetRecord, table: AnnotationTable) -> dict[str, int] | None:
     try:
-        labelled = find_image_level(record.data_path, record.imagenet_path).read()
+        labelled = find_image_level(paths_of(record.data_path)[0], record.imagenet_path).read()
     except UserError:
         # Most runs have none.
         return None
