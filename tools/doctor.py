@@ -13,6 +13,7 @@ would stop, or its metrics would be meaningless).
 import argparse
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from tools.data_doctor.findings import Finding, Severity, warnings_as_findings
 from tools.data_doctor.image_level import check_image_level, count_image_level
 from tools.data_doctor.images import ImageReport, check_both, check_images
 from tools.data_doctor.machine import check_shared_memory
+from tools.data_doctor.report import headline, report, terminal_width
 from tools.data_doctor.tail import plot_tail
 from util.errors import UserError, run_command
 from util.files import atomic_write
@@ -54,6 +56,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--allow_outside", action="store_true", help="as --allow_outside of main.py")
     parser.add_argument("--decode", action="store_true", help="decode every image, to find any damage")
     parser.add_argument("--plot", type=Path, default=Path("tail.png"), help="PNG (default: tail.png)")
+    parser.add_argument("--all", action="store_true", help="print every example, one a line")
     parser.add_argument("--json", type=Path, help="also write all findings, with every example, to this file")
     return parser.parse_args(arguments)
 
@@ -147,11 +150,10 @@ def _images_of_category(raw: RawAnnotations) -> Counter[int]:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
+    start = time.monotonic()
     findings = examine(args)
-    for finding in findings:
-        print(finding)
-    counts = Counter(f.severity for f in findings)
-    print(", ".join(f"{counts[s]} {s.name.lower()}s" for s in reversed(Severity)))
+    print(report(findings, terminal_width(), every_example=args.all))
+    print(f"\n{headline(findings)} {time.monotonic() - start:.1f} s.")
     if args.plot.is_file():
         print(args.plot)
     if args.json:

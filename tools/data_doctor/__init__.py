@@ -1,6 +1,7 @@
 """What is wrong with data, before time is spent on training.
 
-findings     one thing that is wrong, how bad it is, and the fix
+findings     one kind of fault, how bad it is, and the fix
+report       all of them as one text
 annotations  checks of ids, names, classes, boxes
 images       checks of the files: present, whole, of the stated size, not in two splits
 image_level  checks of the images that have a label but no boxes

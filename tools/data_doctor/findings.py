@@ -1,6 +1,7 @@
 """What the doctor says."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -8,8 +9,6 @@ from enum import IntEnum
 
 from util.errors import UserError
 from util.logging import get_logger
-
-_SHOWN = 5
 
 
 class Severity(IntEnum):
@@ -23,28 +22,28 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """where: the part of the data.  what: what is wrong.  examples: the names it concerns.
-    remedy: the fix, "" for a note and where `what` says it."""
+    """One kind of fault in one part of the data.
+
+    where: the part.  what: what is wrong.  remedy: the fix, "" for a note and where `what` says it.
+    examples: what it concerns, all of it, most affected first.
+    kind: `what` with {n} in place of the number; the same in every part of the data.
+    """
 
     severity: Severity
     where: str
     what: str
     remedy: str = ""
     examples: Sequence[str] = ()
+    kind: str = ""
 
-    def __str__(self) -> str:
-        lines = [f"{self.severity.name:<8}{self.where}: {self.what}"]
-        if self.examples:
-            more = len(self.examples) - _SHOWN
-            lines.append(
-                f"        {'; '.join(self.examples[:_SHOWN])}{f'; and {more} more' if more > 0 else ''}"
-            )
-        if self.remedy:
-            lines.append(f"        -> {self.remedy}")
-        return "\n".join(lines)
+    @property
+    def count(self) -> int:
+        """How many things it concerns."""
+        return len(self.examples) or 1
 
     def to_json(self) -> dict:
-        return {**asdict(self), "severity": self.severity.name.lower()}
+        """With every example."""
+        return {**asdict(self), "severity": self.severity.name.lower(), "count": self.count}
 
 
 def found(
@@ -52,16 +51,27 @@ def found(
 ) -> Iterator[Finding]:
     """One finding, or none where there are no examples. `{n}` in `what` becomes their number."""
     if examples:
-        yield Finding(severity, where, what.format(n=len(examples)), remedy, examples)
+        yield Finding(severity, where, what.format(n=f"{len(examples):,}"), remedy, examples, what)
 
 
 class _Listener(logging.Handler):
+    """messages: format -> what was logged with it."""
+
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.messages: list[str] = []
+        self.messages: dict[str, list[str]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        self.messages.setdefault(str(record.msg), []).append(record.getMessage())
+
+    def findings(self, where: str) -> Iterator[Finding]:
+        """Warnings that differ in names and numbers only are one finding."""
+        for form, messages in self.messages.items():
+            if len(messages) == 1:
+                yield Finding(Severity.WARNING, where, messages[0])
+            else:
+                what = re.sub(r"[{}]|%[-#0 +]*[\d.]*\w", "...", form)
+                yield from found(Severity.WARNING, where, f"{{n}} times: {what}", messages, "")
 
 
 @contextmanager
@@ -81,4 +91,4 @@ def warnings_as_findings(where: str, findings: list[Finding], *, warnings: bool 
         logger.removeHandler(listener)
         logger.propagate = propagate
     if warnings:
-        findings += [Finding(Severity.WARNING, where, message) for message in listener.messages]
+        findings += listener.findings(where)
