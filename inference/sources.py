@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.images.class_sources import IMAGE_SUFFIXES, files_below
-from util.errors import UserError, first_line
+from util.errors import UserError
+from util.text_files import read_lines
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 LIST_SUFFIX = ".txt"
@@ -107,10 +108,7 @@ def _matches(pattern: str, output: Path) -> list[str]:
 
 
 def _listed(file: Path, output: Path) -> Iterator[str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as a list of paths ({first_line(error)})") from None
+    lines = read_lines(file)
     entries = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not entries:
         raise UserError(f"{file}: an empty list; it needs a path a line.")

@@ -11,7 +11,8 @@ from pathlib import Path
 from datasets.annotations.categories import Category, plain_name
 from datasets.annotations.category_matching import match_categories
 from datasets.annotations.lvis_v1 import lvis_v1_classes
-from util.errors import UserError, first_line
+from util.errors import UserError
+from util.text_files import read_lines
 
 Words = str | Path | Sequence[str]
 
@@ -49,15 +50,9 @@ def _names_file(text: str) -> bool:
 
 def _lines_of(path: Path, flag: str) -> list[str]:
     try:
-        if os.path.getsize(path) > _LARGEST_FILE:
-            raise UserError(f"{flag}: {path} is larger than {_LARGEST_FILE // 2**20} MiB: no list of words")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        if isinstance(error, UnicodeDecodeError):
-            raise UserError(f"{flag}: {path} is not UTF-8 text, one word a line") from None
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise UserError(f"{flag}: {str(path)[:300]} cannot be read ({reason})") from None
-    words = [line.strip() for line in text.splitlines() if line.strip()]
+        words = [line.strip() for line in read_lines(path, _LARGEST_FILE) if line.strip()]
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from None
     if not words:
         raise UserError(f"{flag}: {path} is empty; write one word a line")
     return words

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +14,19 @@ from datasets.annotations.categories import Category
 from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations
 from datasets.annotations.table import AnnotationTable
 from datasets.annotations.yolo_labels import in_pixels, parse_labels
-from datasets.annotations.yolo_yaml import class_names, keypoint_values, read_text, read_yaml
+from datasets.annotations.yolo_yaml import (
+    class_names,
+    dataset_folder,
+    keypoint_values,
+    read_yaml,
+    split_paths,
+)
 from datasets.images.class_sources import images_below, is_image
 from datasets.images.header import DamagedError, inspect_file
 from datasets.images.limits import leaves_folder
 from util.errors import UserError
 from util.logging import get_logger
+from util.text_files import read_lines
 
 _YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -134,13 +142,13 @@ def open_yolo(source: Path, split: str) -> YoloSplit:
     """
     content, root = _content(source), _root(source, split)
     names = class_names(content, source)
-    entries = _entries(content, split) or [_split_folder(root, split, source)]
+    entries = split_paths(content, SPLIT_NAMES[split], source) or [_split_folder(root, split, source)]
     found: list[str] = []
     for entry in entries:
-        found += _listed(_resolved(str(entry), root, source), root)
+        found += _listed(_resolved(entry, root, source), root)
     images = tuple(dict.fromkeys(sorted(found)))
     if not images:
-        raise UserError(f"{source}: no images for {split} in {', '.join(map(str, entries)):.200}")
+        raise UserError(f"{source}: no images for {split} in {', '.join(entries):.200}")
     if len(images) < len(found):
         get_logger().warning("%s: %d images of %s are listed more than once; each is used once",
                              source, len(found) - len(images), split)  # fmt: skip
@@ -196,19 +204,14 @@ def _root(source: Path, split: str) -> Path:
     """The folder that images' names are relative to: that of the YAML file's paths, or above it where one of
     the split's paths leads out of it."""
     content, folder = _content(source), source.parent if source.is_file() else source
-    stated = folder / str(content.get("path") or "")
+    stated = folder / _at_home(dataset_folder(content, source))
     root = stated if _exists(stated) and stated.is_dir() else folder
-    places = [place for entry in _entries(content, split) if (place := _place(str(entry), root, source))]
+    entries = split_paths(content, SPLIT_NAMES[split], source)
+    places = [place for entry in entries if (place := _place(entry, root, source))]
     folders = [place if place.is_dir() else place.parent for place in places]
     if any(leaves_folder(os.path.relpath(place, root)) for place in folders):
         return Path(os.path.commonpath([root.absolute(), *(f.resolve() for f in folders)]))
     return root
-
-
-def _entries(content: dict[str, Any], split: str) -> list[Any]:
-    """What the YAML file says of a split: folders, and lists of images."""
-    entries: Any = next((content[s] for s in SPLIT_NAMES[split] if content.get(s)), [])
-    return entries if isinstance(entries, list) else [entries]
 
 
 def _exists(path: Path) -> bool:
@@ -229,9 +232,19 @@ def _split_folder(root: Path, split: str, source: Path) -> str:
 
 
 def _place(entry: str, root: Path, source: Path) -> Path | None:
-    """A path of the YAML file. Exporters write `../train/images` for what is beside the file."""
+    """A path of the YAML file. Exporters write `../train/images` for what is beside the file, and absolute
+    paths of the machine of the export: of these the last parts count, as many as exist."""
+    entry = _at_home(entry)
     candidates = [root / entry, source.parent / entry, root / entry.removeprefix("../")]
+    if PureWindowsPath(entry).is_absolute() or entry.startswith("/"):
+        parts = [part for part in re.split(r"[/\\]", entry) if part not in ("", "..")]
+        candidates += [root.joinpath(*parts[i:]) for i in range(1, len(parts))]
     return next((c for c in candidates if _exists(c)), None)
+
+
+def _at_home(path: str) -> str:
+    """With the home folder in place of a leading `~`."""
+    return os.path.expanduser(path) if path.startswith("~") else path
 
 
 def _resolved(entry: str, root: Path, source: Path) -> Path:
@@ -247,5 +260,5 @@ def _listed(place: Path, root: Path) -> list[str]:
     if place.is_dir():
         inside = Path(os.path.relpath(place, root)).as_posix()
         return [f"{inside}/{name}" for name in images_below(place)]
-    lines = [line.strip() for line in read_text(place).splitlines()]
+    lines = [line.strip() for line in read_lines(place)]
     return [Path(os.path.relpath(place.parent / line, root)).as_posix() for line in lines if is_image(line)]

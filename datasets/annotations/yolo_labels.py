@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.annotations.yolo_yaml import read_text
 from util.errors import UserError
+from util.text_files import read_lines
 
 # Annotation tools round past the edge; larger values are pixels, not fractions of the image.
 _FARTHEST = 2.0
@@ -23,7 +23,7 @@ def parse_labels(path: Path, names: Sequence[str], *, keypoints: int = 0) -> tup
     box. keypoints: number of keypoint values after each box; they are ignored, and there are no polygons.
     """
     try:
-        lines = read_text(path).splitlines() if path.exists() else []
+        lines = read_lines(path) if path.exists() else []
     except UserError as error:
         return [], [str(error)]
     except (OSError, ValueError) as error:

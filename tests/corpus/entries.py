@@ -150,12 +150,12 @@ _LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 _add(
     "yolo_yaml",
     mixed_keys=(_YAML + "names: {0: cup, a: urn}\n", "are not 0..1, each once"),
-    names_of_a_number=(_YAML + "names: 5\n", "not a list of class names"),
+    names_of_a_number=(_YAML + "names: 5\n", "neither a list of class names"),
     billion_laughs=(_LAUGHS + _YAML + "names: *i\n", "aliases"),
     billion_laughs_as_paths=(_LAUGHS + "names: [cup]\ntrain: *i\n", "aliases"),
     billion_laughs_as_the_folder=(_LAUGHS + _YAML + "names: [cup]\npath: *i\n", "aliases"),
     deep=(_YAML + "names: " + "[" * 20_000, "nested too deeply"),
-    no_date=(_YAML + "names: [2020-13-45]\n", "is not valid YAML"),
+    no_date=(_YAML + "names: [2020-13-45]\n", None),
     code=(_YAML + "names: !!python/object/apply:os.getcwd []\n", "is not valid YAML"),
     long_path=("names: [cup]\ntrain: " + "x" * 5_000 + "\n", "does not exist"),
     zero_byte=('names: [cup]\ntrain: "a\\0b"\n', "does not exist"),
@@ -199,14 +199,17 @@ _add(
 
 _add(
     "words",
-    zero_byte=("cup\0\nurn\n", "is no word"),
+    zero_byte=("cup\0\nurn\n", "a zero byte in line 1"),
+    control_character=("cup\x01\n", "is no word"),
     long=("x" * 10_000, "is no word"),
     many=("cup\n" * 200_000, "more than 100000"),
-    no_text=(b"\xff\xfe", "is not UTF-8"),
+    no_text=(b"\xff\xfea", "is not UTF-16"),
+    no_utf8=(b"cup\n\xba\xec\n", "line 2: byte 5 of the file, 0xba, is not UTF-8"),
 )
 _add(
     "image_list",
-    zero_byte=("a.jpg\0\n", "is no path"),
+    zero_byte=("a.jpg\0\n", "a zero byte in line 1"),
+    control_character=("a.jpg\x01\n", "is no path"),
     long=("x" * 10_000, "no such image"),
     itself=("images.txt\n", "lists do not hold lists"),
 )

@@ -91,7 +91,7 @@ def test_results_are_no_input(here):
         ("empty.txt", r"empty\.txt: an empty list"),
         ("lists.txt", r"lists\.txt, line 1: empty\.txt is no image"),
         ("gone.txt", r"gone\.txt, line 2: c/z\.jpg: no such image"),
-        ("binary.txt", r"binary\.txt: cannot be read as a list"),
+        ("binary.txt", r"binary\.txt: line 1: byte 3 of the file is not UTF-16"),
     ],
 )
 def test_wrong_inputs_are_named(here, text, message):

@@ -25,11 +25,11 @@ def test_unfit_words_are_one_line(tmp_path):
     assert message("a,,b") == "names: word 2 of 3 is empty"
     assert message(["a", " "]) == "names: word 2 of 2 is empty"
     assert message("") == message(" , ") == message([]) == "names: has no words"
-    assert "absent.txt cannot be read (No such file" in message("absent.txt")
+    assert "absent.txt: cannot be read (No such file" in message("absent.txt")
     (tmp_path / "empty.txt").write_text(" \n\n")
     assert "empty.txt is empty" in message(tmp_path / "empty.txt")
     (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
-    assert "latin.txt is not UTF-8" in message(str(tmp_path / "latin.txt"))
+    assert "latin.txt: line 1: byte 4 of the file, 0xe9, is not UTF-8" in message(str(tmp_path / "latin.txt"))
 
 
 CLASSES = ("courgette", "cured_goat_cheese", "oat_milk", "HotDog", "mug")

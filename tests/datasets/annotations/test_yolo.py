@@ -147,13 +147,32 @@ def test_a_wrong_line_is_named_with_its_file_and_number(tmp_path, line, message)
     [
         ("train: images/train", r"no class names; write them into data\.yaml"),
         ("names: []\ntrain: images/train", "`names` is empty"),
-        (f"names: {NAMES}\nnc: 4\ntrain: images/train", "nc is 4, but `names` has 3"),
-        ("names: [yes, no]\ntrain: images/train", "class name True is not a string; put it in quotes"),
+        (f"names: {NAMES}\nnc: 4\ntrain: images/train", "nc is '4', but `names` has 3"),
+        (
+            "names: [a, null]\ntrain: images/train",
+            "name of class 1 is null; if it is called so, write 'null'",
+        ),
+        ("names: red\ntrain: images/train", r"`names` is 'red', neither a list .* write a list, `names: \["),
+        ("names: red, blue\ntrain: x", r"`names` is 'red, blue', neither"),
+        ("names: absent.txt\ntrain: x", r"`names` is 'absent\.txt', neither a list .* nor a file in "),
+        ("names: [a, [b]]\ntrain: x", r"name of class 1, \['b'\], is no name"),
+        ("names: [a, ' ']\ntrain: x", "name of class 1, ' ', is no name"),
+        ("names: [a]\nnames: [b]\ntrain: x", "not valid YAML .*'names' occurs twice"),
+        ("names: {0: a, 0: b}\ntrain: x", "not valid YAML .*'0' occurs twice"),
+        ("names: {1: a, 2: b}\ntrain: x", r"numbers of `names` are not 0\.\.1, each once: '2'"),
+        ("names: [a]\nnc: two\ntrain: x", "nc is 'two', but `names` has 1 classes"),
+        (
+            "names: [a]\ntrain: {images: x}",
+            r"its `train` is \{'images': 'x'\}, not a path or a list of paths",
+        ),
+        ("names: [a]\ntrain: [x, null]", r"its `train` is \['x', None\], not a path or a list"),
+        ("names: [a]\npath: [x]\ntrain: x", r"its `path` is \['x'\], not a path"),
+        ("names: [a]\nkpt_shape: [17, x]\ntrain: images/train", r"kpt_shape \['17', 'x'\] is not"),
         ("names: {0: a, 2: b}\ntrain: images/train", r"numbers of `names` are not 0\.\.1"),
         (f"names: {NAMES}\ntrain: photos/train", r"its 'photos/train' does not exist; looked for"),
         (f"names: {NAMES}\ntrain: labels/train", "no images for train in labels/train"),
         ("names: [a, b\ntrain: x", "is not valid YAML"),
-        (f"names: {NAMES}\nkpt_shape: 17\ntrain: images/train", "kpt_shape 17 is not"),
+        (f"names: {NAMES}\nkpt_shape: 17\ntrain: images/train", "kpt_shape '17' is not"),
     ],
 )
 def test_what_is_wrong_with_the_yaml_is_named(tmp_path, yaml, message):
@@ -162,6 +181,58 @@ def test_what_is_wrong_with_the_yaml_is_named(tmp_path, yaml, message):
     with pytest.raises(UserError, match=message) as caught:
         open_detection(tmp_path, "train")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        ("names: [yes, No, on]\nnc: 3", ("yes", "No", "on")),
+        ("names: [1, 2.50, 2024-01-01]\nnc: '3'", ("1", "2.50", "2024-01-01")),
+        ("names: {'1': b, 0: a, 2: 0o7}", ("a", "b", "0o7")),
+        ("names: {2: ' c ', 1: b, 0: true}\nnc: null", ("true", "b", "c")),
+        ("names:\n- a\n- 'null'\n- \u8f66\nunknown: {x: [1, 2]}", ("a", "null", "\u8f66")),
+        ("names: names.txt", ("x", "y y", "\u8f66")),
+        ("names: null", ("k", "l", "m")),
+        ("nc: 3", ("k", "l", "m")),
+    ],
+)
+def test_every_form_of_names_is_read_as_it_is_written(tmp_path, names, read):
+    write_yolo(tmp_path, names=names)
+    (tmp_path / "names.txt").write_bytes("\ufeffx\r\ny y \r\n\u8f66\r\n".encode())
+    (tmp_path / "classes.txt").write_text("k\nl\nm\n\n")
+    assert tuple(c.name for c in open_detection(tmp_path, "train")[0].categories) == read
+
+
+def test_a_class_list_of_another_encoding_or_with_a_gap_is_named_with_its_line(tmp_path):
+    write_yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    for content, message in [
+        ("red\n\u7ea2\n".encode("gbk"), r"classes\.txt: line 2: byte 5 of the file, 0xba, is not UTF-8"),
+        (b"red\n\nblue\n", r"classes\.txt: line 2 is empty; it stands for class 1"),
+        (b"\n", r"classes\.txt: is empty"),
+    ]:
+        (tmp_path / "classes.txt").write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            open_detection(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        "path: /content/drive/set\ntrain: images/train",
+        "train: /content/drive/set/images/train",
+        "train: 'C:\\work\\set\\images\\train'",
+        "path: null\ntrain: [images/train]",
+        "path: ''\nval: images/val\ntrain: ~/set/images/train",
+        "path: ~/set\ntrain: images/train",
+    ],
+)
+def test_paths_of_another_machine_and_of_home_are_found(tmp_path, paths, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root = write_yolo(tmp_path / "set")
+    (root / "data.yaml").write_text(f"names: {NAMES}\n{paths}\n")
+    store, images = open_detection(root, "train")
+    assert len(store) == 6 and images.find(store.file_names[0])
 
 
 def test_without_names_or_splits_it_says_what_to_write(tmp_path):
@@ -211,12 +282,12 @@ LAUGHS = "\n".join(
     [
         (LAUGHS + "\nnames: [*a11]", r"data\.yaml: is not valid YAML \(aliases"),
         ("names: " + "[" * 20_000, "is nested too deeply"),
-        ("names: 5", "`names` is 5, not a list of class names"),
+        ("names: 5", "`names` is '5', neither a list of class names nor"),
         ("names: {0: a, b: c}", "the numbers of `names` are not 0"),
         ("names: {false: a, true: b, x: c}", "the numbers of `names` are not 0"),
-        ('names: ["\\ud800", b, c]', "is not a string"),
-        ("names: [!!int '', b, c]", "is not valid YAML"),
-        (f"names: [{'[' * 90 + ']' * 90}, b, c]", "is not a string"),
+        ('names: ["\\ud800", b, c]', "is no name"),
+        ("names: [!!int '', b, c]", "name of class 0, '', is no name"),
+        (f"names: [{'[' * 90 + ']' * 90}, b, c]", "is no name"),
         (f"names: {NAMES}\nnc: {list(range(1000))}", "nc is "),
         (f"names: {NAMES}\nkpt_shape: {list(range(1000))}", "is not .points, values per point."),
         (f"names: {NAMES}\npath: {'x' * 5000}\ntrain: {'y' * 5000}\nval: z", "does not exist"),
