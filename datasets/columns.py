@@ -34,6 +34,27 @@ class Ragged:
         """The rows where `keep`, (rows,) bool, is True."""
         return Ragged(self.values[keep[self.row_of_value]], offsets_of(self.lengths[keep]))
 
+    def take(self, rows: np.ndarray) -> Ragged:
+        """Those rows in that order, as often as they are named; an empty one for -1."""
+        lengths = np.where(rows < 0, 0, np.append(self.lengths, 0)[rows])
+        offsets = offsets_of(lengths)
+        place = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return Ragged(self.values[place], offsets)
+
+    def distinct(self) -> tuple[Ragged, np.ndarray]:
+        """The rows, each once, and (rows,) int32: which of them each row is."""
+        number_of: dict[bytes, int] = {}
+        first: list[int] = []
+        numbers = np.empty(len(self), np.int32)
+        for row in range(len(self)):
+            number = number_of.setdefault(self[row].tobytes(), len(first))
+            if number == len(first):
+                first.append(row)
+            numbers[row] = number
+        lengths = self.lengths[first]
+        values = np.concatenate([self.values[:0], *(self[row] for row in first)])
+        return Ragged(values, offsets_of(lengths)), numbers
+
     @classmethod
     def from_rows(cls, rows: np.ndarray, values: np.ndarray, count: int) -> Ragged:
         """Groups `values` by `rows` (0..count-1), keeping their order within a row."""

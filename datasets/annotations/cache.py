@@ -38,7 +38,7 @@ from util.files import atomic_path, cache_directory
 from util.logging import get_logger
 
 # Increase it whenever the form or the meaning of the columns changes.
-VERSION = 3
+VERSION = 4
 # Smaller files are read each time, in less than a tenth of a second.
 SMALLEST = 4 * 2**20
 # Three or four belong to a dataset; LVIS train is the largest in use, with 81 MB.
@@ -317,7 +317,7 @@ def load_table(entry: Path, name: str) -> AnnotationTable:
         raise ValueError("was replaced while it was read")
     for column in columns.values():
         column.flags.writeable = False
-    lists = ("negatives", "not_exhaustive", "positives")
+    lists = ("negatives", "not_exhaustive", "positives", "judged")
     nested: dict[str, Any] = {
         key: Ragged(columns.pop(f"{key}.values"), columns.pop(f"{key}.offsets")) for key in lists
     }

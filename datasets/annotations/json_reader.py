@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from datasets.annotations.categories import Category
-from datasets.annotations.json_schema import ID_LISTS, BoxColumns, ImageColumns, read_columns
+from datasets.annotations.json_schema import ID_LISTS, LABELLED, BoxColumns, ImageColumns, read_columns
 from datasets.annotations.table import AnnotationTable, with_image_counts
 from datasets.columns import PackedStrings, Ragged, offsets_of
 from util.errors import UserError
@@ -48,9 +48,10 @@ def _assemble(
     box_columns, warnings = _box_columns(boxes, image_ids, category_ids)
     image_index = np.repeat(np.arange(len(ids)), np.diff(box_columns["box_offsets"]))
     categories = with_image_counts(categories, box_columns["category_index"], image_index)
-    negatives, not_exhaustive, positives = (
+    negatives, not_exhaustive, positives, labelled = (
         _id_lists(images, key, order, image_ids, category_ids) for key in ID_LISTS
     )
+    judged, judged_list = _judged_lists(labelled, images, order, category_ids)
     return AnnotationTable(
         name=name,
         categories=categories,
@@ -60,7 +61,9 @@ def _assemble(
         negatives=negatives,
         not_exhaustive=not_exhaustive,
         positives=positives,
-        federated=images.federated,
+        judged=judged,
+        judged_list=judged_list,
+        federated=images.federated or bool((judged_list >= 0).any()),
         warnings=(*warnings, *_repeated_names(images.file_names)),
         **box_columns,
     )
@@ -151,7 +154,9 @@ def _repeated_names(names: list[str]) -> list[str]:
 def _id_lists(
     images: ImageColumns, key: str, order: np.ndarray, image_ids: np.ndarray, category_ids: np.ndarray
 ) -> Ragged:
-    """Category ids by image, as indices. Ids of no category are dropped, an error for image-level labels.
+    """Category ids by image, as indices.
+
+    Ids of no category are dropped, but are an error among image-level labels and labelled classes.
 
     order: the images of the file, sorted as in `image_ids`.
     """
@@ -160,10 +165,35 @@ def _id_lists(
     rows, values = place[images.column(f"{key}.rows")], images.column(key)
     index = np.searchsorted(category_ids, values).clip(max=len(category_ids) - 1)
     known = category_ids[index] == values
-    if key == "pos_category_ids" and not known.all():
+    if key in ("pos_category_ids", LABELLED) and not known.all():
         first = np.flatnonzero(~known)[0]
         raise UserError(
             f"image id {image_ids[rows[first]]}: category id {values[first]} of its `{key}` is not "
             f"listed in `categories` ({np.count_nonzero(~known)} such)"
         )
     return Ragged.from_rows(rows[known], index[known].astype(np.int32), len(order))
+
+
+def _judged_lists(
+    labelled: Ragged, images: ImageColumns, order: np.ndarray, category_ids: np.ndarray
+) -> tuple[Ragged, np.ndarray]:
+    """`judged` and `judged_list` of AnnotationTable. An image's own list wins over the file's.
+
+    labelled: indices by image, empty where an image has no list.  order: as in `_id_lists`.
+    """
+    stated = images.column("labelled")[order]
+    number = len(category_ids)
+    rows, values = np.divmod(np.unique(labelled.row_of_value * number + labelled.values), number)
+    by_image = Ragged.from_rows(rows, values.astype(np.int32), len(order))
+    lists, numbers = by_image.select(stated).distinct()
+    judged_list = np.full(len(order), -1, np.int32)
+    judged_list[stated] = numbers
+    if images.labelled_ids is not None:
+        whole = np.unique(images.labelled_ids)
+        index = np.searchsorted(category_ids, whole).clip(max=len(category_ids) - 1)
+        if len(unknown := whole[category_ids[index] != whole]):
+            raise UserError(f"category id {unknown[0]} of `{LABELLED}` is not listed in `categories`")
+        judged_list[~stated] = len(lists)
+        values = np.concatenate((lists.values, index.astype(np.int32)))
+        lists = Ragged(values, np.append(lists.offsets, len(values)))
+    return lists, judged_list

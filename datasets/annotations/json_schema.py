@@ -16,9 +16,11 @@ from datasets.annotations.json_errors import Int64, describe_fault, is_text
 from datasets.annotations.json_stream import BLOCK, read_members
 from util.errors import UserError
 
-ID_LISTS = ("neg_category_ids", "not_exhaustive_category_ids", "pos_category_ids")
+# Ours: the classes that were looked for in an image or, at the top of the file, in those that do not say.
+LABELLED = "labelled_category_ids"
+ID_LISTS = ("neg_category_ids", "not_exhaustive_category_ids", "pos_category_ids", LABELLED)
 Fault = Callable[[str], None]
-_SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
+_SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category", LABELLED: LABELLED}
 
 _Pixels = Annotated[float, msgspec.Meta(gt=-(2**31), lt=2**31)]
 _Ids = tuple[Int64, ...]
@@ -35,6 +37,7 @@ class ImageRow(msgspec.Struct, gc=False):
     neg_category_ids: _Ids | None = None
     not_exhaustive_category_ids: _Ids | None = None
     pos_category_ids: _Ids | None = None
+    labelled_category_ids: _Ids | None = None
 
     def __post_init__(self) -> None:
         key = "file_name" if self.file_name or not self.coco_url else "coco_url"
@@ -107,14 +110,17 @@ class ImageColumns(_Columns):
     """`images`, in the file's order.
 
     ids: (I,) int64.  sizes: (I, 2) int32 height, width; 0 where the file does not say.
+    labelled: (I,) bool, whether an image has `labelled_category_ids`, which may be empty.
     For each of ID_LISTS: `KEY` (V,) int64 category ids, `KEY.rows` (V,) int64 the image (0..I-1) of each.
     file_names: I names.  federated: whether any image has `neg_category_ids`.
+    labelled_ids: `labelled_category_ids` of the whole file, None where it has none.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.file_names: list[str] = []
         self.federated = False
+        self.labelled_ids: list[int] | None = None
         self.add([])
 
     def add(self, rows: Sequence[ImageRow]) -> None:
@@ -123,13 +129,21 @@ class ImageColumns(_Columns):
         self.file_names += [row.name for row in rows]
         self.federated = self.federated or any(row.neg_category_ids is not None for row in rows)
         sizes = [(row.height or 0, row.width or 0) for row in rows]
-        piece = {"ids": _int64(rows, "id"), "sizes": np.array(sizes, np.int32).reshape(-1, 2)}
+        piece = {
+            "ids": _int64(rows, "id"),
+            "sizes": np.array(sizes, np.int32).reshape(-1, 2),
+            "labelled": np.array([row.labelled_category_ids is not None for row in rows], bool),
+        }
         for key in ID_LISTS:
             lists = [getattr(row, key) or () for row in rows]
             lengths = np.fromiter(map(len, lists), np.int64, len(lists))
             piece[key] = np.fromiter(chain.from_iterable(lists), np.int64, int(lengths.sum()))
             piece[f"{key}.rows"] = np.repeat(np.arange(first, first + len(rows)), lengths)
         self._pieces.append(piece)
+
+    def add_labelled(self, ids: list[int]) -> None:
+        """The next `labelled_category_ids` of the whole file."""
+        self.labelled_ids = [*(self.labelled_ids or ()), *ids]
 
 
 def _int64(rows: Sequence[Any], name: str) -> np.ndarray:
@@ -195,8 +209,9 @@ def read_columns(
         "images": images.add,
         "annotations": boxes.add,
         "categories": categories.extend,
+        LABELLED: images.add_labelled,
     }
-    types = {"images": ImageRow, "annotations": BoxRow, "categories": dict[str, Any]}
+    types = {"images": ImageRow, "annotations": BoxRow, "categories": dict[str, Any], LABELLED: Int64}
     seen = set()
     for key, value in read_members(path, types, _refuse(path, fault), block):
         seen.add(key)

@@ -35,8 +35,11 @@ class AnnotationTable:
     ignore, crowd:   (N,) bool: the file's `ignore` and `iscrowd`.
     negatives, not_exhaustive, positives: category indices by image (`neg_category_ids`,
                      `not_exhaustive_category_ids`, `pos_category_ids`).
-    federated:       False where no image has `neg_category_ids`, as in COCO: every class is annotated
-        everywhere.
+    judged:          L distinct ascending lists of category indices (`labelled_category_ids`): classes that
+                     were looked for in an image, so that each is annotated there or absent.
+    judged_list:     (I,) int32: the row of `judged` for each image; -1 where the file states none.
+    federated:       False where no image has `neg_category_ids` or a judged list, as in COCO: every class is
+        annotated everywhere.
     warnings:         what is odd about the file, a sentence each.
     """
 
@@ -55,6 +58,8 @@ class AnnotationTable:
     negatives: Ragged
     not_exhaustive: Ragged
     positives: Ragged
+    judged: Ragged
+    judged_list: np.ndarray
     federated: bool
     warnings: tuple[str, ...] = ()
 
@@ -100,6 +105,8 @@ class AnnotationTable:
             negatives=no_ids,
             not_exhaustive=no_ids,
             positives=no_ids,
+            judged=Ragged(np.zeros(0, np.int32), np.zeros(1, np.int64)),
+            judged_list=np.full(number, -1, np.int32),
             federated=False,
         )
 
@@ -117,6 +124,7 @@ class AnnotationTable:
             sizes=self.sizes[keep],
             file_names=PackedStrings.pack([self.file_names[i] for i in np.flatnonzero(keep).tolist()]),
             box_offsets=offsets_of(np.diff(self.box_offsets)[keep]),
+            judged_list=self.judged_list[keep],
             **{name: getattr(self, name)[boxes] for name in per_box},
             **{name: getattr(self, name).select(keep) for name in lists},
         )
@@ -130,6 +138,11 @@ class AnnotationTable:
     def image_index(self) -> np.ndarray:
         """(N,) int64: the image (0..I-1) that each box belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.box_offsets))
+
+    @property
+    def judged_by_image(self) -> Ragged:
+        """The judged list of each image, I rows; empty where the file states none."""
+        return self.judged.take(self.judged_list)
 
     def report_warnings(self) -> None:
         """Warns of what is odd about the file."""

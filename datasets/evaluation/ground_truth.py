@@ -56,13 +56,14 @@ class GroundTruth:
 def lvis_ground_truth(annotations: AnnotationTable) -> GroundTruth:
     """The rules of `lvis`: a category is evaluated on images where it is annotated or verified absent.
 
-    If no image lists negatives, it is evaluated on every image, and crowd boxes are ignored.
+    A judged list (`AnnotationTable.judged`), which is ours, verifies its classes; as in COCO, crowd boxes of
+    such an image are ignored. If no image lists anything, every category is evaluated on every image.
     """
     # lvis drops annotations without a positive area.
     rows = np.flatnonzero((annotations.areas > 0) & np.isfinite(annotations.areas))
     ignore = annotations.ignore[rows]
-    if not annotations.federated:
-        ignore = ignore | annotations.crowd[rows]
+    as_coco = np.full(len(annotations), not annotations.federated) | (annotations.judged_list >= 0)
+    ignore = ignore | (annotations.crowd[rows] & as_coco[annotations.image_index[rows]])
     no_crowd = np.zeros(len(rows), dtype=bool)
     return _group_by_key(annotations, rows, ignore, no_crowd, exhaustive=not annotations.federated)
 
@@ -87,8 +88,10 @@ def _group_by_key(
     rows, key = rows[order], key[order]
     starts = run_starts(key)
     not_exhaustive = _pair_keys(annotations.not_exhaustive, num_categories)
-    listed = not_exhaustive if exhaustive else _pair_keys(annotations.negatives, num_categories)
-    keys = sorted_unique(np.concatenate((key[starts], listed)))
+    # Known to be annotated wherever it is: verified absent, or looked for.
+    verified = (annotations.negatives, annotations.judged_by_image)
+    listed = [not_exhaustive] if exhaustive else [_pair_keys(v, num_categories) for v in verified]
+    keys = sorted_unique(np.concatenate((key[starts], *listed)))
     first, count = np.zeros((2, len(keys) + 1), dtype=np.int64)
     with_boxes = np.searchsorted(keys, key[starts])
     first[with_boxes], count[with_boxes] = starts, np.diff(np.append(starts, len(key)))

@@ -63,6 +63,25 @@ def test_coco_style_is_not_federated(tmp_path, content):
     assert not store.federated and store.crowd.tolist() == [True] + [False] * 6
 
 
+def test_labelled_classes_of_images_win_over_those_of_the_file(tmp_path, content):
+    content["images"][1]["labelled_category_ids"] = [5, 1, 5]
+    content["images"][2]["labelled_category_ids"] = []
+    content["images"][3]["labelled_category_ids"] = [1, 5]
+    store = read(tmp_path, content)
+    assert store.judged_list.tolist() == [-1, 0, 1, 0] and len(store.judged) == 2
+    assert [row.tolist() for row in store.judged] == [[0, 2], []]
+
+    store = read(tmp_path, {"labelled_category_ids": [2], **content})
+    assert [row.tolist() for row in store.judged_by_image] == [[1], [0, 2], [], [0, 2]]
+    assert store.without([1, 3]).judged_by_image[0].tolist() == [0, 2]
+
+
+def test_labelled_classes_alone_make_it_federated(tmp_path, content):
+    for image in content["images"]:
+        del image["neg_category_ids"], image["not_exhaustive_category_ids"]
+    assert read(tmp_path, {**content, "labelled_category_ids": []}).federated
+
+
 def test_image_level_labels_and_no_annotations(tmp_path, content):
     content["annotations"] = []
     content["images"][1]["pos_category_ids"] = [5]
@@ -113,6 +132,19 @@ def drop(key, index, name):
         (change("images", 1, id=1), "image id 1 is listed 2 times"),
         (drop("images", 1, "coco_url"), "image 2: has neither `file_name` nor `coco_url`"),
         (change("images", 1, pos_category_ids=[4]), "image id 2: category id 4 of its `pos_category_ids`"),
+        (change("images", 1, labelled_category_ids=[1, 4]), "image id 2: category id 4 of its `labelled_cat"),
+        (
+            lambda content: content.update(labelled_category_ids=[4]),
+            "category id 4 of `labelled_category_ids` is not listed in `categories`",
+        ),
+        (
+            lambda content: content.update(labelled_category_ids=[1, "2"]),
+            "labelled_category_ids '2': expected `int`",
+        ),
+        (
+            lambda content: content.update(labelled_category_ids=1),
+            "`labelled_category_ids` is not a list: 1",
+        ),
         (change("categories", 1, id=1), "category id 1 is listed twice"),
         (lambda content: content["categories"].clear(), "class list is empty"),
         (lambda content: content.pop("images"), "not an annotation file"),

@@ -57,6 +57,37 @@ def test_equals_pycocotools_on_random_cases(block, tmp_path):
     assert sum(found) > 5, "the cases are too empty to show anything"
 
 
+def test_labelled_classes_are_evaluated_as_verified_absent_ones_are(tmp_path):
+    for seed in range(10):
+        content, results = lvis_case(seed)
+        if not results:
+            continue
+        listed = json.loads(json.dumps(content))
+        for image in listed["images"][1:]:
+            image["labelled_category_ids"] = image.pop("neg_category_ids")
+        metrics = []
+        for name, written in (("negatives", content), ("labelled", listed)):
+            path = tmp_path / f"{name}.json"
+            path.write_text(json.dumps(written))
+            metrics.append(evaluate_lvis(read_annotations(path), Predictions.from_results(results)).metrics)
+        assert metrics[0] == metrics[1], seed
+
+
+def test_a_crowd_of_an_image_with_labelled_classes_is_ignored_as_in_coco(tmp_path):
+    content = {
+        "categories": [{"id": 1, "name": "egg"}],
+        "images": [{"id": 1, "file_name": "a.jpg", "labelled_category_ids": [1]}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 20, 20], "area": 400},
+            {"id": 2, "image_id": 1, "category_id": 1, "bbox": [50, 0, 50, 50], "area": 2500, "iscrowd": 1},
+        ],
+    }
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    results = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+    assert evaluate_lvis(read_annotations(path), Predictions.from_results(results)).metrics["AP"] > 0.999
+
+
 def test_small_batches_change_nothing(monkeypatch):
     """Real sizes take many batches of images and pairs; here the batches are small instead."""
     cases = [(evaluate_lvis, lvis_case(s)) for s in range(10)] + [
