@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from datasets.annotations.cache import open_annotations
+from datasets.annotations.categories import Category
 from datasets.annotations.json_schema import read_categories
-from datasets.annotations.table import count_images
+from datasets.annotations.table import AnnotationTable, count_images
 
 # LVIS: rare classes are in at most 10 training images, common ones in at most 100.
 RARE, COMMON = 10, 100
 
 
-def frequency_of(image_count: int, rare: int = RARE, common: int = COMMON) -> str:
+Frequency = Literal["r", "c", "f"]
+
+
+def frequency_of(image_count: int, rare: int = RARE, common: int = COMMON) -> Frequency:
     """'r', 'c' or 'f' by the number of training images that show a class."""
     return "r" if image_count <= rare else "c" if image_count <= common else "f"
+
+
+def group_of(frequency: Literal["", Frequency], image_count: int | None) -> Literal["", Frequency]:
+    """The group that a file says, else that of the training images; '' where neither is known."""
+    return frequency or ("" if image_count is None else frequency_of(image_count))
+
+
+def with_frequencies(categories: Iterable[Category]) -> tuple[Category, ...]:
+    """The categories of training data; those without a `frequency` get the group of their `image_count`."""
+    return tuple(replace(c, frequency=group_of(c.frequency, c.image_count)) for c in categories)
+
+
+def recounted(table: AnnotationTable) -> AnnotationTable:
+    """The table with the `image_count` of its own images, whatever its file says."""
+    counts = count_images(table.category_index, table.image_index, len(table.categories)).tolist()
+    categories = zip(table.categories, counts, strict=True)
+    return replace(table, categories=tuple(replace(c, image_count=n) for c, n in categories))
 
 
 def count_classes(

@@ -113,8 +113,10 @@ class AnnotationTable:
     def without(self, image_ids: Collection[int]) -> AnnotationTable:
         """The table without these images, their boxes and lists; itself where none of them is in it."""
         keep = ~np.isin(self.image_ids, list(image_ids))
-        if keep.all():
-            return self
+        return self if keep.all() else self.select(keep)
+
+    def select(self, keep: np.ndarray) -> AnnotationTable:
+        """The images where `keep`, (I,) bool, is True, with their boxes and lists."""
         boxes = keep[self.image_index]
         per_box = ("boxes_xywh", "areas", "category_index", "annotation_ids", "ignore", "crowd")
         lists = ("negatives", "not_exhaustive", "positives")

@@ -1,0 +1,102 @@
+"""Data with one split only becomes training and validation data."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from datasets.annotations.frequency import recounted
+from datasets.annotations.split_file import Split
+from datasets.annotations.stratify import TRAIN, UNDECIDED, VAL, stratify
+from datasets.annotations.table import AnnotationTable
+from datasets.columns import Ragged, offsets_of
+from util.errors import UserError
+
+# Roboflow exports several augmented versions of an image as NAME_jpg.rf.HASH.jpg: they are one image.
+_VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+$")
+
+
+def split_table(
+    table: AnnotationTable, share: float, seed: int, known: Split | None = None
+) -> tuple[AnnotationTable, AnnotationTable]:
+    """The training and the validation part of a table, with the same share of every class.
+
+    share: of the images that validation gets.
+    known: an earlier split: its images stay where they are, and only those that it lacks are divided.
+    The same images are divided alike, in whatever order a file lists them. Roboflow's versions of one image
+    stay together. `image_count` of the categories is that of the training part.
+    Raises UserError where a part would be empty.
+    """
+    names = [table.file_names[i] for i in range(len(table))]
+    _check_share(table.name, len(names), share)
+    keys = [_one_image(name) for name in names]
+    units = sorted(set(keys), key=lambda key: _draw(seed, key))
+    number = {key: unit for unit, key in enumerate(units)}
+    unit_of_image = np.array([number[key] for key in keys], dtype=np.int64)
+    val = stratify(
+        _classes_of_units(table, unit_of_image, len(units)),
+        len(table.categories) + 1,
+        np.bincount(unit_of_image, minlength=len(units)),
+        share,
+        _decided(known, names, unit_of_image, len(units)),
+    )[unit_of_image]
+    if val.all() or not val.any():
+        part = "training" if val.all() else "validation"
+        raise UserError(
+            f"{table.name}: val_share={share:g} leaves no image for {part}: all are versions of one"
+        )
+    train_part = recounted(table.select(~val))
+    return train_part, replace(table.select(val), categories=train_part.categories, warnings=())
+
+
+def _check_share(name: str, count: int, share: float) -> None:
+    for_val = round(share * count)
+    if 0 < for_val < count:
+        return
+    if count < 2:
+        raise UserError(
+            f"{name}: val_share={share:g} needs two images or more to split, and there is {count or 'none'}"
+        )
+    part, least = ("validation", math.ceil(100 / count) / 100) if not for_val else ("training", 1 - 1 / count)
+    raise UserError(
+        f"{name}: val_share={share:g} of {count} images leaves none for {part}: try val_share={least:.2g}"
+    )
+
+
+def _one_image(name: str) -> str:
+    """The name without what tells versions of one image apart."""
+    path = PurePosixPath(name)
+    return str(path.with_name(_VERSION.sub("", path.stem))) if _VERSION.search(path.stem) else name
+
+
+def _draw(seed: int, key: str) -> bytes:
+    """A random order of names that depends on nothing else."""
+    return hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=16).digest()
+
+
+def _classes_of_units(table: AnnotationTable, unit_of_image: np.ndarray, count: int) -> Ragged:
+    """The classes of each unit, numbered by name; units without boxes have a class of their own, the last."""
+    by_name = sorted(range(len(table.categories)), key=lambda k: table.categories[k].name)
+    rank = np.empty(len(by_name), np.int64)
+    rank[by_name] = np.arange(len(by_name))
+    classes = len(by_name) + 1
+    pairs = unit_of_image[table.image_index] * classes + rank[table.category_index]
+    empty = np.bincount(unit_of_image[table.image_index], minlength=count) == 0
+    pairs = np.unique(np.concatenate([pairs, np.flatnonzero(empty) * classes + classes - 1]))
+    return Ragged(pairs % classes, offsets_of(np.bincount(pairs // classes, minlength=count)))
+
+
+def _decided(known: Split | None, names: Sequence[str], unit_of_image: np.ndarray, count: int) -> np.ndarray:
+    """(count,) TRAIN, VAL or UNDECIDED. A unit that has been validated on stays there."""
+    decided = np.full(count, UNDECIDED)
+    if known is not None:
+        for part, members in ((TRAIN, known.train), (VAL, known.val)):
+            there = set(members)
+            decided[unit_of_image[[name in there for name in names]]] = part
+    return decided
