@@ -10,6 +10,7 @@ from models.dino.layers import FeedForward
 from models.dino.ops import MSDeformAttn
 from models.dino.position import SinePosition
 from models.dino.pyramid import Pyramid, cell_centres, flatten_levels, level_masks, to_cells, valid_ratio
+from models.dino.sixteen_bit import autocast_type, in_sixteen_bit
 
 
 class EncoderLayer(nn.Module):
@@ -59,9 +60,12 @@ class Encoder(nn.Module):
         """[(B, D, h_l, w_l), ...] and the images' padding mask (B, H, W) -> the encoded pyramid."""
         pyramid = self.embed(levels, mask)
         points = reference_points(pyramid)
-        tokens = pyramid.tokens
+        tokens, dtype = pyramid.tokens, autocast_type(pyramid.tokens.device)
+        if dtype is not None:
+            tokens = tokens.to(dtype)
+            pyramid = replace(pyramid, positions=pyramid.positions.to(dtype))
         for layer in self.layers:
-            tokens = layer(tokens, pyramid, points)
+            tokens = in_sixteen_bit(layer, tokens.device, tokens, pyramid, points)
         return replace(pyramid, tokens=tokens)
 
     def embed(self, levels: list[Float[Tensor, "B D _ _"]], mask: Bool[Tensor, "B H W"]) -> Pyramid:

@@ -3,37 +3,20 @@
 The figures may fall, never rise: each operator is a launch of some microseconds, each read waits for the GPU.
 """
 
-from collections import Counter
 from dataclasses import fields, replace
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.dino.matcher import Matches
 from models.dino.output import DetectorOutput, LayerOutput, LayerStack, QueryLogits
 from models.richsem.classifier import LanguageClassifier, TextEmbeddings
+from tests.models.operators import Operators
 from tests.models.tiny import EMBEDDING, NAMES, build, make_images, targets, tiny_config
 
 # Without views and allocations. Six decoder layers, so 13 prediction sets; class logits and distillation too.
 CRITERION = {"forward": 318, "backward": 144}
-
-
-class Operators(TorchDispatchMode):
-    """Counts what is dispatched, by name, but for views and allocations."""
-
-    def __init__(self):
-        super().__init__()
-        self.counts = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        returns = func._schema.returns
-        view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
-        name = func._schema.name
-        if not view and not any(word in name for word in ("empty", "lift_fresh", "detach")):
-            self.counts[name] += 1
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture(scope="module")
