@@ -8,6 +8,7 @@ there is no ground truth.
 
 PREDICTIONS is a JSON list of {image_id, category_id, bbox: [x, y, width, height], score}, a run's
 `eval/predictions.npy`, or an .npz with the arrays image_id, category_id, bbox and score.
+Where next to nothing matches, it says what would: boxes in another form or size, ids that are shifted.
 """
 
 import argparse
@@ -18,12 +19,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.annotations.cache import open_annotations
+from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.evaluator import evaluate_boxes
+from datasets.evaluation.hints import hints, is_near_zero
 from datasets.evaluation.lvis import evaluate_lvis
-from datasets.evaluation.predictions import read_predictions
+from datasets.evaluation.predictions import Predictions, read_predictions
 from datasets.evaluation.reference import coco_reference_metrics, reference_metrics
 from datasets.evaluation.result import BoxResult
-from util.errors import run_command
+from util.errors import UserError, run_command
 from util.files import atomic_write
 from util.logging import get_logger, setup_logging
 
@@ -57,6 +60,19 @@ def evaluate(arguments: argparse.Namespace) -> BoxResult:
     """Metrics and classes; metrics only from the reference packages."""
     annotations = open_annotations(arguments.annotations)
     predictions = read_predictions(arguments.predictions)
+    try:
+        result = _evaluate(arguments, annotations, predictions)
+    except UserError as error:
+        raise UserError("; ".join([str(error), *hints(annotations, predictions)])) from None
+    if is_near_zero(result.metrics, predictions):
+        for hint in hints(annotations, predictions):
+            get_logger().warning("AP50 is near 0; a hint: %s", hint)
+    return result
+
+
+def _evaluate(
+    arguments: argparse.Namespace, annotations: AnnotationTable, predictions: Predictions
+) -> BoxResult:
     if arguments.reference:
         reference = reference_metrics if annotations.federated else coco_reference_metrics
         package = "lvis" if annotations.federated else "pycocotools"

@@ -13,6 +13,7 @@ from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.class_table import class_table
 from datasets.evaluation.coco import evaluate_coco
 from datasets.evaluation.dataset_record import DatasetRecord
+from datasets.evaluation.hints import hints, is_near_zero
 from datasets.evaluation.lvis import evaluate_lvis
 from datasets.evaluation.predictions import (
     PREDICTIONS_FILE,
@@ -143,6 +144,10 @@ class BoxEvaluator:
         result = replace(result, images=len(annotations), damaged_image_ids=damaged)
         for protocol in result.protocols:
             get_logger().info("%s", protocol)
+        if is_near_zero(result.metrics, predictions):
+            # A model that has learnt little yet has none of these faults, and gets no hint.
+            for hint in hints(annotations, predictions):
+                get_logger().info("AP50 is near 0; a hint: %s", hint)
         result.write(self.folder / RESULT_FILE)
         if self.record is not None:
             replace(self.record, damaged_image_ids=damaged).write(self.folder)

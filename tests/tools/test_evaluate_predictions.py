@@ -74,3 +74,39 @@ def test_a_mistake_is_one_line_and_status_2(files, tmp_path):
     assert done.returncode == 2
     assert done.stderr.strip().count("\n") == 0 and "p.json: ends early" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.fixture
+def shifted(tmp_path):
+    """Perfect predictions of a COCO file, changed by `change`; returns the flags."""
+    content, _ = coco_case(4)
+    perfect = [
+        {k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 0.5}
+        for a in content["annotations"]
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+
+    def write(change):
+        (tmp_path / "p.json").write_text(json.dumps([entry | change(entry) for entry in perfect]))
+        return "--annotations", tmp_path / "a.json", "--predictions", tmp_path / "p.json"
+
+    return write
+
+
+def test_where_next_to_nothing_matches_it_says_what_would(shifted, capsys):
+    right = shifted(lambda p: {})
+    assert evaluate(*right) == 0
+    assert "hint" not in capsys.readouterr().out
+    x, y = 640, 480
+    assert (
+        evaluate(*shifted(lambda p: {"bbox": [v / s for v, s in zip(p["bbox"], (x, y, x, y), strict=True)]}))
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert "AP50 is near 0; a hint: the boxes are fractions of the image, 0..1" in printed
+    assert "AP       0.0" in printed
+
+
+def test_images_that_are_not_listed_are_an_error_with_a_hint(shifted):
+    with pytest.raises(UserError, match=r"a.json does not list .*; the image ids are one too small: add 1"):
+        evaluate(*shifted(lambda p: {"image_id": p["image_id"] - 1}))
