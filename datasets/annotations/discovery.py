@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets.annotations.class_folders import ClassFolderSource
+from datasets.annotations.found_instead import files_there
 from datasets.annotations.json_source import IMAGE_LEVEL_JSON, JsonSource
 from datasets.annotations.source import IMAGE_LEVEL, AnnotationSource
 from datasets.annotations.table import AnnotationTable
@@ -93,6 +94,23 @@ def find_detection(data_path: str | Path, split: str, dataset_file: str = "lvis"
 
 def find_split(data_path: str | Path, split: str, dataset_file: str = "lvis") -> AnnotationSource | None:
     """As `find_detection`, but None where the data has no such split. Raises UserError for no such folder."""
+    path = Path(data_path)
+    found = find_split(path, split, dataset_file)
+    if found is None:
+        looked_for = "; ".join(r.looks_for.format(split=split) for r in READERS if r.looks_for)
+        there = files_there(path) if path.is_dir() else path.name
+        raise UserError(
+            f"--data_path {path}: no annotation file for {split}; there is {there or 'none of any format'}; "
+            f"looked for {looked_for}"
+        )
+    return found
+
+
+def find_split(data_path: str | Path, split: str, dataset_file: str = "lvis") -> AnnotationSource | None:
+    """As `find_detection`, but None where the data has no such split, as 'val' of data that is not split.
+
+    Raises UserError where there is nothing at that path.
+    """
     path = Path(data_path)
     if not path.exists():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -58,7 +58,8 @@ def count_classes(
     counts = dict(zip(table.category_ids.tolist(), zip(num_images, num_boxes, strict=True), strict=True))
     categories = []
     for category in read_categories(path):
-        images, boxes = counts[category["id"]]
+        # Roboflow's root is no class.
+        images, boxes = counts.get(category["id"], (0, 0))
         entry = {**category, "image_count": images, "instance_count": boxes}
         if new_frequency or not entry.get("frequency"):
             entry["frequency"] = frequency_of(images, *cuts)

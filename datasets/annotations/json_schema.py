@@ -14,6 +14,7 @@ import numpy as np
 from datasets.annotations.categories import Category
 from datasets.annotations.json_errors import Int64, describe_fault, is_text
 from datasets.annotations.json_stream import BLOCK, read_members
+from datasets.annotations.root_category import without_root
 from util.errors import UserError
 
 # Ours: the classes that were looked for in an image or, at the top of the file, in those that do not say.
@@ -104,6 +105,10 @@ class BoxColumns(_Columns):
             "crowd": _flags(rows, "iscrowd"),
         }
         self._pieces.append(piece)
+
+    def has_class(self, category_id: int) -> bool:
+        """Whether any box is of it. To be asked before its column is taken."""
+        return any(bool((piece["category_ids"] == category_id).any()) for piece in self._pieces)
 
 
 class ImageColumns(_Columns):
@@ -196,7 +201,7 @@ def _refuse(path: Path, fault: Fault | None = None) -> Callable[[str, Any, msgsp
 def read_columns(
     path: Path, fault: Fault | None = None, block: int = BLOCK
 ) -> tuple[ImageColumns, BoxColumns, list[dict[str, Any]]]:
-    """The images, boxes and `categories` (as they are) of an annotation file.
+    """The images, boxes and `categories` (as they are, but no Roboflow's root) of an annotation file.
 
     fault: called with a line for each entry that breaks the rules, which is then skipped; without it the
         first one is an error.
@@ -221,4 +226,4 @@ def read_columns(
             adders[key](value)
     if not seen.issuperset(("images", "categories")):
         raise UserError(f"{path}: not an annotation file (needs `images`, `annotations` and `categories`)")
-    return images, boxes, categories
+    return images, boxes, without_root(categories, boxes.has_class, path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets.annotations.cache import open_annotations
 from datasets.annotations.categories import Category
 from datasets.annotations.json_schema import read_columns
+from datasets.annotations.json_search import HOMES, json_candidates, pick
 from datasets.annotations.source import IMAGE_LEVEL, SPLIT_NAMES, AnnotationSource, RawAnnotations
 from datasets.annotations.table import AnnotationTable
 from util.errors import UserError, nearest
@@ -23,6 +24,8 @@ _NAMES = {
 _FOLDERS = {"lvis": "lvis_v1", "lvis_openvocab": "lvis_v1", "coco": "coco"}
 # LVIS's training file from which the rare boxes were removed (tools/remove_rare.py).
 _WITHOUT_RARE = ("lvis_v1_train_norare.json", "lvis_v1_train_rm_rare.json")
+# What the search among other names leaves out: boxes without the rare classes, and no boxes.
+_OTHER_PURPOSES = (*_WITHOUT_RARE, IMAGE_LEVEL_JSON)
 # Of users' own data, below `annotations/` or the folder itself; the last one is Roboflow's.
 _OTHER_NAMES = (
     "instances_{split}2017.json",
@@ -38,7 +41,8 @@ class JsonSource(AnnotationSource):
 
     looks_for = (
         "lvis_v1/annotations/lvis_v1_{split}.json, coco/annotations/instances_{split}2017.json (by "
-        "--dataset_file; also in the folder itself), {split}.json, {split}/_annotations.coco.json"
+        "--dataset_file; also in the folder itself), or one JSON file in COCO's form that is named for the "
+        "split, or is in a folder of its name"
     )
 
     @classmethod
@@ -62,7 +66,12 @@ class JsonSource(AnnotationSource):
             for folder in _places(path)
             for name in _OTHER_NAMES
         ]
+        if path.is_file():  # all there is
+            candidates = [path] if split == "train" and path.suffix.lower() == ".json" else []
         found = next((c for c in candidates if c.is_file()), None)
+        if found is None and path.is_dir():
+            others = [c for c in json_candidates(path) if c.path.name not in _OTHER_PURPOSES]
+            found = picked.path if (picked := pick(others, split)) else None
         return cls(found, split, _image_roots(found, split)) if found else None
 
     def read(self) -> AnnotationTable:
@@ -96,6 +105,14 @@ def _places(home: Path) -> tuple[Path, Path]:
 
 def _image_roots(annotations: Path, split: str) -> tuple[Path, ...]:
     """Folders that a JSON's file names may be relative to: LVIS's and COCO's, then those of exporters."""
-    home = annotations.parent.parent if annotations.parent.name == "annotations" else annotations.parent
-    usual = [home, home / f"{split}2017", home / "train2017", home / "images"]
-    return (*usual, *(folder / s for s in SPLIT_NAMES[split] for folder in (home / "images", home)))
+    beside = annotations.parent
+    home = beside.parent if beside.name.lower() in HOMES else beside
+    usual = [home, home / f"{split}2017", home / "train2017", home / "images", home / "data"]
+    # CVAT: `images/default` belongs to `instances_default.json`.
+    subset = annotations.stem.removeprefix("instances_")
+    names = (*SPLIT_NAMES[split], subset, beside.name)
+    usual += [folder / name for name in dict.fromkeys(names) for folder in (home / "images", home)]
+    usual += [home / s / inner for s in SPLIT_NAMES[split] for inner in ("images", "data")]
+    usual += [beside, home.parent, home.parent / "images", home.parent / "data"]
+    usual += [home.parent / folder / s for s in SPLIT_NAMES[split] for folder in ("images", "")]
+    return tuple(dict.fromkeys(usual))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,24 @@ from util.errors import UserError
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation")}
 IMAGE_LEVEL = "image-level"
 _PROBES = 64
+# Words in the names of files and folders, by what they say of the split.
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "val": (*SPLIT_NAMES["val"], "validate"),
+    "test": ("test", "testing"),
+}
+
+
+def split_of(path: Path) -> str:
+    """The split that a file or folder is named for, by itself or else by its nearest folder that is.
+
+    path: relative to the data folder.  'train', 'val', 'test', or '' where none or several are named.
+    """
+    for part in (path.stem, *reversed(path.parts[:-1])):
+        words = set(re.findall("[a-z]+", part.lower()))
+        if found := [split for split, known in _SPLIT_WORDS.items() if words.intersection(known)]:
+            return found[0] if len(found) == 1 else ""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -88,20 +107,27 @@ class AnnotationSource(ABC):
         return RawAnnotations.from_table(self.read())
 
     def image_root(self, file_names: Sequence[str]) -> Path:
-        """The folder in which any of a sample of the images is found, as a file or in an archive.
+        """The folder in which most of a sample of the images are found, as files or in an archive.
 
-        A single root is taken as it is. Raises UserError naming the first image and the folders.
+        Of several alike, the first one. A single root is taken as it is. Raises UserError naming the first
+        image and the folders.
         """
         if not len(file_names):
             raise UserError(f"{self.path}: lists no images")
         if len(self.roots) == 1:
             return self.roots[0]
         sample = [file_names[i] for i in range(0, len(file_names), max(1, len(file_names) // _PROBES))]
+        best, most = self.roots[0], 0
         for root in self.roots:
             files = ImageFolder(root)
-            if any(files.find(name) for name in sample):
-                return root
+            found = sum(files.find(name) is not None for name in sample)
+            if found > most:
+                best, most = root, found
+            if found == len(sample):
+                break
+        if most:
+            return best
         raise UserError(
             f"{self.path}: its images were not found; looked for {sample[0]} "
-            f"in {', '.join(map(str, self.roots))}"
+            f"in {', '.join(str(root) for root in self.roots if root.is_dir())}"
         )

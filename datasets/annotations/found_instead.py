@@ -1,0 +1,61 @@
+"""What a data folder holds, for the message when none of it can be read as annotations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from datasets.annotations.json_search import json_candidates
+
+_SUFFIXES = (".json", ".xml", ".csv", ".yaml", ".yml", ".txt")
+_MOST_NAMED = 6
+# Folders in a folder that are looked into, and files of each.
+_MOST_FOLDERS, _MOST_FILES = 200, 10_000
+
+
+def files_there(folder: Path) -> str:
+    """The files in a folder and the folders in it that might hold annotations, in one line.
+
+    JSON files are listed with their split, or with what they lack. '' where there is no such file.
+    """
+    notes = {c.path: c.reason or _use(c.split) for c in json_candidates(folder)}
+    named, many = [], []
+    for place in (folder, *_folders(folder)):
+        for suffix in _SUFFIXES:
+            files = [place / name for name in _names(place) if name.lower().endswith(suffix)]
+            if len(files) > _MOST_NAMED:
+                many.append(f"{len(files)} {suffix} files in {_relative(place, folder)}")
+            else:
+                named += [
+                    f"{_relative(f, folder)} ({notes[f]})" if notes.get(f) else _relative(f, folder)
+                    for f in files
+                ]
+    more = [f"{len(named) - 2 * _MOST_NAMED} more"] if len(named) > 2 * _MOST_NAMED else []
+    return ", ".join([*named[: 2 * _MOST_NAMED], *more, *many[:_MOST_NAMED]])
+
+
+def _use(split: str) -> str:
+    return f"annotations of {split}" if split else "annotations, named for no split"
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return "the folder itself" if path == folder else path.relative_to(folder).as_posix()
+
+
+def _folders(folder: Path) -> list[Path]:
+    inner = sorted(p for p in _children(folder, _MOST_FOLDERS) if p.is_dir())
+    deep = [d for p in inner for d in _children(p, _MOST_FOLDERS) if d.is_dir()]
+    return [*inner, *sorted(deep)][:_MOST_FOLDERS]
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(p.name for p in _children(folder, _MOST_FILES))
+
+
+def _children(folder: Path, most: int) -> list[Path]:
+    """The first entries of a folder, none where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(e.path) for e, _ in zip(entries, range(most), strict=False) if e.name[0] != "."]
+    except OSError:
+        return []

@@ -1,0 +1,98 @@
+"""The same data in the layout of every tool: found by its path alone, read with the same boxes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datasets.annotations.discovery import find_detection, find_split, open_detection
+from datasets.annotations.source import split_of
+from tests.layouts import coco
+from tests.layouts.drawn import CLASSES, as_drawn, as_read
+from util.errors import UserError
+
+SPLIT = (coco.coco, coco.cvat_project, coco.cvat_flat, coco.fiftyone_splits, coco.roboflow)
+WHOLE = (coco.cvat_task, coco.label_studio, coco.fiftyone, coco.roboflow_one, coco.one_json)
+
+
+def name_of(write):
+    return f"{write.__module__.rpartition('.')[2]}-{write.__name__}"
+
+
+@pytest.mark.parametrize("write", SPLIT, ids=name_of)
+def test_both_splits_are_read_as_they_were_drawn(tmp_path, write):
+    write(tmp_path)
+    for split in ("train", "val"):
+        table, images = open_detection(tmp_path, split)
+        assert as_read(table, images) == as_drawn(split)
+        assert sorted(c.name for c in table.categories) == sorted(CLASSES)
+
+
+@pytest.mark.parametrize("write", WHOLE, ids=name_of)
+def test_a_set_that_is_not_split_is_for_training(tmp_path, write):
+    write(tmp_path)
+    table, images = open_detection(tmp_path, "train")
+    assert as_read(table, images) == as_drawn(None)
+    assert sorted(c.name for c in table.categories) == sorted(CLASSES)
+    assert find_split(tmp_path, "val") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda c: None, 3),
+        (lambda c: c["annotations"][0].update(category_id=0), 4),
+        (lambda c: c["categories"][1].update(supercategory="none"), 4),
+        (lambda c: c["categories"][0].update(supercategory="all"), 4),
+        (lambda c: c["categories"][0].update(id=9), 4),
+        (lambda c: c["categories"].__delitem__(slice(1, 4)) or c["annotations"].clear(), 1),
+    ],
+)
+def test_only_a_root_without_boxes_is_no_class(tmp_path, caplog, change, left):
+    coco.roboflow(tmp_path)
+    path = tmp_path / "train" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    caplog.set_level("INFO")
+    source = find_detection(tmp_path, "train")
+    assert len(source.read().categories) == len(source.check().categories) == left
+    assert ("'things' is the supercategory of all others" in caplog.text) == (left == 3)
+
+
+def test_what_is_there_is_named_where_nothing_can_be_read(tmp_path):
+    coco.write(tmp_path / "annotations" / "foo.json", {"images": [], "annotations": []})
+    coco.write(tmp_path / "panoptic_train.json", {"images": [], "annotations": [{"segments_info": []}]})
+    for number in range(60):
+        coco.write(tmp_path / "labelme" / f"{number}.json", {"shapes": []})
+    (tmp_path / "boxes.csv").write_text("a,b\n")
+    with pytest.raises(UserError) as caught:
+        find_detection(tmp_path, "train")
+    message = str(caught.value)
+    assert "no annotation file for train; there is panoptic_train.json (is panoptic), boxes.csv, " in message
+    assert "annotations/foo.json (has no `categories`), 60 .json files in labelme; looked for" in message
+
+
+def test_which_of_several_files_is_meant_is_not_guessed(tmp_path):
+    for name in ("batch_1.json", "batch_2.json"):
+        coco.write(tmp_path / name, coco.content([], str))
+    with pytest.raises(UserError, match=r"batch_1\.json \(annotations, named for no split\), batch_2"):
+        find_detection(tmp_path, "train")
+    assert find_detection(tmp_path / "batch_2.json", "train").path.name == "batch_2.json"
+    assert find_split(tmp_path / "batch_2.json", "val") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("instances_Train.json", "train"),
+        ("instances_val2017.json", "val"),
+        ("VALIDATION/labels.json", "val"),
+        ("train/instances_test.json", "test"),
+        ("annotations/trainval.json", ""),
+        ("train_and_val/all.json", ""),
+        ("evaluation.json", ""),
+    ],
+)
+def test_what_a_name_says_of_the_split(name, split):
+    assert split_of(Path(name)) == split
