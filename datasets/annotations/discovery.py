@@ -85,15 +85,6 @@ def find_detection(data_path: str | Path, split: str, dataset_file: str = "lvis"
     dataset_file: 'lvis', 'lvis_openvocab' or 'coco'.
     Raises UserError naming what was looked for.
     """
-    found = find_split(data_path, split, dataset_file)
-    if found is None:
-        looked_for = "; ".join(r.looks_for.format(split=split) for r in READERS if r.looks_for)
-        raise UserError(f"--data_path {data_path}: no annotation file for {split}; looked for {looked_for}")
-    return found
-
-
-def find_split(data_path: str | Path, split: str, dataset_file: str = "lvis") -> AnnotationSource | None:
-    """As `find_detection`, but None where the data has no such split. Raises UserError for no such folder."""
     path = Path(data_path)
     found = find_split(path, split, dataset_file)
     if found is None:
