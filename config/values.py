@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import Field, field
 from reprlib import Repr
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from util.errors import UserError, nearest
@@ -60,6 +61,8 @@ def describe(kind: Any) -> str:
         if items[-1] is Ellipsis:
             return f"list of {items[0].__name__}"
         return f"list of {len(items)} {items[0].__name__}"
+    if isinstance(kind, UnionType):
+        return " or ".join(map(describe, get_args(kind)))
     return kind.__name__
 
 
@@ -97,6 +100,9 @@ def _converted(value: Any, kind: Any) -> Any:
     """`value` as `kind`, or None where it does not fit (no key takes None)."""
     if get_origin(kind) is tuple:
         return _converted_tuple(value, get_args(kind))
+    if isinstance(kind, UnionType):
+        fitting = (_converted(value, k) for k in get_args(kind))
+        return next((v for v in fitting if v is not None), None)
     if kind is dict:
         return _plain(value) if isinstance(value, Mapping) and _is_plain(value) else None
     if isinstance(value, bool) and kind is not bool:

@@ -19,6 +19,7 @@ from datasets.augment.policy import EvalPolicy, TrainPolicy
 from datasets.detection import DetectionDataset
 from datasets.evaluation.dataset_record import DatasetRecord, record_of
 from datasets.image_level import ImageLevel
+from datasets.judged_classes import JudgedColumns
 from datasets.loader import Collate, Loader, ShardBatchSampler
 from datasets.opening import open_detection_data, paths_of
 from datasets.sample import SampleIndex
@@ -140,6 +141,7 @@ def build_datasets(
         rare=not open_vocabulary,
         max_damaged_share=config.max_damaged_share,
         draft=config.decode_draft,
+        judged=_judged_columns(config, settings, train_annotations, classes),
     )
     if not len(train_set.boxes):
         raise UserError(f"{train_annotations.name}: has no box to train on")
@@ -152,6 +154,21 @@ def build_datasets(
     worst_batch = partial(_worst_batch, config, settings, train_set)
     damaged_ids = val_set.damaged_ids
     return DataParts(classes, val_loader, val_annotations, record, damaged_ids, train_loader, worst_batch)
+
+
+def _judged_columns(
+    config: Config, settings: RunSettings, train: AnnotationTable, classes: ClassTable
+) -> JudgedColumns | None:
+    """`judged_classes`; None where the loss takes every class as judged."""
+    wanted = config.judged_classes
+    if wanted == "auto":
+        wanted = len(paths_of(settings.data_path)) > 1 or bool((train.judged_list >= 0).any())
+    if not wanted:
+        return None
+    withheld = None
+    if settings.dataset_file == "lvis_openvocab":
+        withheld = np.array(classes.frequencies) == "r"
+    return JudgedColumns(train, classes, withheld)
 
 
 def _worst_batch(config: Config, settings: RunSettings, train_set: DetectionDataset) -> Batch:

@@ -12,6 +12,7 @@ from datasets.augment.policy import Policy
 from datasets.columns import offsets_of
 from datasets.images.preprocess import ImageError
 from datasets.images.reader import DamagedImages, ImageFolder, first_readable
+from datasets.judged_classes import JudgedColumns
 from datasets.sample import MIN_SIDE, Sample, SampleIndex, to_model_input
 from util.logging import get_logger
 from util.structures import Target
@@ -75,6 +76,7 @@ class DetectionDataset(Dataset):
                  place.
     max_damaged_share: more damaged images than this are an error.
     draft:       JPEGs are decoded at the scale that their first resize needs.
+    judged:      the classes that were looked for in each image; None where the loss does not ask.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class DetectionDataset(Dataset):
         evaluation: bool = False,
         max_damaged_share: float = 1.0,
         draft: bool = False,
+        judged: JudgedColumns | None = None,
     ) -> None:
         self.annotations = annotations
         self.images = images
@@ -97,6 +100,7 @@ class DetectionDataset(Dataset):
         self.seed = seed
         self.evaluation = evaluation
         self.draft = draft
+        self.judged = judged
         self.damaged = DamagedImages(len(annotations), annotations.name, max_damaged_share)
 
     def __len__(self) -> int:
@@ -113,7 +117,9 @@ class DetectionDataset(Dataset):
             return None
         image, (sample, original_size) = found
         file = self.annotations.file_names[image]
-        return to_model_input(sample, self.annotations.image_ids[image], original_size, files=(file,))
+        judged = None if self.judged is None else self.judged.of(image)
+        image_id = self.annotations.image_ids[image]
+        return to_model_input(sample, image_id, original_size, files=(file,), judged=judged)
 
     def damaged_names(self) -> list[str]:
         """File names of the images met so far that could not be used."""

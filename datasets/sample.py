@@ -95,6 +95,7 @@ def to_model_input(
     original_size: tuple[int, int],
     image_level: bool = False,
     files: tuple[str, ...] = (),
+    judged: Tensor | None = None,
 ) -> tuple[Tensor, Target]:
     """The image (3, H, W) uint8 and its Target, boxes sanitised and relative to the image."""
     sample = sample.sanitised()
@@ -109,5 +110,6 @@ def to_model_input(
         original_size=original_size,
         image_level=image_level,
         files=files,
+        judged=judged,
     )
     return sample.image.as_subclass(Tensor), target

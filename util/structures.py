@@ -92,6 +92,8 @@ class Target:
     original_size: (height, width) of the file.
     image_level:  True where the label belongs to the whole image and the box is a coarse location.
     files:        names of the files that it was made of, for messages: four for a mosaic.
+    judged:       (C,) bool, the classes that were looked for: absence of the others is not known. None for
+        all.
     """
 
     boxes_cxcywh: Float[Tensor, "N 4"]
@@ -101,6 +103,7 @@ class Target:
     original_size: tuple[int, int]
     image_level: bool = False
     files: tuple[str, ...] = ()
+    judged: Bool[Tensor, " C"] | None = None
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
@@ -119,6 +122,7 @@ class Targets(_Movable):
     counts:       boxes of each image, Python ints: shapes are known without asking the device.
     image_ids, sizes, original_sizes, files: of each image, as in `Target`.
     image_level:  True where the labels belong to whole images; a batch is of one stream.
+    judged:       (B, C) bool, as in `Target`; None for all classes of all images.
     """
 
     boxes_cxcywh: Float[Tensor, "N 4"]
@@ -131,13 +135,15 @@ class Targets(_Movable):
     original_sizes: tuple[tuple[int, int], ...]
     image_level: bool = False
     files: tuple[tuple[str, ...], ...] = ()
+    judged: Bool[Tensor, "B C"] | None = None
 
     @classmethod
     def from_list(cls, targets: Sequence[Target]) -> Targets:
-        """The targets of a batch's images, on one device, as one."""
+        """The targets of a batch's images, on one device, as one: all of them `judged`, or none."""
         counts = tuple(len(t) for t in targets)
         labels = torch.cat([t.labels for t in targets])
         index = [(image, box) for image, count in enumerate(counts) for box in range(count)]
+        judged = [t.judged for t in targets if t.judged is not None]
         image_index, box_index = torch.tensor(index, dtype=torch.int64).view(-1, 2).to(labels.device).T
         return cls(
             boxes_cxcywh=torch.cat([t.boxes_cxcywh for t in targets]),
@@ -150,6 +156,7 @@ class Targets(_Movable):
             original_sizes=tuple(t.original_size for t in targets),
             image_level=any(t.image_level for t in targets),
             files=tuple(t.files for t in targets),
+            judged=torch.stack(judged) if judged else None,
         )
 
     def __len__(self) -> int:
@@ -170,6 +177,7 @@ class Targets(_Movable):
             self.original_sizes[image],
             self.image_level,
             self.files[image] if self.files else (),
+            None if self.judged is None else self.judged[image],
         )
 
 

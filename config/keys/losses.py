@@ -28,6 +28,13 @@ class LossKeys:
     fed_gather: bool = config_field(
         False, "Gather the classes present on all processes before sampling", official=False
     )
+    judged_classes: bool | str = config_field(
+        "auto",
+        "Teach that a class is absent only in images in which it was looked for (`labelled_category_ids`, "
+        "LVIS's `neg_category_ids`); `auto`: with several sets, or where a file has `labelled_category_ids`",
+        choices=("auto", True, False),
+        official=False,
+    )
     mask_bbox: bool = config_field(False, "No L1 loss on image-level batches (except in the encoder)")
     mask_giou: bool = config_field(False, "No GIoU loss on image-level batches (except in the encoder)")
     mask_labels: bool = config_field(

@@ -8,11 +8,11 @@ from itertools import chain
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from models.dino.federated import FederatedClasses, JudgedClasses
+from models.dino.federated import ClassSample, FederatedClasses
 from models.dino.layers import at_least_float32
 from models.dino.losses import giou_loss, l1_loss
 from models.dino.matcher import HungarianMatcher, Matches
@@ -35,7 +35,7 @@ class PredictionSet:
     matches:       K pairs of query and target.
     labels:        (K,) class of each pair's target.
     boxes_cxcywh:  (K, 4) box of each pair's target.
-    judged:        classes that the loss judges; None for all.
+    sample:        classes that the federated loss looks at; None for all.
     num_boxes:     what sums are divided by.
     """
 
@@ -46,7 +46,7 @@ class PredictionSet:
     matches: Matches
     labels: Int64[Tensor, " K"]
     boxes_cxcywh: Float[Tensor, "K 4"]
-    judged: JudgedClasses | None
+    sample: ClassSample | None
     num_boxes: Float[Tensor, ""]
 
     @property
@@ -63,7 +63,8 @@ class PredictionSets:
 
     kinds, layers: of each set.
     outputs: the predictions of the sets, in stacks.
-    matches, labels, boxes_cxcywh, judged: as of `PredictionSet`, of all sets: (S, K), (S, K, 4), (S, M).
+    matches, labels, boxes_cxcywh, sample: as of `PredictionSet`, of all sets: (S, K), (S, K, 4), (S, M).
+    judged: whether a class was looked for in an image, so that its absence may be taught; None for all.
     num_boxes: what sums are divided by.
     """
 
@@ -73,7 +74,8 @@ class PredictionSets:
     matches: Matches
     labels: Int64[Tensor, "S K"]
     boxes_cxcywh: Float[Tensor, "S K 4"]
-    judged: JudgedClasses | None
+    sample: ClassSample | None
+    judged: Bool[Tensor, "S B C"] | None
     num_boxes: Float[Tensor, ""]
 
     def __len__(self) -> int:
@@ -91,7 +93,7 @@ class PredictionSets:
                 matches=self.matches[i],
                 labels=self.labels[i],
                 boxes_cxcywh=self.boxes_cxcywh[i],
-                judged=None if self.judged is None else self.judged[i],
+                sample=None if self.sample is None else self.sample[i],
                 num_boxes=self.num_boxes,
             )
 
@@ -116,7 +118,7 @@ class Criterion(nn.Module):
     weights: 'loss_ce', 'loss_bbox', 'loss_giou' -> weight; `extra_losses` bring their own.
     interm_weight: factor on all losses of the encoder (official `interm_loss_coef`).
     ignored_on_image_level: parts of names ('bbox', 'giou', 'loss_ce') that weigh 0 on image-level batches.
-    federated: draws the judged classes, or None for all.
+    federated: draws the classes that a call looks at, or None for all.
     encoder_one_class: the encoder only tells object from background (official `enc_cls_agn`).
     """
 
@@ -203,9 +205,14 @@ class Criterion(nn.Module):
         targets: Targets,
         num_boxes: Tensor,
     ) -> PredictionSets:
-        labels = targets.labels[matches.target]
+        labels, judged, draw = targets.labels[matches.target], targets.judged, self.federated
+        candidates = None if judged is None else judged.any(0)
+        if judged is not None:
+            judged = judged.expand(len(kinds), *judged.shape)
         if self.encoder_one_class and kinds[-1] == "encoder":
             labels[-1] = 0
+            # Any object counts there, and every image is judged for objects.
+            judged = None if judged is None else torch.cat((judged[:-1], torch.ones_like(judged[-1:])))
         return PredictionSets(
             kinds=kinds,
             layers=layers,
@@ -213,7 +220,8 @@ class Criterion(nn.Module):
             matches=matches,
             labels=labels,
             boxes_cxcywh=targets.boxes_cxcywh[matches.target],
-            judged=self.federated(labels, len(targets.labels)) if self.federated is not None else None,
+            sample=None if draw is None else draw(labels, len(targets.labels), candidates),
+            judged=judged,
             num_boxes=num_boxes,
         )
 
@@ -237,15 +245,21 @@ class Criterion(nn.Module):
         }
 
     def _class_losses(self, groups: Sequence[PredictionSets]) -> Float[Tensor, " S"]:
-        """Sums of the focal loss over queries and judged classes."""
-        parts = [_judged_logits(sets) for sets in groups]
+        """Sums of the focal loss over queries and classes.
+
+        Where a class was not judged in an image, only its positives count.
+        """
+        parts = [_class_logits(sets) for sets in groups]
         logits, one_hot = (torch.cat([t.flatten() for t in tensors]) for tensors in zip(*parts, strict=True))
         focal = sigmoid_focal_loss(at_least_float32(logits), one_hot, self.alpha, gamma=2)
         sums = []
         values = focal.split([logits.numel() for logits, _ in parts])
-        for sets, value, (shaped, _) in zip(groups, values, parts, strict=True):
-            by_class = value.view(len(sets), -1, shaped.shape[-1]).sum(1)
-            sums.append((by_class if sets.judged is None else by_class * sets.judged.valid).sum(-1))
+        for sets, flat, (shaped, taught) in zip(groups, values, parts, strict=True):
+            value = flat.view(shaped.shape)
+            if sets.judged is not None:
+                value = torch.where(_judged_columns(sets)[:, :, None] | (taught > 0), value, 0)
+            by_class = value.flatten(1, 2).sum(1)
+            sums.append((by_class if sets.sample is None else by_class * sets.sample.valid).sum(-1))
         return torch.cat(sums)
 
 
@@ -261,15 +275,24 @@ def _places(sets: PredictionSets) -> tuple[Tensor, Tensor, Tensor]:
     return row, sets.matches.image, sets.matches.query
 
 
-def _judged_logits(sets: PredictionSets) -> tuple[Float[Tensor, "S B Q M"], Float[Tensor, "S B Q M"]]:
-    """The logits of the judged classes, and 1 where a query is taught a class."""
-    if sets.judged is None:
+def _judged_columns(sets: PredictionSets) -> Bool[Tensor, "S B M"]:
+    """`judged` of the classes that the loss looks at."""
+    assert sets.judged is not None
+    if sets.sample is None:
+        return sets.judged
+    columns = sets.sample.columns[:, None].expand(-1, sets.judged.shape[1], -1)
+    return sets.judged.gather(2, columns)
+
+
+def _class_logits(sets: PredictionSets) -> tuple[Float[Tensor, "S B Q M"], Float[Tensor, "S B Q M"]]:
+    """The logits of the classes that the loss looks at, and 1 where a query is taught a class."""
+    if sets.sample is None:
         logits = torch.cat([logits_of(stack.classes) for stack in sets.outputs])
         one_hot = torch.zeros_like(logits)
         taught = (*_places(sets), sets.labels)
         one_hot[taught] = 1
         return logits, one_hot
-    columns = sets.judged.columns
+    columns = sets.sample.columns
     parts = zip(sets.outputs, columns.split([len(stack) for stack in sets.outputs]), strict=True)
     logits = torch.cat([logits_of(stack.classes, part) for stack, part in parts])
     one_hot = torch.zeros_like(logits)

@@ -1,4 +1,4 @@
-"""The federated loss: only some classes of an image set are judged (Zhou et al. 2021, Detic)."""
+"""The federated loss: each call looks at a sample of the classes (Zhou et al. 2021, Detic)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from util import distributed
 
 
 @dataclass(frozen=True)
-class JudgedClasses:
+class ClassSample:
     """The class columns that a loss looks at. Their number is known without asking the device.
 
     columns: (..., M) int64, all different.  valid: (..., M) bool; the loss ignores the others.
@@ -22,9 +22,9 @@ class JudgedClasses:
     columns: Int64[Tensor, "*sets M"]
     valid: Bool[Tensor, "*sets M"]
 
-    def __getitem__(self, index: int) -> JudgedClasses:
+    def __getitem__(self, index: int) -> ClassSample:
         """Those of one set."""
-        return JudgedClasses(self.columns[index], self.valid[index])
+        return ClassSample(self.columns[index], self.valid[index])
 
 
 class FederatedClasses(nn.Module):
@@ -47,10 +47,13 @@ class FederatedClasses(nn.Module):
         self.number = number
         self.gather = gather
 
-    def forward(self, labels: Int64[Tensor, "S K"], most: int) -> JudgedClasses:
+    def forward(
+        self, labels: Int64[Tensor, "S K"], most: int, candidates: Bool[Tensor, " C"] | None = None
+    ) -> ClassSample:
         """Draws for S losses at once, each its own.
 
         labels: of what each of them is taught.  most: bounds how many different ones there are in a row.
+        candidates: the classes that may fill up the sample; None for all.
 
         The classes with the largest w / Exp(1) are a draw without replacement with probabilities
         proportional to w (Efraimidis and Spirakis 2006), and need nothing of the host. The random numbers are
@@ -58,7 +61,8 @@ class FederatedClasses(nn.Module):
         """
         present = labels.new_zeros((len(labels), len(self.weights)), dtype=torch.float32)
         present = present.scatter(1, labels, 1.0)
-        keys = self.weights / torch.empty_like(present).exponential_()
+        weights = self.weights if candidates is None else self._weights_of(candidates)
+        keys = weights / torch.empty_like(present).exponential_()
         if self.gather:
             most = sum(distributed.all_gather_object(most))
             present = distributed.all_reduce_mean(present)
@@ -68,7 +72,14 @@ class FederatedClasses(nn.Module):
         keys = torch.where(present, torch.inf, keys.clamp(max=torch.finfo(keys.dtype).max))
         keys, columns = keys.topk(min(max(self.number, most), keys.shape[1]), dim=1)
         rank = torch.arange(columns.shape[1], device=columns.device)
-        return JudgedClasses(columns, (keys > 0) & ((rank < self.number) | keys.isinf()))
+        return ClassSample(columns, (keys > 0) & ((rank < self.number) | keys.isinf()))
+
+    def _weights_of(self, candidates: Bool[Tensor, " C"]) -> Tensor:
+        """0 for classes that are none, on any rank where all take part in a draw."""
+        share = candidates.to(self.weights.dtype)
+        if self.gather:
+            share = distributed.all_reduce_mean(share)
+        return torch.where(share > 0, self.weights, 0)
 
 
 def federated_weights(image_counts: Sequence[int]) -> list[float]:

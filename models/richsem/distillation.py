@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.dino.criterion import PredictionSet
-from models.dino.federated import JudgedClasses
+from models.dino.federated import ClassSample
 from models.richsem.classifier import TextEmbeddings
 from models.richsem.teacher import SemanticTargets
 from util.structures import Targets
 
-# Logit of a class that is not judged: its probability is 0 in float32.
+# Logit of a class outside of the sample: its probability is 0 in float32.
 _NEVER = -1e4
 
 
@@ -55,7 +55,7 @@ class DistillationLoss:
         if semantic is None or predictions.outputs.embedding is None:
             return {}
         student, teacher, num_boxes = self._pairs(predictions, semantic)
-        rows = self._rows(student, teacher, predictions.judged if self.federated else None)
+        rows = self._rows(student, teacher, predictions.sample if self.federated else None)
         if self.entropy_weight:
             rows = rows * self._entropy_weights(teacher)
         return {"loss_distill": rows.sum() / num_boxes}
@@ -80,22 +80,22 @@ class DistillationLoss:
         self,
         student: Float[Tensor, "K E"],
         teacher: Float[Tensor, "K E"],
-        judged: JudgedClasses | None,
+        sample: ClassSample | None,
     ) -> Float[Tensor, " K"]:
         """(K, E), (K, E) -> (K,)."""
         if self.kind == "clip_l1":
             return (student - teacher.to(student.dtype)).abs().sum(-1)
-        log_student, log_teacher = (self._log_probabilities(unit, judged) for unit in (student, teacher))
+        log_student, log_teacher = (self._log_probabilities(unit, sample) for unit in (student, teacher))
         return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
 
     def _log_probabilities(
-        self, unit: Float[Tensor, "K E"], judged: JudgedClasses | None
+        self, unit: Float[Tensor, "K E"], sample: ClassSample | None
     ) -> Float[Tensor, "K _"]:
-        """Over all classes, or the judged ones."""
-        if judged is None:
+        """Over all classes, or those of the sample."""
+        if sample is None:
             return self.text.logits(unit).log_softmax(-1)
         # Not infinite: a probability of 0 times the logarithm of its ratio is 0, not NaN.
-        return self.text.logits(unit, judged.columns).masked_fill(~judged.valid, _NEVER).log_softmax(-1)
+        return self.text.logits(unit, sample.columns).masked_fill(~sample.valid, _NEVER).log_softmax(-1)
 
     def _entropy_weights(self, teacher: Float[Tensor, "K E"]) -> Float[Tensor, " K"]:
         log_teacher = self.text.logits(teacher).log_softmax(-1)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from models.dino.federated import FederatedClasses, JudgedClasses
+from models.dino.federated import ClassSample, FederatedClasses
 from tests.compat import outcome
 from tests.compat.data import write_clip, write_data
 
@@ -27,7 +27,9 @@ def loader_that_draws(*arguments, generator: torch.Generator, **named) -> DataLo
     return DataLoader(*arguments, **named)
 
 
-def drawn_by_multinomial(self: FederatedClasses, labels: torch.Tensor, most: int) -> JudgedClasses:
+def drawn_by_multinomial(
+    self: FederatedClasses, labels: torch.Tensor, most: int, candidates: None
+) -> ClassSample:
     """One set after the other."""
     rows = []
     for row in labels:
@@ -40,7 +42,7 @@ def drawn_by_multinomial(self: FederatedClasses, labels: torch.Tensor, most: int
             drawn[torch.multinomial(candidates, missing)] = True
         rows.append(drawn)
     drawn = torch.stack(rows)
-    return JudgedClasses(torch.arange(drawn.shape[1]).expand_as(drawn), drawn)
+    return ClassSample(torch.arange(drawn.shape[1]).expand_as(drawn), drawn)
 
 
 @pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: folder.name)

@@ -1,15 +1,18 @@
+from dataclasses import replace
+from itertools import product
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from models.dino.criterion import Criterion, denoising_matches
-from models.dino.federated import FederatedClasses, JudgedClasses
+from models.dino.criterion import Criterion, PredictionSet, denoising_matches
+from models.dino.federated import ClassSample, FederatedClasses
 from models.dino.losses import giou_loss, l1_loss
 from models.dino.matcher import HungarianMatcher
 from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput, LayerStack
 from tests.models.tiny import batch_of, target, targets
+from util.structures import Targets
 
 CLASSES, QUERIES, LAYERS = 7, 6, 3
 WEIGHTS = {
@@ -182,8 +185,8 @@ def test_an_encoder_of_one_class_is_taught_column_0():
     assert sorted(taught.tolist()) == sorted([4, int(wanted[1].labels)])
 
 
-def taught_columns(judged: JudgedClasses) -> list[int]:
-    return sorted(judged.columns[judged.valid].tolist())
+def taught_columns(sample: ClassSample) -> list[int]:
+    return sorted(sample.columns[sample.valid].tolist())
 
 
 def test_federated_columns_are_those_of_what_the_group_is_taught():
@@ -192,13 +195,13 @@ def test_federated_columns_are_those_of_what_the_group_is_taught():
     draw = FederatedClasses([1.0] * CLASSES, 1)
     part = criterion(federated=draw, encoder_one_class=True)
     matched = part.prediction_sets(said, wanted)[0]
-    assert taught_columns(matched.judged[-1]) == [0]
+    assert taught_columns(matched.sample[-1]) == [0]
     crowd = batch_of(
         target([[0.5, 0.5, 0.2, 0.2]] * 6 + [[0.1, 0.1, 0.01, 0.01]], [1] * 6 + [5], dtype=torch.float64)
     )
     one = LayerOutput(said.final.logits[:1], torch.full_like(said.final.boxes_cxcywh[:1], 0.5))
     found = next(iter(part.prediction_sets(DetectorOutput(LayerStack.of(one), one), crowd)[0]))
-    assert taught_columns(found.judged) == sorted(set(found.labels.tolist()))
+    assert taught_columns(found.sample) == sorted(set(found.labels.tolist()))
     assert len(found.labels) == QUERIES < 7
 
 
@@ -211,6 +214,67 @@ def test_federated_columns_alone_are_judged_each_call_its_own():
     for grad in (*said.decoder.classes.grad, said.encoder.logits.grad, *said.denoising.classes.grad):
         judged = grad.abs().sum((0, 1)).nonzero().flatten()
         assert judged.tolist() == present.tolist()
+
+
+def judged_targets(judged: list[list[int]]) -> Targets:
+    """Image 0 has boxes of classes 1 and 3, image 1 one of class 3; judged: columns of each image."""
+    boxes = [[[0.3, 0.3, 0.2, 0.2], [0.6, 0.6, 0.3, 0.3]], [[0.5, 0.5, 0.2, 0.4]]]
+    images = [target(*pair, dtype=torch.float64) for pair in zip(boxes, ([1, 3], [3]), strict=True)]
+    masks = [torch.isin(torch.arange(CLASSES), torch.tensor(columns)) for columns in judged]
+    return batch_of(*(replace(t, judged=mask) for t, mask in zip(images, masks, strict=True)))
+
+
+JUDGED = [[0, 1, 5], [3]]
+
+
+def taught_pairs(member: PredictionSet) -> set[tuple[int, int, int]]:
+    """Image, query and class of every positive."""
+    matches = member.matches
+    return set(zip(matches.image.tolist(), matches.query.tolist(), member.labels.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_where_a_class_was_not_judged_only_its_positives_count(sampled):
+    """Each query and class by the definition, for every set; image 0 has a positive of class 3, unjudged."""
+    said, wanted = output(), judged_targets(JUDGED)
+    part = criterion(federated=FederatedClasses([1.0] * CLASSES, CLASSES) if sampled else None)
+    losses = part(said, wanted)
+    losses.total.backward()
+    members = [member for sets in part.prediction_sets(said, wanted) for member in sets]
+    gradients = [*said.decoder.classes.grad, said.encoder.logits.grad, *said.denoising.classes.grad]
+    for member, grad in zip(members, gradients, strict=True):
+        logits, positives = member.outputs.logits.detach(), taught_pairs(member)
+        counted = {
+            (image, query, column)
+            for image, query, column in product(*map(range, logits.shape))
+            if (image, query, column) in positives or column in JUDGED[image]
+        }
+        expected = sum(slow_focal_loss(logits[p], torch.tensor(float(p in positives))) for p in counted)
+        loss = losses.named["loss_ce" + member.suffix].item()
+        assert loss == pytest.approx(expected / float(member.num_boxes), rel=1e-12), member.suffix
+        assert {tuple(place) for place in grad.nonzero().tolist()} == counted
+    assert (0, 3) in {(image, column) for image, _, column in taught_pairs(members[0])}
+
+
+def test_all_classes_judged_is_the_loss_without_judgement():
+    wanted = judged_targets([list(range(CLASSES))] * 2)
+    losses, plain = (criterion()(output(), t).named for t in (wanted, replace(wanted, judged=None)))
+    assert losses == plain
+
+
+def test_an_encoder_of_one_class_judges_objects_everywhere():
+    wanted = judged_targets([[], []])
+    part = criterion(encoder_one_class=True)
+    losses, plain = (part(output(), t).named for t in (wanted, replace(wanted, judged=None)))
+    assert losses["loss_ce_interm"] == plain["loss_ce_interm"]
+    assert 0 < losses["loss_ce"] < plain["loss_ce"]
+
+
+def test_classes_that_no_image_of_a_batch_judges_do_not_fill_up_the_sample():
+    part = criterion(federated=FederatedClasses([1.0] * CLASSES, CLASSES))
+    sets = part.prediction_sets(output(), judged_targets(JUDGED))
+    for member in (member for group in sets for member in group):
+        assert taught_columns(member.sample) == [0, 1, 3, 5]
 
 
 class LastLayerLoss:

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from models.dino.federated import FederatedClasses, JudgedClasses, federated_weights
+from models.dino.federated import ClassSample, FederatedClasses, federated_weights
 from tests.processes import run_on_ranks
 from util import distributed
 
@@ -15,9 +15,9 @@ def labels(*values: int) -> torch.Tensor:
     return torch.tensor([values], dtype=torch.int64)
 
 
-def chosen(judged: JudgedClasses) -> list[list[int]]:
+def chosen(sample: ClassSample) -> list[list[int]]:
     """The classes of each set, in order."""
-    rows = zip(judged.columns, judged.valid, strict=True)
+    rows = zip(sample.columns, sample.valid, strict=True)
     return [sorted(columns[valid].tolist()) for columns, valid in rows]
 
 
@@ -46,7 +46,7 @@ def test_sets_draw_each_their_own():
     assert len(first) == len(second) == 10 and first != second
 
 
-def test_a_class_of_weight_zero_is_judged_only_where_present():
+def test_a_class_of_weight_zero_is_in_only_where_present():
     draw = FederatedClasses(WEIGHTS, 100)
     assert draw_one(draw, 2) == [1, 2, 3, 4, 6, 7]
     assert draw_one(draw, 0) == [0, 1, 2, 3, 4, 6, 7]
@@ -59,6 +59,14 @@ def test_without_any_candidate_the_present_ones_are_all():
 
 def test_a_call_without_targets_still_judges():
     assert len(draw_one(FederatedClasses(WEIGHTS, 4))) == 4
+
+
+def test_candidates_alone_fill_up_the_sample():
+    draw = FederatedClasses(WEIGHTS, 4)
+    candidates = torch.tensor([True, False, True, False, False, True, False, True])
+    for _ in range(10):
+        # Class 5 is a candidate of weight 0, class 6 is no candidate but present.
+        assert chosen(draw(labels(6), 1, candidates)) == [[2, 6, 7]]
 
 
 def test_the_number_of_columns_is_known_without_their_values():

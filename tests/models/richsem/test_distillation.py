@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.dino.criterion import PredictionSet
-from models.dino.federated import JudgedClasses
+from models.dino.federated import ClassSample
 from models.dino.matcher import Matches
 from models.dino.output import LayerOutput
 from models.richsem.classifier import TextEmbeddings
@@ -31,7 +31,7 @@ def text() -> TextEmbeddings:
     return TextEmbeddings(torch.randn(CLASSES, EMBEDDING, generator=generator), math.log(8)).double()
 
 
-def prediction_set(judged: JudgedClasses | None = None, pairs=PAIRS, embedding: bool = True) -> PredictionSet:
+def prediction_set(sample: ClassSample | None = None, pairs=PAIRS, embedding: bool = True) -> PredictionSet:
     generator = torch.Generator().manual_seed(2)
     unit = torch.randn(BATCH, QUERIES, EMBEDDING, generator=generator).double()
     unit = (unit / unit.norm(dim=-1, keepdim=True)).requires_grad_()
@@ -52,13 +52,13 @@ def prediction_set(judged: JudgedClasses | None = None, pairs=PAIRS, embedding: 
         matches=matches,
         labels=given.labels[matches.target],
         boxes_cxcywh=given.boxes_cxcywh[matches.target],
-        judged=judged,
+        sample=sample,
         num_boxes=torch.tensor(4.0).double(),
     )
 
 
-def judged_classes(columns: list[int], valid: list[bool]) -> JudgedClasses:
-    return JudgedClasses(torch.tensor(columns), torch.tensor(valid))
+def sample_of(columns: list[int], valid: list[bool]) -> ClassSample:
+    return ClassSample(torch.tensor(columns), torch.tensor(valid))
 
 
 def softmax(scores: list[float]) -> list[float]:
@@ -125,7 +125,7 @@ def test_every_option_against_the_formula(text, semantic, kind, objective, entro
 @pytest.mark.parametrize("entropy", [False, True])
 def test_federated_columns_cut_both_distributions_but_not_the_entropy(text, semantic, entropy):
     columns = [0, 2, 5]
-    given = prediction_set(judged_classes([2, 1, 5, 0], [True, False, True, True]))
+    given = prediction_set(sample_of([2, 1, 5, 0], [True, False, True, True]))
     found = loss(text, semantic, given, entropy=entropy, federated=True)
     expected = slow_loss(text, semantic, "clip_logits", "gt", entropy, columns)
     assert found.item() == pytest.approx(expected, rel=1e-9)
@@ -134,7 +134,7 @@ def test_federated_columns_cut_both_distributions_but_not_the_entropy(text, sema
 
 
 def test_without_the_option_the_federated_columns_do_not_matter(text, semantic):
-    with_columns = loss(text, semantic, prediction_set(judged_classes([0, 2], [True, True])), federated=False)
+    with_columns = loss(text, semantic, prediction_set(sample_of([0, 2], [True, True])), federated=False)
     assert with_columns.item() == loss(text, semantic, prediction_set()).item()
 
 
