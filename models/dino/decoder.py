@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from models.dino.layers import MLP, FeedForward, inverse_sigmoid, without_autocast
+from models.dino.layers import MLP, FeedForward, at_least_float32, inverse_sigmoid
 from models.dino.ops import MSDeformAttn
 from models.dino.position import box_position
 from models.dino.pyramid import Pyramid
+from models.dino.sixteen_bit import autocast_type, in_sixteen_bit
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,13 @@ class DecoderLayer(nn.Module):
         position: Float[Tensor, "B Q D"],
         reference_boxes: Float[Tensor, "B Q L 4"],
         memory: Pyramid,
-        mask: Bool[Tensor, "Q Q"] | None,
+        bias: Float[Tensor, "Q Q"] | None,
     ) -> Float[Tensor, "B Q D"]:
-        """queries and position (B, Q, D), reference_boxes (B, Q, L, 4), mask (Q, Q) True = may not attend.
+        """queries and position (B, Q, D), reference_boxes (B, Q, L, 4), bias (Q, Q): see `attention_bias`.
 
         Returns the queries, (B, Q, D).
         """
-        attended = self._attend(queries + position, queries, mask)
+        attended = self._attend(queries + position, queries, bias)
         queries = self.norm2(queries + self.dropout(attended))
         sampled = self.cross_attn(
             queries + position, reference_boxes, memory.tokens, memory.shapes, memory.mask
@@ -60,14 +62,35 @@ class DecoderLayer(nn.Module):
         queries = self.norm1(queries + self.dropout(sampled))
         return self.norm3(queries + self.ffn(queries))
 
-    def _attend(self, with_pos: Tensor, queries: Tensor, mask: Tensor | None) -> Tensor:
-        if with_pos.device.type != "cpu":
-            return self.self_attn(with_pos, with_pos, queries, attn_mask=mask, need_weights=False)[0]
-        # On a CPU PyTorch's fused attention is slower in 16 bit than in 32, its backward pass several times.
-        dtype = self.norm2.weight.dtype
-        with_pos, queries = with_pos.to(dtype), queries.to(dtype)
-        with without_autocast(with_pos.device):
-            return self.self_attn(with_pos, with_pos, queries, attn_mask=mask, need_weights=False)[0]
+    def _attend(self, with_pos: Tensor, queries: Tensor, bias: Tensor | None) -> Tensor:
+        """What `self.self_attn` computes, without its transpositions, and with one product for the two
+        projections of one input."""
+        attention, dim, parts = self.self_attn, queries.shape[-1], [2 * queries.shape[-1], queries.shape[-1]]
+        weights, biases = attention.in_proj_weight.split(parts), attention.in_proj_bias.split(parts)
+        query, key = F.linear(with_pos, weights[0], biases[0]).split(dim, dim=-1)
+        value = F.linear(queries, weights[1], biases[1])
+        dtype, dropout = attention_type(queries), attention.dropout if self.training else 0.0
+        query, key, value = (
+            t.to(dtype).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for t in (query, key, value)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+        return attention.out_proj(attended.transpose(1, 2).flatten(2).to(queries.dtype))
+
+
+def attention_type(queries: Tensor) -> torch.dtype:
+    """The type that attention among queries is computed in.
+
+    On a CPU PyTorch's fused attention is slower in 16 bit than in 32, its backward pass several times.
+    """
+    return at_least_float32(queries).dtype if queries.device.type == "cpu" else queries.dtype
+
+
+def attention_bias(mask: Bool[Tensor, "Q Q"], queries: Float[Tensor, "B Q D"]) -> Float[Tensor, "Q Q"]:
+    """(Q, Q) True = may not attend -> 0, or minus infinity there: what attention adds to its logits."""
+    count = mask.shape[-1]
+    # Rows begin at multiples of 16 bytes, or a GPU's attention would copy them in every layer.
+    bias = queries.new_zeros((count, -(-count // 8) * 8), dtype=attention_type(queries))[:, :count]
+    return bias.masked_fill_(mask, -torch.inf)
 
 
 class Decoder(nn.Module):
@@ -98,11 +121,16 @@ class Decoder(nn.Module):
         every_layer: False gives those of the last one alone.
         """
         hidden, references = [], []
+        device, dtype = queries.device, autocast_type(queries.device)
+        if dtype is not None:
+            queries, memory = queries.to(dtype), replace(memory, tokens=memory.tokens.to(dtype))
+        bias = None if mask is None else attention_bias(mask, queries)
+        ratios = torch.cat((memory.valid_ratios,) * 2, dim=-1)[:, None]
         for i, layer in enumerate(self.layers):
             detached = reference_boxes.detach()
-            scaled = detached[:, :, None] * torch.cat((memory.valid_ratios,) * 2, dim=-1)[:, None]
+            scaled = detached[:, :, None] * ratios
             position = self.query_position(box_position(scaled[:, :, 0], self.dim))
-            queries = layer(queries, position, scaled, memory, mask)
+            queries = in_sixteen_bit(layer, device, queries, position, scaled, memory, bias)
             hidden.append(queries)
             references.append(reference_boxes)
             if i + 1 < len(self.layers):

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from models.dino.decoder import Decoder
+from models.dino.decoder import Decoder, attention_bias
 from models.dino.layers import box_head, inverse_sigmoid
 from tests.models.tiny import pyramid
 
@@ -92,12 +94,41 @@ def test_references_are_scaled_to_the_padded_levels():
     assert torch.allclose(seen[0][:, :, 0], expected) and torch.allclose(seen[0][:, :, 1], expected)
 
 
-def test_self_attention_on_a_cpu_stays_in_the_weights_precision_under_autocast():
+def test_self_attention_is_that_of_torch():
+    decoder, _, queries, *_ = parts()
+    layer = decoder.layers[0]
+    mask = torch.rand(QUERIES, QUERIES, generator=torch.Generator().manual_seed(2)) < 0.3
+    mask.fill_diagonal_(False)
+    placed = queries + torch.randn_like(queries)
+    ours = layer._attend(placed, queries, attention_bias(mask, queries))
+    theirs = layer.self_attn(placed, placed, queries, attn_mask=mask, need_weights=False)[0]
+    assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(layer._attend(placed, queries, None), layer.self_attn(placed, placed, queries)[0])
+
+
+def test_self_attention_on_a_cpu_stays_in_float32(monkeypatch):
     decoder, *_ = parts()
-    layer, seen = decoder.float().layers[0], []
-    layer.self_attn.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output)))
-    queries = torch.randn(2, QUERIES, DIM).bfloat16()
+    seen = []
+
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*heads, attn_mask, dropout_p):
+        seen.extend(t.dtype for t in (*heads, attn_mask))
+        return attention(*heads, attn_mask=attn_mask, dropout_p=dropout_p)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    layer, queries = decoder.bfloat16().layers[0], torch.randn(2, QUERIES, DIM).bfloat16()
+    bias = attention_bias(torch.zeros(QUERIES, QUERIES, dtype=torch.bool), queries)
+    assert layer._attend(queries, queries, bias).dtype == torch.bfloat16
+    assert seen == [torch.float32] * 4
+
+
+def test_the_decoder_runs_in_16_bit_and_its_boxes_do_not():
+    decoder, head, queries, references, memory = parts()
+    decoder, head, queries, references = decoder.float(), head.float(), queries.float(), references.float()
+    memory = replace(memory, tokens=memory.tokens.float(), valid_ratios=memory.valid_ratios.float())
+    exact = decoder(queries, references, memory, head, None)
     with torch.autocast("cpu", torch.bfloat16):
-        attended = layer._attend(queries, queries, None)
-    (placed, _, values), _ = seen[0]
-    assert placed.dtype == values.dtype == attended.dtype == torch.float32
+        states = decoder(queries, references, memory, head, None)
+    assert states.hidden.dtype == torch.bfloat16 and states.reference_boxes.dtype == torch.float32
+    assert (states.reference_boxes - exact.reference_boxes).abs().max() < 0.02
