@@ -26,6 +26,8 @@ OFFICIAL_NUM_CLASSES = 1204
 class Category:
     """One entry of an annotation file's `categories`, as LVIS writes it.
 
+    name: without the spaces around it, which count for nothing. A number is a name too.
+
     frequency: 'r', 'c', 'f', or '' if the file does not say.
     image_count: training images that contain the class; None if the file does not say.
     """
@@ -35,7 +37,7 @@ class Category:
     synset: str = ""
     synonyms: tuple[str, ...] = ()
     frequency: Literal["", "r", "c", "f"] = ""
-    image_count: int | None = None
+    image_count: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
     @classmethod
     def from_json(cls, entry: Any) -> Category:
@@ -43,6 +45,9 @@ class Category:
         present = entry
         if isinstance(entry, Mapping):
             present = {key: value for key, value in entry.items() if value is not None}
+            name = present.get("name")
+            if type(name) in (str, int):
+                present["name"] = str(name).strip()
         try:
             category = convert(present, cls)
         except msgspec.ValidationError as error:

@@ -10,9 +10,15 @@ import msgspec
 
 from util.errors import UserError, nearest
 
-# An id. JSON's `true`, `1.0` and `"1"` are none.
+# An id. `1.0` and `"1"` are as good as 1; `true`, `1.5` and `"one"` are none.
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
+# msgspec's words for a rule -> ours.
+_RULES = {
+    "expected `bool | null`": "expected 0 or 1",
+    "expected `bool`": "expected 0 or 1",
+    "invalid enum value": "expected r, c or f, got",
+}
 _WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 ENDS_EARLY = "ends early (after {} characters): an unfinished download or copy?"
 NOT_VALID = "is not valid JSON (line {}, column {}: {})"
@@ -59,9 +65,12 @@ def is_text(value: Any) -> bool:
 
 
 def convert(value: Any, row_type: Any) -> Any:
-    """`msgspec.convert`. Raises ValidationError for half of a surrogate pair too, where msgspec does not."""
+    """`msgspec.convert`, where numbers and flags may be text: "7" is 7, "0" and "false" are False.
+
+    Raises ValidationError for half of a surrogate pair too, where msgspec does not.
+    """
     try:
-        return msgspec.convert(value, row_type)
+        return msgspec.convert(value, row_type, strict=False)
     except UnicodeEncodeError:
         raise msgspec.ValidationError("Holds half of a character") from None
 
@@ -69,12 +78,19 @@ def convert(value: Any, row_type: Any) -> Any:
 def describe_fault(what: str, value: Any, error: msgspec.ValidationError) -> str:
     """The entry, key and value at fault, and the rule: `annotation 3: its `bbox` is [1]: expected ...`."""
     has_id = isinstance(value, Mapping) and "id" in value
+    return f"{what} {value['id'] if has_id else value!r:.60}: {describe_reason(value, error)}"
+
+
+def describe_reason(value: Any, error: msgspec.ValidationError) -> str:
+    """What is wrong with an entry: its key and value, and the rule."""
     reason, _, place = str(error).partition(" - at `$.")
     reason = reason[0].lower() + reason[1:]
+    for rule, words in _RULES.items():
+        reason = reason.replace(rule, words)
     if place:
         key = re.split(r"[.\[`]", place)[0]
         reason = f"its `{key}` is {value[key]!r:.60}: {reason}"
-    return f"{what} {value['id'] if has_id else value!r:.60}: {reason}"
+    return reason
 
 
 def require_file(path: Path) -> None:

@@ -18,7 +18,7 @@ from util.errors import UserError
 
 
 def read_annotations(path: str | Path) -> AnnotationTable:
-    """Reads an annotation file piece by piece; polygons are skipped.
+    """Reads an annotation file piece by piece; polygons are skipped, except where there is no `bbox`.
 
     File names are `file_name`, else the last two parts of `coco_url` (LVIS v1). A category without
     `image_count` gets its count here. Boxes of images that the file does not list are skipped; these,
@@ -104,7 +104,11 @@ def _box_columns(
         )
     image = np.searchsorted(image_ids, owners).clip(max=max(len(image_ids) - 1, 0))
     listed = image_ids[image] == owners if len(image_ids) else np.zeros(len(owners), bool)
-    warnings = [*_unlisted(listed, identities, owners), *_repeated_annotations(identities)]
+    warnings = [
+        *_outlined(boxes.outlined),
+        *_unlisted(listed, identities, owners),
+        *_repeated_annotations(identities),
+    ]
     rows = np.flatnonzero(listed)
     rows = rows[np.argsort(image[rows], kind="stable")]
     boxes_xywh, areas = boxes.column("boxes_xywh")[rows], boxes.column("areas")[rows]
@@ -118,6 +122,10 @@ def _box_columns(
         "crowd": boxes.column("crowd")[rows],
     }
     return columns, warnings
+
+
+def _outlined(count: int) -> list[str]:
+    return [f"{count} annotations have no `bbox`; theirs is the box around `segmentation`"] if count else []
 
 
 def _unlisted(listed: np.ndarray, identities: np.ndarray, owners: np.ndarray) -> list[str]:

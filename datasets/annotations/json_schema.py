@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 
 from datasets.annotations.categories import Category
-from datasets.annotations.json_errors import Int64, describe_fault, is_text
+from datasets.annotations.json_errors import Int64, convert, describe_fault, is_text
 from datasets.annotations.json_stream import BLOCK, read_members
+from datasets.annotations.outlines import box_around
 from datasets.annotations.root_category import without_root
 from util.errors import UserError
 
@@ -23,7 +24,7 @@ ID_LISTS = ("neg_category_ids", "not_exhaustive_category_ids", "pos_category_ids
 Fault = Callable[[str], None]
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category", LABELLED: LABELLED}
 
-_Pixels = Annotated[float, msgspec.Meta(gt=-(2**31), lt=2**31)]
+_Pixels = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 _Ids = tuple[Int64, ...]
 
 
@@ -61,8 +62,26 @@ class BoxRow(msgspec.Struct, gc=False):
     category_id: Int64
     bbox: tuple[float, float, float, float]
     area: float | None = None
-    ignore: Any = None
-    iscrowd: Any = None
+    ignore: bool | None = None
+    iscrowd: bool | None = None
+
+    @classmethod
+    def from_value(cls, value: Any) -> BoxRow:
+        """From a parsed element. Raises msgspec.ValidationError."""
+        if not isinstance(value, Mapping) or value.get("bbox") not in (None, []):
+            return convert(value, cls)
+        if not value.get("segmentation"):
+            raise msgspec.ValidationError("Has neither `bbox` nor `segmentation`")
+        try:
+            return convert({**value, "bbox": box_around(value["segmentation"])}, OutlinedRow)
+        except ValueError as error:
+            if isinstance(error, msgspec.ValidationError):
+                raise
+            raise msgspec.ValidationError(f"Has no `bbox`, and of its `segmentation`: {error}") from None
+
+
+class OutlinedRow(BoxRow, gc=False):
+    """An element of `annotations` without `bbox`. bbox: around its `segmentation`."""
 
 
 def last_two_parts(url: str) -> str:
@@ -86,14 +105,18 @@ class BoxColumns(_Columns):
 
     ids, image_ids, category_ids: (N,) int64.  boxes_xywh: (N, 4) float64.
     areas: (N,) float64, NaN where the file has none.  ignore, crowd: (N,) bool.
+    outlined: how many boxes are made from their outlines.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.outlined = 0
         self.add([])
 
     def add(self, rows: Sequence[BoxRow]) -> None:
         """The next rows."""
+        if OutlinedRow in set(map(type, rows)):
+            self.outlined += sum(type(row) is OutlinedRow for row in rows)
         corners = chain.from_iterable(map(attrgetter("bbox"), rows))
         piece = {
             "ids": _int64(rows, "id"),

@@ -83,7 +83,8 @@ def read_members(
     """(key, value) of the JSON object in a file. A list comes in pieces, with its key each time.
 
     types: key -> type of the elements of its list, as msgspec takes it. Of other lists
-        the elements are skipped, and the pieces are empty.
+        the elements are skipped, and the pieces are empty. Values may be text where their meaning is plain
+        (msgspec's lax mode). A type's `from_value` gets the parsed elements that msgspec refuses.
     refuse: called with key, element and error for each element that is not of its type, which is then left
         out; without it the first such element raises the error.
     Raises UserError as `read_entries` does.
@@ -264,7 +265,7 @@ class _Window:
 
         row_type: of the elements, as msgspec takes it.  refuse: as in `read_members`.
         """
-        decode = msgspec.json.Decoder(list[row_type]).decode
+        decode = msgspec.json.Decoder(list[row_type], strict=False).decode
         more = True
         while more:
             if len(self.text) - self.at < self._block // 2:
@@ -292,7 +293,8 @@ class _Window:
         if row_type is msgspec.Raw:
             return [msgspec.Raw(text)]
         try:
-            return [convert(value, row_type)]
+            make = getattr(row_type, "from_value", None)
+            return [make(value) if make else convert(value, row_type)]
         except msgspec.ValidationError as error:
             if refuse is None:
                 raise

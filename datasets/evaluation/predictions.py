@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from reprlib import Repr
 from typing import Any
 from zipfile import ZipFile, ZipInfo
 
+import msgspec
 import numpy as np
 
+from datasets.annotations.json_errors import Int64, convert, describe_reason
 from datasets.annotations.json_stream import read_list
 from datasets.evaluation.grouping import run_starts
 from util.errors import UserError, first_line
@@ -32,6 +35,15 @@ _ROWS_AT_ONCE = 1 << 16
 _LARGE, _MOST_RATIO = 1 << 24, 100
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 40
+
+
+class _Row(msgspec.Struct, gc=False):
+    """An entry of the results format. null stands for NaN, which JSON lacks."""
+
+    image_id: Int64
+    category_id: Int64
+    bbox: tuple[float | None, float | None, float | None, float | None]
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -76,18 +88,16 @@ class Predictions:
         Raises UserError for an entry of another form and names the first.
         """
         try:
-            ids = np.array([(r["image_id"], r["category_id"]) for r in results]).reshape(-1, 2)
-            scores = _floats([r["score"] for r in results])
-            boxes = _floats([r["bbox"] for r in results]).reshape(len(results), 4)
-            if ids.dtype.kind == "i" or not results:
-                return cls(*ids.T.astype(np.int64), scores, boxes)
-        except (KeyError, TypeError, ValueError, OverflowError):  # among them an entry that is no object
-            pass
-        bad = next((i for i, r in enumerate(results) if not _is_well_formed(r)), 0)
-        raise UserError(
-            f"prediction number {first + bad} ({_SHORT.repr(results[bad])[:100]}) is not of the form "
-            "image_id (integer), category_id (integer), bbox [x, y, width, height], score"
-        )
+            rows = convert(results, list[_Row])
+        except msgspec.ValidationError:
+            raise UserError(_first_fault(results, first)) from None
+        ids = [
+            np.fromiter(map(attrgetter(key), rows), np.int64, len(rows))
+            for key in ("image_id", "category_id")
+        ]
+        scores = np.array([row.score for row in rows], np.float64)
+        boxes = np.array([row.bbox for row in rows], np.float64).reshape(-1, 4)
+        return cls(*ids, scores, boxes)
 
     @classmethod
     def join(cls, parts: Sequence[Predictions]) -> Predictions:
@@ -175,12 +185,15 @@ def _member(archive: ZipFile, info: ZipInfo, path: Path) -> np.ndarray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _floats(values: list) -> np.ndarray:
-    """Numbers of JSON as float64, null as NaN. Raises TypeError, ValueError or OverflowError for others."""
-    numbers = np.array(values)
-    if len(values) and numbers.dtype.kind not in "iufO":  # texts, which NumPy would parse
-        raise TypeError(numbers.dtype)
-    return numbers.astype(np.float64)
+def _first_fault(results: Sequence[Any], first: int) -> str:
+    """A line on the first entry of another form. first: the number of the first entry in its file."""
+    for number, entry in enumerate(results, first):
+        try:
+            convert(entry, _Row)
+        except msgspec.ValidationError as error:
+            shown = _SHORT.repr(entry)[:100]
+            return f"prediction number {number} ({shown}): {describe_reason(entry, error)}"
+    raise AssertionError("every entry is of the form")
 
 
 def _from_json(path: Path) -> Predictions:
@@ -188,21 +201,6 @@ def _from_json(path: Path) -> Predictions:
     for piece in read_list(path):
         parts.append(Predictions.from_results(piece, sum(map(len, parts))))
     return Predictions.join(parts)
-
-
-def _is_well_formed(entry: Any) -> bool:
-    if not isinstance(entry, Mapping):
-        return False
-    box, score = entry.get("bbox"), entry.get("score")
-    ids = [entry.get(key) for key in ("image_id", "category_id")]
-    if not (isinstance(box, list) and len(box) == 4):
-        return False
-    return all(type(i) is int and abs(i) < 2**63 for i in ids) and all(map(_is_number, [*box, score]))
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a JSON value is a number that float64 holds, or null, which stands for NaN."""
-    return value is None or type(value) is float or (type(value) is int and abs(value) < 2**1000)
 
 
 class PredictionStream:

@@ -62,14 +62,15 @@ def _results(**changes: object) -> str:
     return json.dumps([RESULTS[0], {**RESULTS[1], **changes}])
 
 
-_FORM = "prediction number 1"
+_FORM = "prediction number 1 ("
 _add(
     "predictions_json",
     long_integer=(_results(score=10**400), _FORM),
     long_integer_in_a_box=(_results(bbox=[1, 2, 3, 10**400]), _FORM),
     long_id=(_results(image_id=2**63), _FORM),
-    text_for_a_number=(_results(score="0.5"), _FORM),
-    texts_for_a_box=(_results(bbox=["1", "2", "3", "4"]), _FORM),
+    text_for_a_number=(_results(score="0.5"), None),
+    word_for_a_number=(_results(score="high"), _FORM),
+    texts_for_a_box=(_results(bbox=["1", "2", "3", "4"]), None),
     short_box=(_results(bbox=[1, 2, 3]), _FORM),
     nested_box=(_results(bbox=[[1], [2], [3], [4]]), _FORM),
     null=(json.dumps([RESULTS[0], None]), _FORM),

@@ -62,7 +62,7 @@ def test_healthy_data_gets_a_clean_bill(data, capsys):
 ANNOTATIONS = [
     (lambda c: c["images"].append(c["images"][0]), 2, "1 image ids are listed more than once"),
     (lambda c: c["images"].append(c["images"][0] | {"id": 77}), 1, "1 images are listed more than once"),
-    (lambda c: c["images"][0].update(id="1"), 2, "1 entries are invalid"),
+    (lambda c: c["images"][0].update(id="one"), 2, "1 entries are invalid"),
     (lambda c: c["images"][0].update(id=2**64), 2, "1 entries are invalid"),
     (lambda c: c["images"][0].update(height=float("inf")), 2, "1 entries are invalid"),
     (lambda c: c["images"][0].update(file_name=5), 2, "1 entries are invalid"),
@@ -71,7 +71,7 @@ ANNOTATIONS = [
     (lambda c: c.update(categories=["cat"]), 2, "1 entries are invalid"),
     (lambda c: c["categories"].append({"id": [9], "name": "pink"}), 2, "1 entries are invalid"),
     (lambda c: c["categories"].append({"id": 9, "name": ["pink"]}), 2, "1 entries are invalid"),
-    (lambda c: c["annotations"][0].update(category_id="1"), 2, "1 entries are invalid"),
+    (lambda c: c["annotations"][0].update(category_id="one"), 2, "1 entries are invalid"),
     (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), 2, "1 entries are invalid"),
     (
         lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]),
@@ -93,7 +93,7 @@ ANNOTATIONS = [
     (lambda c: c["categories"].clear(), 2, "no classes are listed"),
     (lambda c: c["categories"].append(c["categories"][0] | {"id": 9}), 2, "1 class names are listed more"),
     (lambda c: c["categories"].append({"id": 1, "name": "pink"}), 2, "1 class ids are listed more than once"),
-    (lambda c: c["categories"].append({"id": "9", "name": "pink"}), 2, "1 entries are invalid"),
+    (lambda c: c["categories"].append({"id": "9x", "name": "pink"}), 2, "1 entries are invalid"),
     (lambda c: c["categories"].append({"id": 9, "name": "pink"}), 1, "1 classes have no box"),
     (
         lambda c: c["categories"].append({"id": 9, "name": "Red Square"}),

@@ -37,9 +37,9 @@ def test_a_class_that_the_checkpoint_lacks_is_named_with_the_nearest():
         ([], "class list is empty"),
         ([category(1, "a"), category(2, "a")], "class name 'a' occurs 2 times"),
         ([category(1, "a"), category(1, "b")], "category id 1 occurs 2 times"),
-        ([category("1", "a")], "category '1': its `id` is '1': expected `int`"),
+        ([category("one", "a")], "category 'one': its `id` is 'one': expected `int`"),
         ([category(1, "")], "its `name` is '': expected `str` of length"),
-        ([category(1, "a", frequency="x")], "its `frequency` is 'x': invalid enum value"),
+        ([category(1, "a", frequency="x")], "its `frequency` is 'x': expected r, c or f, got 'x'"),
     ],
 )
 def test_bad_class_lists_are_refused_in_one_line(categories, message):

@@ -64,7 +64,7 @@ class Row(msgspec.Struct):
 @pytest.mark.parametrize("block", [16, 100, 1 << 20])
 def test_elements_of_another_type_are_reported_one_by_one_and_the_others_are_kept(tmp_path, block):
     rows = [{"id": i, "x": float("nan") if i == 7 else i, "skipped": [{}, {}]} for i in range(30)]
-    rows[3]["id"], rows[20] = "3", [1]
+    rows[3]["id"], rows[4]["id"], rows[20] = "3x", "4", [1]
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"rows": rows, "skipped": [1, 2]}))
     refused, kept = [], []

@@ -119,16 +119,19 @@ def drop(key, index, name):
             "annotation 3 is of category id 3, which `categories` does not",
         ),
         (
-            change("annotations", 2, category_id="5"),
-            "annotation 3: its `category_id` is '5': expected `int`",
+            change("annotations", 2, category_id="five"),
+            "annotation 3: its `category_id` is 'five': expected `int`",
         ),
         (drop("annotations", 2, "image_id"), "annotation 3: object missing required field `image_id`"),
         (
             change("annotations", 2, bbox=[1, 2, 3]),
             r"annotation 3: its `bbox` is \[1, 2, 3\]: expected `array`",
         ),
-        (drop("annotations", 2, "bbox"), "annotation 3: object missing required field `bbox`"),
-        (change("images", 1, id="2"), "image '2': its `id` is '2': expected `int`"),
+        (
+            change("annotations", 2, bbox=None, segmentation=[]),
+            "annotation 3: has neither `bbox` nor `segmen",
+        ),
+        (change("images", 1, id="2a"), "image '2a': its `id` is '2a': expected `int`"),
         (change("images", 1, id=1), "image id 1 is listed 2 times"),
         (drop("images", 1, "coco_url"), "image 2: has neither `file_name` nor `coco_url`"),
         (change("images", 1, pos_category_ids=[4]), "image id 2: category id 4 of its `pos_category_ids`"),
@@ -138,8 +141,8 @@ def drop(key, index, name):
             "category id 4 of `labelled_category_ids` is not listed in `categories`",
         ),
         (
-            lambda content: content.update(labelled_category_ids=[1, "2"]),
-            "labelled_category_ids '2': expected `int`",
+            lambda content: content.update(labelled_category_ids=[1, "x"]),
+            "labelled_category_ids 'x': expected `int`",
         ),
         (
             lambda content: content.update(labelled_category_ids=1),
@@ -197,14 +200,14 @@ def test_something_else_than_json(tmp_path):
         ),
         (change("annotations", 2, image_id=[1]), r"annotation 3: its `image_id` is \[1\]: expected `int`"),
         (
-            change("images", 1, neg_category_ids=["5"]),
-            r"image 2: its `neg_category_ids` is \['5'\]: expected `int`",
+            change("images", 1, neg_category_ids=["x"]),
+            r"image 2: its `neg_category_ids` is \['x'\]: expected `int`",
         ),
-        (change("images", 1, height="tall"), "image 2: its `height` is 'tall': expected `float"),
+        (change("images", 1, height="tall"), "image 2: its `height` is 'tall': expected `int"),
         (change("annotations", 2, id=True), "annotation True: its `id` is True: expected `int`, got `bool`"),
         (
-            change("annotations", 2, bbox=["1", "2", "3", "4"]),
-            r"annotation 3: its `bbox` is \['1', '2', '3', '4'\]: expected `float`",
+            change("annotations", 2, bbox=["1", "2", "3", "4px"]),
+            r"annotation 3: its `bbox` is \['1', '2', '3', '4px'\]: expected `float`",
         ),
         (
             change("annotations", 2, bbox=[[1, 2], [3, 4]]),
@@ -218,7 +221,10 @@ def test_something_else_than_json(tmp_path):
             change("annotations", 2, bbox=[10**400, 2, 3, 4]),
             r"annotation 3: its `bbox` is \[10000.*: number out of",
         ),
-        (change("annotations", 2, area="320"), "annotation 3: its `area` is '320': expected `float"),
+        (change("annotations", 2, iscrowd="2"), "annotation 3: its `iscrowd` is '2': expected 0 or 1, got"),
+        (change("annotations", 2, iscrowd=2), "annotation 3: its `iscrowd` is 2: expected 0 or 1, got `int`"),
+        (change("annotations", 2, iscrowd="no"), "annotation 3: its `iscrowd` is 'no': expected 0 or 1"),
+        (change("annotations", 2, ignore=[0]), r"annotation 3: its `ignore` is \[0\]: expected 0 or 1, got"),
         (change("annotations", 2, area=10**400), "annotation 3: its `area` is 10000.*: number out of"),
         (
             change("images", 1, neg_category_ids=5),
@@ -230,14 +236,22 @@ def test_something_else_than_json(tmp_path):
             change("images", 1, file_name="\ud800.jpg"),
             r"image 2: `file_name` holds half of a character",
         ),
-        (change("images", 1, width=float("nan")), "image 2: its `width` is nan: expected `float` >"),
-        (change("images", 1, width=2**31), "image 2: its `width` is 2147483648: expected `float` <"),
-        (change("images", 1, width="80"), "image 2: its `width` is '80': expected `float"),
+        (change("images", 1, width=float("nan")), "image 2: its `width` is nan: expected `int"),
+        (change("images", 1, width=2**31), "image 2: its `width` is 2147483648: expected `int` <"),
+        (change("images", 1, width=80.5), "image 2: its `width` is 80.5: expected `int"),
+        (change("images", 1, height=-1), "image 2: its `height` is -1: expected `int` >= 0"),
         (change("categories", 1, id=2**70), "its `id` is 1180591620717411303424: expected `int` <="),
         (change("categories", 1, frequency="\ud800"), "category 2: holds half of a character"),
         (change("categories", 1, name="\ud800"), r"category 2: its name '\\ud800' is not a name"),
         (change("categories", 1, synonyms=5), "its `synonyms` is 5: expected `array`"),
-        (change("categories", 1, image_count="9"), "its `image_count` is '9': expected `int | null`"),
+        (change("categories", 1, image_count="9.5"), "its `image_count` is '9.5': expected `int | null`"),
+        (change("categories", 1, image_count=-1), "its `image_count` is -1: expected `int` >= 0"),
+        (change("categories", 1, name=True), "category 2: its `name` is True: expected `str`"),
+        (change("categories", 1, name=" "), "category 2: its `name` is ' ': expected `str` of length >= 1"),
+        (
+            change("categories", 1, frequency="rare"),
+            "its `frequency` is 'rare': expected r, c or f, got 'rare'",
+        ),
         (lambda content: content["images"].insert(2, 7), "image 7: expected `object`, got `int`"),
         (lambda content: content.update(annotations={"1": {}}), "`annotations` is not a list"),
         (lambda content: content.update(categories=None), "class list is empty"),
@@ -247,6 +261,53 @@ def test_values_of_the_wrong_kind_are_named(tmp_path, content, spoil, message):
     spoil(content)
     with pytest.raises(UserError, match=message):
         read(tmp_path, content)
+
+
+def test_numbers_and_flags_that_are_text_are_read_as_what_they_mean(tmp_path, content):
+    """As exports from spreadsheets and databases have them."""
+    expected = read(tmp_path, content)
+
+    def text(value):
+        return [text(v) for v in value] if isinstance(value, list) else str(value)
+
+    def whole_floats(value):
+        return [whole_floats(v) for v in value] if isinstance(value, list) else float(value)
+
+    keys = {
+        "images": ("id", "height", "width", "neg_category_ids", "not_exhaustive_category_ids"),
+        "annotations": ("id", "image_id", "category_id", "bbox", "area"),
+        "categories": ("id", "image_count"),
+    }
+    for change in (text, whole_floats):
+        changed = json.loads(json.dumps(content))
+        for kind, names in keys.items():
+            for row in changed[kind]:
+                row.update({name: change(row[name]) for name in names if name in row})
+        table = read(tmp_path, changed)
+        for column in ("image_ids", "sizes", "boxes_xywh", "areas", "category_index", "annotation_ids"):
+            assert np.array_equal(getattr(table, column), getattr(expected, column)), column
+        assert table.categories == expected.categories
+        assert np.array_equal(table.negatives.values, expected.negatives.values)
+
+
+@pytest.mark.parametrize("key", ["iscrowd", "ignore"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_flags_are_what_they_say(tmp_path, content, key, indent):
+    values = [0, "0", False, "false", None, 1, "1", True, "True"]
+    content["annotations"] = [dict(content["annotations"][0], id=i) for i in range(1, 10)]
+    for row, value in zip(content["annotations"], values, strict=True):
+        row[key] = value
+    table = read(tmp_path, content)
+    column = table.crowd if key == "iscrowd" else table.ignore
+    assert column.tolist() == [False] * 5 + [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "read_as"), [(7, "7"), (" oat milk ", "oat milk"), ("true", "true"), ("\u8f66", "\u8f66")]
+)
+def test_names_of_classes_are_text_without_the_spaces_around(tmp_path, content, name, read_as):
+    content["categories"][1]["name"] = name
+    assert read(tmp_path, content).categories[1].name == read_as
 
 
 def test_a_box_with_nan_is_read_and_left_out_later(tmp_path, content):

@@ -99,11 +99,7 @@ def test_only_the_top_300_of_an_image_count():
             r"score that is not finite \(first: nan, image_id 1, category_id",
         ),
         (detection(score=float("-inf")), r"score that is not finite \(first: -inf, image_id 1"),
-        ({"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}, "prediction number 2 .* is not of the form"),
-        (detection() | {"bbox": [1, 2]}, "prediction number 2 .* is not of the form"),
-        (detection() | {"image_id": "1"}, "prediction number 2 .* is not of the form"),
         (detection() | {"score": None}, "1 of 3 predictions have a score that is not finite"),
-        (detection() | {"score": "high"}, "prediction number 2 .* is not of the form"),
     ],
 )
 def test_bad_predictions_are_one_line(entry, message):
