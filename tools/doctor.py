@@ -14,34 +14,22 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-
 from config import Config
-from datasets.annotations.categories import Category
-from datasets.annotations.discovery import (
-    find_detection,
-    find_image_level,
-    folder_of,
-    open_detection,
-    open_image_level,
-)
-from datasets.annotations.source import IMAGE_LEVEL, RawAnnotations
-from datasets.images.reader import ImageFolder
-from tools.data_doctor.annotations import check_annotations, check_classes_of_both
-from tools.data_doctor.findings import Finding, Severity, warnings_as_findings
-from tools.data_doctor.image_level import check_image_level, count_image_level
-from tools.data_doctor.images import ImageReport, check_both, check_images
+from datasets.annotations.categories import plain_name
+from datasets.annotations.source import RawAnnotations
+from tools.data_doctor.classes import image_counts
+from tools.data_doctor.copies import check_copies
+from tools.data_doctor.examination import Examination, Reading
+from tools.data_doctor.findings import Finding, Severity
 from tools.data_doctor.machine import check_shared_memory
 from tools.data_doctor.report import headline, report, terminal_width
 from tools.data_doctor.tail import plot_tail
-from util.errors import UserError, run_command
+from util.errors import run_command
 from util.files import atomic_write
 
 
@@ -50,7 +38,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path, help="as --data_path of main.py")
+    parser.add_argument("data", type=Path, nargs="+", help="as --data_path of main.py: one path, or several")
     parser.add_argument("--imagenet_path", default="", help="as imagenet_path (default: beside DATA)")
     parser.add_argument("--dataset_file", default="lvis", choices=("lvis", "lvis_openvocab", "coco"))
     parser.add_argument("--allow_outside", action="store_true", help="as --allow_outside of main.py")
@@ -61,91 +49,42 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-@dataclass
-class Examination:
-    """The arguments, and the findings so far."""
-
-    args: argparse.Namespace
-    findings: list[Finding] = field(default_factory=list)
-
-    def split(self, name: str) -> tuple[RawAnnotations | None, ImageReport | None]:
-        """Examines 'train' or 'val': its annotations and its images."""
-        args, before = self.args, len(self.findings)
-        raw = report = None
-        with warnings_as_findings(name, self.findings):
-            source = find_detection(args.data, name, args.dataset_file)
-            raw = source.check()
-        if raw is None:
-            return None, None
-        self.findings += check_annotations(name, raw)
-        with warnings_as_findings(name, self.findings):
-            inside = None if args.allow_outside else folder_of(args.data)
-            files = ImageFolder(source.image_root(raw.file_names), inside)
-            files.open_archives()
-            report = check_images(name, files, raw.file_names, _pairs(raw.sizes), args.decode)
-        if report is not None:
-            self.findings += report.findings(Config().max_damaged_share)
-        if all(f.severity < Severity.ERROR for f in self.findings[before:]):
-            # The reader may refuse what the checks do not know.
-            with warnings_as_findings(name, self.findings, warnings=False):
-                open_detection(args.data, name, args.dataset_file, allow_outside=args.allow_outside)
-        return raw, report
-
-    def image_level(self, categories: tuple[Category, ...]) -> tuple[Counter, ImageReport | None]:
-        """Examines the image-level images: how many each category id has, and what is wrong with them."""
-        args, counts, report = self.args, None, None
-        try:
-            find_image_level(args.data, args.imagenet_path)
-        except UserError as error:
-            severity = Severity.ERROR if args.imagenet_path else Severity.NOTE
-            self.findings.append(Finding(severity, IMAGE_LEVEL, str(error)))
-            return Counter(), None
-        with warnings_as_findings(IMAGE_LEVEL, self.findings):
-            annotations, files = open_image_level(
-                args.data, args.imagenet_path, allow_outside=args.allow_outside
-            )
-            counts = count_image_level(annotations, categories)
-            names = [annotations.file_names[i] for i in range(len(annotations))]
-            report = check_images(IMAGE_LEVEL, files, names, _pairs(annotations.sizes), args.decode)
-        if counts is None or report is None:
-            return Counter(), None
-        self.findings += check_image_level(counts, categories)
-        self.findings += report.findings(Config().max_damaged_share)
-        return counts.images_of_category, report
-
-    def plot(self, categories: Sequence[Category], boxed: Counter, labelled: Counter) -> None:
-        """Draws the histogram; failing to write it is a finding like any other."""
-        try:
-            self.args.plot.parent.mkdir(parents=True, exist_ok=True)
-            plot_tail(self.args.plot, categories, boxed, labelled)
-        except (OSError, ValueError) as error:
-            what = f"{self.args.plot}: the plot cannot be written ({error})"
-            self.findings.append(Finding(Severity.WARNING, "plot", what, "give --plot the path of a PNG"))
-
-
 def examine(args: argparse.Namespace) -> list[Finding]:
-    """All findings, worst first; draws the histogram where there are classes."""
-    examination = Examination(args, [*check_shared_memory(Config())])
-    (train, train_seen), (val, val_seen) = (examination.split(name) for name in ("train", "val"))
-    if train is not None and val is not None:
-        examination.findings += check_classes_of_both(train, val)
-    if train is not None and train.categories:
-        labelled, level_seen = examination.image_level(tuple(train.categories))
-        examination.plot(train.categories, _images_of_category(train), labelled)
-        pairs = [(seen, val_seen) for seen in (train_seen, level_seen) if seen and val_seen]
-        for seen, against in pairs:
-            examination.findings += check_both(seen, against)
-    return sorted(examination.findings, key=lambda f: -f.severity)
+    """All findings; draws the histogram where there are classes."""
+    findings = [*check_shared_memory(Config())]
+    reading = Reading(args.dataset_file, args.imagenet_path, args.allow_outside, args.decode)
+    examinations = [
+        Examination(path, reading, name) for path, name in zip(args.data, _names_of(args.data), strict=True)
+    ]
+    for examination in examinations:
+        examination.run()
+        findings += examination.findings
+    parts = [part for examination in examinations for part in examination.parts]
+    findings += check_copies(parts, lambda _, name: plain_name(name))
+    trained = [(e.training, e.labelled) for e in examinations]
+    drawn = [(raw, labelled) for raw, labelled in trained if raw is not None and raw.categories]
+    if drawn:
+        findings += _plot(args.plot, *drawn[0])
+    return findings
 
 
-def _pairs(sizes: np.ndarray) -> list[tuple[int, int]]:
-    return [(height, width) for height, width in sizes.tolist()]
+def _names_of(paths: Sequence[Path]) -> list[str]:
+    """What each data set is called in findings: '' if there is one only."""
+    return [path.name for path in paths] if len(paths) > 1 else [""]
 
 
-def _images_of_category(raw: RawAnnotations) -> Counter[int]:
-    """Category id -> images with a box of it."""
-    pairs = np.unique(np.stack([raw.box_category_ids, raw.box_image_ids]), axis=1)
-    return Counter(pairs[0].tolist())
+def _plot(path: Path, raw: RawAnnotations, labelled: Mapping[int, int]) -> list[Finding]:
+    """Draws the histogram; failing to write it is a finding like any other.
+
+    labelled: category id -> images with a label only.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plot_tail(path, raw.categories, image_counts(raw), labelled)
+    except (OSError, ValueError) as error:
+        what = f"{path}: the plot cannot be written ({error})"
+        return [Finding(Severity.WARNING, "plot", what, "give --plot the path of a PNG")]
+    return []
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -47,6 +47,7 @@ class RawAnnotations:
     image_ids: (I,) int64.  file_names: I.  sizes: (I, 2) height, width; 0 if unknown.
     annotation_ids, box_image_ids, box_category_ids: (N,) int64.  boxes_xywh: (N, 4) float64 pixels.
     faults: a line for each entry that breaks the format's rules; these are not in the columns.
+    places: row of a box -> the file and line it is written in; without it, its id says enough.
     """
 
     categories: Sequence[Category]
@@ -58,6 +59,11 @@ class RawAnnotations:
     box_category_ids: np.ndarray
     boxes_xywh: np.ndarray
     faults: Sequence[str] = field(default=())
+    places: Callable[[int], str] | None = None
+
+    def place_of_box(self, row: int) -> str:
+        """Where box 0..N-1 is written, for messages."""
+        return self.places(row) if self.places else f"annotation {self.annotation_ids[row]}"
 
     @classmethod
     def from_table(cls, table: AnnotationTable) -> RawAnnotations:

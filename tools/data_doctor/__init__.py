@@ -2,8 +2,13 @@
 
 findings     one kind of fault, how bad it is, and the fix
 report       all of them as one text
-annotations  checks of ids, names, classes, boxes
-images       checks of the files: present, whole, of the stated size, not in two splits
+examination  all checks of one data set
+part         one split of it, with what was found so far
+annotations  checks of entries: ids, and what they refer to
+classes      checks of names, of classes that are probably one, of how often they occur
+boxes        checks of boxes against their images and one another
+images       checks of the files: present, whole, of the stated size
+copies       images with the same content, in one split, in two, in several data sets
 image_level  checks of the images that have a label but no boxes
 machine      checks of shared memory
 tail         the histogram of the classes

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ class Finding:
     """One kind of fault in one part of the data.
 
     where: the part.  what: what is wrong.  remedy: the fix, "" for a note and where `what` says it.
-    examples: what it concerns, all of it, most affected first.
+    examples: what it concerns, most affected first.  cases: how many things that is, 0: all are examples.
     kind: `what` with {n} in place of the number; the same in every part of the data.
     """
 
@@ -35,15 +36,18 @@ class Finding:
     remedy: str = ""
     examples: Sequence[str] = ()
     kind: str = ""
+    cases: int = 0
 
     @property
     def count(self) -> int:
         """How many things it concerns."""
-        return len(self.examples) or 1
+        return self.cases or len(self.examples) or 1
 
     def to_json(self) -> dict:
         """With every example."""
-        return {**asdict(self), "severity": self.severity.name.lower(), "count": self.count}
+        entry = {**asdict(self), "severity": self.severity.name.lower(), "count": self.count}
+        del entry["cases"]
+        return entry
 
 
 def found(
@@ -52,6 +56,11 @@ def found(
     """One finding, or none where there are no examples. `{n}` in `what` becomes their number."""
     if examples:
         yield Finding(severity, where, what.format(n=f"{len(examples):,}"), remedy, examples, what)
+
+
+def repeated(values: Sequence) -> list[str]:
+    """The values that occur several times."""
+    return [str(value) for value, count in Counter(values).items() if count > 1]
 
 
 class _Listener(logging.Handler):

@@ -40,9 +40,10 @@ def count_image_level(annotations: AnnotationTable, categories: tuple[Category, 
     return ImageLevelCounts(images_of_category, unused, int(np.count_nonzero(~labelled)))
 
 
-def check_image_level(counts: ImageLevelCounts, categories: tuple[Category, ...]) -> Iterator[Finding]:
-    """What is unused, and how many classes have images."""
-    where = "image-level"
+def check_image_level(
+    where: str, counts: ImageLevelCounts, categories: tuple[Category, ...]
+) -> Iterator[Finding]:
+    """What is unused, and how many classes have images. where: the name of this part of the data."""
     yield from found(Severity.WARNING, where, "{n} classes match no detection class", counts.unused,
                      "rename them to the detection class, or add their name to its synonyms")  # fmt: skip
     if counts.num_unlabelled:
@@ -57,6 +58,6 @@ def check_image_level(counts: ImageLevelCounts, categories: tuple[Category, ...]
     yield Finding(
         Severity.NOTE,
         where,
-        f"{images.total()} images of {len(images)} of {len(categories)} classes"
+        f"{images.total():,} images of {len(images)} of {len(categories)} classes"
         + (f", {helped} of {len(rare)} rare ones" if rare else ""),
     )

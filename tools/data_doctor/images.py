@@ -1,4 +1,4 @@
-"""Checks of the image files: present, whole, of the stated size, not in two parts of the data."""
+"""Checks of the image files: present, whole, of the stated size."""
 
 import hashlib
 import os
@@ -7,17 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from datasets.images.header import DamagedError, inspect, inspect_file
+from datasets.images.header import DamagedError, Reader, inspect
 from datasets.images.reader import ImageFolder, too_many_damaged
 from tools.data_doctor.findings import Finding, Severity, found
+from util.pixels import Size
 
 # Waiting for the disk and Pillow's decoding both release the GIL.
 _THREADS = 2 * (os.cpu_count() or 1)
 _BLOCK = 10_000
+# Bytes at the start of a file that tell it from others of its length.
+_DIGESTED = 1 << 14
 _MISSING, _DAMAGED, _WRONG_SIZE = "are missing", "are damaged", "differ from their stated size"
 _OUTSIDE = "lie outside of the data folder"
 # What is wrong with images -> the fix.
@@ -33,13 +37,15 @@ _FAULTS = {
 class ImageCheck(NamedTuple):
     """The result for one image.
 
-    length: bytes of the file, 0 if it was not read.  fault: '' or a key of _FAULTS.  message: says more.
+    fault: '' or a key of _FAULTS.  message: says more.  size: (height, width), 0 if unknown.
+    digest: of the file's length and first bytes, b"" if it was not read; the same for copies of an image.
     """
 
     name: str
-    length: int = 0
     fault: str = ""
     message: str = ""
+    size: Size = (0, 0)
+    digest: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def check_images(
     where: str,
     files: ImageFolder,
     names: Iterable[str],
-    sizes: Iterable[tuple[int, int]],
+    sizes: Iterable[Size],
     decode: bool = False,
 ) -> ImageReport:
     """Looks at every image once. sizes: (height, width) as stated, 0 if they are not."""
@@ -87,53 +93,47 @@ def _in_blocks(
         yield from pool.map(work, block)
 
 
-def in_both(a: ImageReport, b: ImageReport) -> list[str]:
-    """Images of `a` whose bytes are also in `b`. Only those of equal length are read."""
-    lengths = {check.length for check in a.checks} & {check.length for check in b.checks} - {0}
-    known = {digest: name for name, digest in _digests(b, lengths)}
-    return [f"{name} is {known[digest]}" for name, digest in _digests(a, lengths) if digest in known]
-
-
-def check_both(train: ImageReport, val: ImageReport) -> Iterator[Finding]:
-    """Images that are trained on and evaluated on."""
-    yield from found(
-        Severity.ERROR,
-        f"{train.where}, {val.where}",
-        "{n} images are in both, so the metrics say nothing about new images",
-        in_both(train, val),
-        f"remove them from {train.where}",
-    )
-
-
-def _check_image(files: ImageFolder, decode: bool, image: tuple[str, tuple[int, int]]) -> ImageCheck:
+def _check_image(files: ImageFolder, decode: bool, image: tuple[str, Size]) -> ImageCheck:
     name, stated = image
     path = files.root / name
     if refusal := files.refusal(name):
-        return ImageCheck(name, fault=_OUTSIDE, message=f"{name}: {refusal}")
+        return ImageCheck(name, _OUTSIDE, f"{name}: {refusal}")
     try:
         if path.is_file():
-            length, size = path.stat().st_size, inspect_file(path, decode)
+            digest, size = _inspected_file(path, decode)
         elif (hidden := files.find(name)) is None:
-            return ImageCheck(name, fault=_MISSING, message=name + files.nearest(name))
+            return ImageCheck(name, _MISSING, name + files.nearest(name))
         else:
             data = hidden.read()
-            length, size = len(data), inspect(_parts_of(data), len(data), decode)
+            digest, size = _inspected(lambda offset, count: data[offset : offset + count], len(data), decode)
     except (DamagedError, OSError) as error:
-        return ImageCheck(name, fault=_DAMAGED, message=f"{name}: {error}")
+        return ImageCheck(name, _DAMAGED, f"{name}: {error}")
     if all(stated) and size != stated:
         (h, w), (height, width) = size, stated
-        return ImageCheck(name, length, _WRONG_SIZE, f"{name}: is {w}x{h}, stated as {width}x{height}")
-    return ImageCheck(name, length)
+        return ImageCheck(name, _WRONG_SIZE, f"{name}: is {w}x{h}, stated as {width}x{height}", size, digest)
+    return ImageCheck(name, "", "", size, digest)
 
 
-def _parts_of(data: bytes) -> Callable[[int, int], bytes]:
-    return lambda offset, count: data[offset : offset + count]
+def _inspected_file(path: Path, decode: bool) -> tuple[bytes, Size]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        length = os.fstat(descriptor).st_size
+        return _inspected(lambda offset, count: os.pread(descriptor, count, offset), length, decode)
+    finally:
+        os.close(descriptor)
 
 
-def _digests(report: ImageReport, lengths: set[int]) -> Iterator[tuple[str, bytes]]:
-    """(name, digest of the content) of the images of certain lengths."""
-    for check in report.checks:
-        if check.length in lengths:
-            content = report.files.find(check.name)
-            if content is not None:
-                yield check.name, hashlib.blake2b(content.read(), digest_size=16).digest()
+def _inspected(read: Reader, length: int, decode: bool) -> tuple[bytes, Size]:
+    """The digest and size of an image, of which no part is read twice."""
+    digest = hashlib.blake2b(str(length).encode(), digest_size=16)
+
+    def noted(offset: int, count: int) -> bytes:
+        part = read(offset, count)
+        if offset == 0 and not digested:
+            digested.append(True)
+            digest.update(part[:_DIGESTED])
+        return part
+
+    digested: list[bool] = []
+    size = inspect(noted, length, decode)
+    return digest.digest(), size

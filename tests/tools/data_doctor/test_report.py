@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.tools.faulty_sets import a_thousand_faults
+from tests.tools.data_doctor.faulty_sets import a_thousand_faults
 from tools.data_doctor import machine
 from tools.data_doctor.findings import Finding, Severity, found, warnings_as_findings
 from tools.data_doctor.report import headline, report

@@ -72,8 +72,8 @@ def a_thousand_faults(root: Path) -> Path:
         path.unlink()
     for path in files[150:210]:  # damaged
         path.write_bytes(path.read_bytes()[:90])
-    for path in files[210:250]:  # of another size
-        noise(path, hash_of("other", len(path.name)), (SIZE[1], SIZE[0]))
+    for number, path in enumerate(files[210:250]):  # of another size
+        noise(path, hash_of("other", number), (SIZE[1], SIZE[0]))
     for number in range(20):  # in training and in validation
         shutil.copy(root / "val" / val["images"][number]["file_name"], files[300 + number])
     for entry in annotations[:120]:  # outside
