@@ -13,7 +13,7 @@ import numpy as np
 from datasets.annotations.categories import Category
 from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations
 from datasets.annotations.table import AnnotationTable
-from datasets.annotations.yolo_labels import in_pixels, parse_labels
+from datasets.annotations.yolo_labels import LabelReader, in_pixels
 from datasets.annotations.yolo_yaml import (
     class_names,
     dataset_folder,
@@ -97,13 +97,13 @@ class YoloSource(AnnotationSource):
 @dataclass(frozen=True)
 class YoloSplit:
     """name: for messages.  names: of the classes, by number.  root: the folder that `images` are relative to.
-    keypoints: number of keypoint values after each box, by the YAML's `kpt_shape`."""
+    keypoints: number of keypoint values after each box, by the YAML's `kpt_shape`; None without it."""
 
     name: str
     names: tuple[str, ...]
     root: Path
     images: tuple[str, ...]
-    keypoints: int = 0
+    keypoints: int | None = None
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -172,8 +172,9 @@ class _Labels(NamedTuple):
 def _read_labels(split: YoloSplit) -> _Labels:
     image_index: list[int] = []
     labels = _Labels([], [], np.zeros(0, np.int64), [], [], [])
+    reader = LabelReader(split.names, split.keypoints)
     for index, image in enumerate(split.images):
-        rows, faults = parse_labels(split.label_file(image), split.names, keypoints=split.keypoints)
+        rows, faults = reader.read(split.label_file(image))
         labels.faults.extend(faults)
         try:
             height, width = inspect_file(split.root / image)
@@ -185,6 +186,7 @@ def _read_labels(split: YoloSplit) -> _Labels:
         image_index += [index] * len(rows)
         labels.classes.extend(row[0] for row in rows)
         labels.boxes_xywh.extend(in_pixels(row[1:], height, width) for row in rows)
+    labels.faults.extend(reader.doubts())
     return labels._replace(image_index=np.array(image_index, np.int64))
 
 

@@ -165,11 +165,11 @@ def dataset_folder(content: dict[str, Any], source: Path) -> str:
     return path or ""
 
 
-def keypoint_values(content: dict[str, Any], source: Path) -> int:
-    """Keypoint values per box, by `kpt_shape`: [points, values per point]. 0 without keypoints."""
+def keypoint_values(content: dict[str, Any], source: Path) -> int | None:
+    """Keypoint values per box, by `kpt_shape`: [points, values per point]. None where it is not stated."""
     shape = content.get("kpt_shape")
     if shape is None:
-        return 0
+        return None
     if not (isinstance(shape, list) and len(shape) == 2 and all(map(_is_number, shape))):
         raise UserError(f"{source}: kpt_shape {shape!r:.60} is not [points, values per point]")
     return int(shape[0]) * int(shape[1])

@@ -22,7 +22,7 @@ from config import Config, load, parse_options
 from datasets.annotations.json_reader import read_annotations
 from datasets.annotations.words import read_words
 from datasets.annotations.yolo import open_yolo
-from datasets.annotations.yolo_labels import parse_labels
+from datasets.annotations.yolo_labels import LabelReader
 from datasets.evaluation.dataset_record import DATASET_FILE, DatasetRecord, RecordedClass
 from datasets.evaluation.predictions import ROW, read_predictions
 from datasets.images.preprocess import EncodedImage
@@ -172,7 +172,7 @@ def _read_members(index: Any) -> None:
 
 @reader("labels.txt", "0 0.5 0.5 0.2 0.25\n2 0.1 0.2 0.1 0.1\n1 0.1 0.1 0.2 0.1 0.2 0.2\n")
 def use_yolo_labels(path: Path) -> None:
-    parse_labels(path, ["cup", "urn", "kite"])
+    LabelReader(["cup", "urn", "kite"]).read(path)
 
 
 def _yolo(folder: Path) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 
 from config.schema import Config
 from datasets.annotations.discovery import open_detection
-from datasets.annotations.yolo_labels import parse_labels
+from datasets.annotations.yolo_labels import LabelReader
 from datasets.build import RunSettings, build_datasets
 from tests.datasets import tiny
 from util.errors import UserError
@@ -96,7 +96,7 @@ def test_what_exporters_write(tmp_path, caplog):
 def test_an_outline_becomes_the_box_around_it(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("1 0.1 0.2 0.5 0.2 0.5 0.8 0.3 0.9\n\n0 0.5 0.5 0.2 0.1\n")
-    rows, faults = parse_labels(path, NAMES)
+    rows, faults = LabelReader(NAMES).read(path)
     assert not faults
     np.testing.assert_allclose(rows, [(1, 0.3, 0.55, 0.4, 0.7), (0, 0.5, 0.5, 0.2, 0.1)])
 
@@ -120,13 +120,13 @@ def test_keypoints_behind_a_box_are_no_outline(tmp_path, shape):
     ("line", "message"),
     [
         ("0 0.5 0.5 0.1", r"4 values, not 5"),
-        ("0 0.5 0.5 0.1 0.1 0.9", r"6 values, not 5"),
+        ("0 0.5 0.5 0.1 0.1 0.9", r"6 values, a box and a confidence"),
         ("3 0.5 0.5 0.1 0.1", r"class 3, but there are 3 classes \(0\.\.2\)"),
         ("-1 0.5 0.5 0.1 0.1", r"class -1"),
         ("0.5 0.5 0.5 0.1 0.1", r"class 0\.5"),
         ("inf 0.5 0.5 0.1 0.1", r"class inf"),
         ("nan 0.5 0.5 0.1 0.1", r"class nan"),
-        ("red 0.5 0.5 0.1 0.1", r"contains a value that is not a number"),
+        ("red 0.5 0.5 0.1 0.1", r"class 'red' is not a number"),
         ("0 40 30 12 nan", r"are they pixels\?"),
         ("0 0.5 0.5 inf 0.1", r"are not fractions"),
     ],
@@ -312,6 +312,6 @@ def test_a_yaml_file_of_something_else_does_not_matter(tmp_path):
 @pytest.mark.parametrize("line", [b"0 \xff", b"9" * 5000 + b" 0 0 0 0", b"x" * 5000 + b" 1 1 1 1", b"\0"])
 def test_hostile_labels_are_one_short_line(tmp_path, line):
     (tmp_path / "a.txt").write_bytes(line)
-    rows, faults = parse_labels(tmp_path / "a.txt", NAMES)
+    rows, faults = LabelReader(NAMES).read(tmp_path / "a.txt")
     assert not rows and len(faults) == 1 and len(faults[0]) < 400
-    assert parse_labels(tmp_path / ("n" * 5000), NAMES)[0] == []
+    assert LabelReader(NAMES).read(tmp_path / ("n" * 5000))[0] == []
