@@ -28,6 +28,7 @@ from tools.data_doctor.examination import Examination, Reading
 from tools.data_doctor.findings import Finding, Severity
 from tools.data_doctor.machine import check_shared_memory
 from tools.data_doctor.report import headline, report, terminal_width
+from tools.data_doctor.start import check_start
 from tools.data_doctor.tail import plot_tail
 from util.errors import run_command
 from util.files import atomic_write
@@ -50,7 +51,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def examine(args: argparse.Namespace) -> list[Finding]:
-    """All findings; draws the histogram where there are classes."""
+    """All findings, worst first; draws the histogram where there are classes."""
     findings = [*check_shared_memory(Config())]
     reading = Reading(args.dataset_file, args.imagenet_path, args.allow_outside, args.decode)
     examinations = [
@@ -61,11 +62,14 @@ def examine(args: argparse.Namespace) -> list[Finding]:
         findings += examination.findings
     parts = [part for examination in examinations for part in examination.parts]
     findings += check_copies(parts, lambda _, name: plain_name(name))
+    if all(finding.severity < Severity.ERROR for finding in findings):
+        image_level = any(part.is_image_level for part in parts)
+        findings += check_start(args.data[:1], reading, image_level=image_level)
     trained = [(e.training, e.labelled) for e in examinations]
     drawn = [(raw, labelled) for raw, labelled in trained if raw is not None and raw.categories]
     if drawn:
         findings += _plot(args.plot, *drawn[0])
-    return findings
+    return sorted(findings, key=lambda finding: -finding.severity)
 
 
 def _names_of(paths: Sequence[Path]) -> list[str]:

@@ -1,0 +1,27 @@
+"""The start of a run, up to its first step, on the data: it may refuse what no check knows."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from config import Config
+from datasets.build import RunSettings, build_datasets
+from tools.data_doctor.examination import Reading
+from tools.data_doctor.findings import Finding, warnings_as_findings
+
+
+def check_start(paths: Sequence[Path], reading: Reading, *, image_level: bool) -> Iterator[Finding]:
+    """What stops a run of the default config on these data sets.
+
+    image_level: whether there are images with a label only.
+    """
+    config = Config(use_imagenet=image_level, imagenet_path=reading.imagenet_path)
+    names = [str(path) for path in paths]
+    settings = RunSettings(
+        names[0] if len(names) == 1 else names,
+        reading.dataset_file,
+        allow_outside=reading.allow_outside,
+    )
+    findings: list[Finding] = []
+    with warnings_as_findings(", ".join(path.name or str(path) for path in paths), findings, warnings=False):
+        build_datasets(config, settings)
+    yield from findings
