@@ -101,11 +101,14 @@ def gathered_columns() -> dict:
     torch.manual_seed(distributed.rank())
     mine = (1, 3) if distributed.is_main() else ()
     gathering = FederatedClasses(WEIGHTS, 5, gather=True)
+    # Rank 0 judges class 4 alone, rank 1 class 7.
+    candidates = torch.arange(len(WEIGHTS)) == (4 if distributed.is_main() else 7)
     alone = FederatedClasses([math.sqrt(n) for n in range(200)], 20)
     # Ranks have as many pairs as boxes, so not equally many.
     return {
         "gathered": [draw_one(gathering, *mine) for _ in range(8)],
         "full": draw_one(FederatedClasses(WEIGHTS, 1, gather=True), *mine),
+        "candidates": chosen(gathering(labels(*mine), len(mine), candidates)),
         "alone": draw_one(alone),
     }
 
@@ -116,6 +119,7 @@ def test_gathered_columns_are_the_same_on_every_rank():
     assert all({1, 3} <= set(columns) and len(columns) == 5 for columns in second["gathered"])
     assert len({tuple(columns) for columns in first["gathered"]}) > 1
     assert first["full"] == second["full"] == [1, 3]
+    assert first["candidates"] == second["candidates"] == [[1, 3, 4, 7]]
     assert first["alone"] != second["alone"]
 
 
