@@ -12,6 +12,7 @@ from datasets.augment.policy import Policy
 from datasets.columns import offsets_of
 from datasets.images.preprocess import ImageError
 from datasets.images.reader import DamagedImages, ImageFolder, first_readable
+from datasets.images.turned import TurnedImages
 from datasets.judged_classes import JudgedColumns
 from datasets.sample import MIN_SIDE, Sample, SampleIndex, to_model_input
 from util.logging import get_logger
@@ -102,6 +103,7 @@ class DetectionDataset(Dataset):
         self.draft = draft
         self.judged = judged
         self.damaged = DamagedImages(len(annotations), annotations.name, max_damaged_share)
+        self.turned = TurnedImages(annotations.name, annotations.file_names)
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -120,6 +122,10 @@ class DetectionDataset(Dataset):
         judged = None if self.judged is None else self.judged.of(image)
         image_id = self.annotations.image_ids[image]
         return to_model_input(sample, image_id, original_size, files=(file,), judged=judged)
+
+    def report(self) -> None:
+        """Logs once how the images with an EXIF orientation, of those met so far, were read."""
+        self.turned.report()
 
     def damaged_names(self) -> list[str]:
         """File names of the images met so far that could not be used."""
@@ -147,6 +153,7 @@ class DetectionDataset(Dataset):
         """Image 0..I-1 after the policy, and its (height, width) in the file. Raises ImageError."""
         name, size = self.annotations.file_names[index], self.annotations.size(index)
         encoded = self.images.open(name, size)
+        self.turned.add(index, encoded)
         params = self.policy.make_params(encoded.size, rng)
         image = encoded.decode(params.decode_size if self.draft else None)
         rows = self.boxes.rows(index)

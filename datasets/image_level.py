@@ -15,6 +15,7 @@ from datasets.annotations.table import AnnotationTable
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import Policy, whole_image_box
 from datasets.images.reader import DamagedImages, ImageFolder, first_readable
+from datasets.images.turned import TurnedImages
 from datasets.sample import Sample, SampleIndex, to_model_input
 from util.errors import UserError
 from util.logging import get_logger
@@ -68,6 +69,7 @@ class ImageLevel(Dataset):
                 f"{annotations.name}: none of its {len(annotations)} images has a class of the model"
             )
         self.damaged = DamagedImages(len(self.used), annotations.name, max_damaged_share)
+        self.turned = TurnedImages(annotations.name, annotations.file_names)
 
     def __len__(self) -> int:
         return len(self.used)
@@ -94,6 +96,10 @@ class ImageLevel(Dataset):
         """The number of images of each class. names: of the columns."""
         return _count_by_name(self.labels, names)
 
+    def report(self) -> None:
+        """Logs once how the images with an EXIF orientation, of those met so far, were read."""
+        self.turned.report()
+
     def damaged_names(self) -> list[str]:
         """File names of the images met so far that could not be used."""
         return [self.annotations.file_names[self.used[i]] for i in self.damaged.images()]
@@ -104,11 +110,13 @@ class ImageLevel(Dataset):
 
     def augmented(self, index: int, rng: np.random.Generator) -> Sample:
         """Image 0..len-1 after the policy, with its coarse box. Raises ImageError."""
-        encoded = self.images.open(self.annotations.file_names[self.used[index]])
+        image = int(self.used[index])
+        encoded = self.images.open(self.annotations.file_names[image])
+        self.turned.add(image, encoded)
         params = self.policy.make_params(encoded.size, rng)
-        image = encoded.decode(params.decode_size if self.draft else None)
+        pixels = encoded.decode(params.decode_size if self.draft else None)
         box = whole_image_box(encoded.size)
-        return params(Sample.from_arrays(image, box, torch.tensor([self.labels[index]]), encoded.size))
+        return params(Sample.from_arrays(pixels, box, torch.tensor([self.labels[index]]), encoded.size))
 
 
 def image_labels_count(

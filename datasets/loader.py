@@ -99,6 +99,7 @@ class Loader:
                 raise batch
             if batch is not None:
                 yield batch
+        self.dataset.report()
 
     def damaged(self) -> list[str]:
         """Names of the images met so far, in any worker of this rank, that could not be used."""

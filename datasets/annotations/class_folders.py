@@ -74,6 +74,7 @@ class ClassFolderSource(AnnotationSource):
     """A folder or tar per class, or one tar that holds such folders: images with a label and no boxes."""
 
     looks_for = ""
+    upright = True
 
     @classmethod
     def find(cls, path: Path, split: str, dataset_file: str) -> ClassFolderSource | None:

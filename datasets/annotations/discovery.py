@@ -72,7 +72,7 @@ def open_source(source: AnnotationSource, inside: Path | None = None) -> tuple[A
             f"{source.path}: the image name {outside[0]!r:.100} leads out of the image folder "
             f"({len(outside)} such): docs/data.md says which names are read"
         )
-    images = ImageFolder(source.image_root(names), inside)
+    images = source.images(names, inside)
     images.open_archives(names)
     return table, images
 

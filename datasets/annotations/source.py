@@ -95,6 +95,8 @@ class AnnotationSource(ABC):
 
     # What `find` looks for, for the message if nothing is found.
     looks_for: ClassVar[str]
+    # Whether its boxes refer to upright pixels (EXIF orientation applied) where no stated size tells.
+    upright: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -111,6 +113,15 @@ class AnnotationSource(ABC):
     def check(self) -> RawAnnotations:
         """The annotations for the doctor, faults included. Raises UserError if nothing can be read."""
         return RawAnnotations.from_table(self.read())
+
+    def images(self, file_names: Sequence[str], inside: Path | None = None) -> ImageFolder:
+        """Where its images are read from, by the rules of its format. inside: as in `ImageFolder`.
+
+        Raises UserError as `image_root` does.
+        """
+        # Where there are no boxes, nothing refers to the stored pixels.
+        upright = self.upright or self.split == IMAGE_LEVEL
+        return ImageFolder(self.image_root(file_names), inside, upright=upright)
 
     def image_root(self, file_names: Sequence[str]) -> Path:
         """The folder in which most of a sample of the images are found, as files or in an archive.

@@ -36,6 +36,7 @@ class YoloSource(AnnotationSource):
     """A split of a YOLO folder. path: its data.yaml, or the folder if it has `labels` but no such file."""
 
     looks_for = "YOLO's data.yaml or labels/"
+    upright = True
 
     @classmethod
     def find(cls, path: Path, split: str, dataset_file: str) -> YoloSource | None:
@@ -177,7 +178,7 @@ def _read_labels(split: YoloSplit) -> _Labels:
         rows, faults = reader.read(split.label_file(image))
         labels.faults.extend(faults)
         try:
-            height, width = inspect_file(split.root / image)
+            height, width = inspect_file(split.root / image).upright
         except (DamagedError, OSError, ValueError) as error:
             labels.damaged.append(f"{image}: {error}")
             labels.sizes.append((0, 0))

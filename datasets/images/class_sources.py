@@ -10,7 +10,7 @@ from os.path import commonpath
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.images.header import inspect, inspect_file
+from datasets.images.header import Header, inspect, inspect_file
 from datasets.images.tar_index import TarIndex, open_tar
 from util.errors import UserError
 from util.logging import get_logger
@@ -67,8 +67,8 @@ class OpenClassSource:
         own = f"{source.name}/"
         return sorted(File(own + name.removeprefix(own), row) for name, row in members)
 
-    def inspect(self, file: File, decode: bool = False) -> tuple[int, int]:
-        """(height, width) of one of its files. Raises DamagedError, and OSError where it cannot be read."""
+    def inspect(self, file: File, decode: bool = False) -> Header:
+        """The header of one of its files. Raises DamagedError, and OSError where it cannot be read."""
         if self.tar is None:
             return inspect_file(self.source.path / str(file.member), decode)
         row, tar = int(file.member), self.tar

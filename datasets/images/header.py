@@ -1,27 +1,59 @@
-"""Size of an image, and whether it is complete, from a few of its bytes and without decoding it."""
+"""Size and orientation of an image, and whether it is complete, from a few of its bytes: undecoded."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+from PIL import Image
+
+from datasets.images.exif import (
+    FRAMES,
+    ORIENTATION,
+    TURNS,
+    UPRIGHT,
+    Reader,
+    View,
+    jpeg_segments,
+    orientation_of,
+    turned_size,
+    view_of,
+)
 from datasets.images.limits import LimitError, check_bytes, check_pixels, open_image
-
-Reader = Callable[[int, int], bytes]
-"""(offset, count) -> bytes of a file."""
+from util.pixels import Size
 
 _HEAD, _TAIL = 1 << 15, 512
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-# JPEG's start-of-frame markers are C0..CF without these, which are tables.
-_NO_FRAME = {0xC4, 0xC8, 0xCC}
+# Components of a JPEG -> the mode that Pillow gives it.
+_JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+# TIFF's tags.
+_WIDTH, _HEIGHT = 256, 257
 
 
 class DamagedError(Exception):
     """A file that is empty, truncated, not an image, or does not decode. The message says which."""
 
 
-def inspect_file(path: str | Path, decode: bool = False) -> tuple[int, int]:
+class Header(NamedTuple):
+    """stored: (height, width) in the file.  mode: Pillow's name of its pixels' form: L, RGB, I;16.
+    orientation: EXIF's, 1 to 8; 1: upright as stored."""
+
+    stored: Size
+    mode: str
+    orientation: int = UPRIGHT
+
+    @property
+    def upright(self) -> Size:
+        """(height, width) with its orientation applied."""
+        return turned_size(self.stored, self.orientation)
+
+    def view(self, stated: Size = (0, 0), *, upright: bool) -> View:
+        """As what it is read: see `view_of`."""
+        return view_of(self.stored, self.orientation, stated, upright=upright)
+
+
+def inspect_file(path: str | Path, decode: bool = False) -> Header:
     """`inspect` for a file. Raises DamagedError, and OSError if it cannot be read."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -31,10 +63,10 @@ def inspect_file(path: str | Path, decode: bool = False) -> tuple[int, int]:
         os.close(descriptor)
 
 
-def inspect(read: Reader, size: int, decode: bool = False) -> tuple[int, int]:
-    """(height, width) of an image of `size` bytes as stored (an EXIF orientation is not applied).
+def inspect(read: Reader, size: int, decode: bool = False) -> Header:
+    """The header of an image of `size` bytes.
 
-    Its head gives the size, its tail shows whether it is complete; a JPEG or PNG without an end mark is
+    Its head gives it, its tail shows whether it is complete; a JPEG or PNG without an end mark is
     decoded to be sure. decode: decodes every image, which finds any damage.
     Raises DamagedError, also for an image beyond the `limits`.
     """
@@ -43,33 +75,52 @@ def inspect(read: Reader, size: int, decode: bool = False) -> tuple[int, int]:
     try:
         check_bytes(size)
         head = read(0, min(size, _HEAD))
+        beyond = _with_head(read, head)
         found = None
         if not decode and _has_end(head, read, size):
-            found = jpeg_size(head) or _pillow_size(head)
-        found = found or _decoded_size(read(0, size), decode or head.startswith((_JPEG, _PNG)))
-        check_pixels(*found)
+            found = (head.startswith(_JPEG) and jpeg_header(beyond)) or _pillow_header(head)
+        found = found or _decoded_header(read(0, size), decode or head.startswith((_JPEG, _PNG)))
+        check_pixels(*found.stored)
     except LimitError as error:
         raise DamagedError(str(error)) from None
+    if found.orientation == UPRIGHT:
+        found = found._replace(orientation=orientation_of(beyond, size))
     return found
 
 
-def jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """(height, width) by the frame header of a JPEG; None if `head` does not contain one."""
-    if not head.startswith(_JPEG):
-        return None
-    place = len(_JPEG)
-    while place + 9 <= len(head):
-        marker = head[place + 1]
-        if head[place] != 0xFF:
-            return None
-        if marker == 0xFF:  # padding
-            place += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME:
-            height, width = (int.from_bytes(head[place + i : place + i + 2], "big") for i in (5, 7))
-            return (height, width) if height and width else None
-        else:
-            place += 2 + int.from_bytes(head[place + 2 : place + 4], "big")
+def jpeg_header(read: Reader) -> Header | None:
+    """By the frame header of a JPEG, without its orientation; None if it has no such header."""
+    for marker, place, length in jpeg_segments(read):
+        if marker in FRAMES:
+            frame = read(place, 6)
+            if length < 6 or len(frame) < 6:
+                return None
+            height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+            mode = _JPEG_MODES.get(frame[5], "")
+            return Header((height, width), mode) if height and width and mode else None
     return None
+
+
+def header_of(image: Image.Image) -> Header:
+    """Of an image that Pillow opened; an orientation only of a TIFF, which Pillow applies as it decodes."""
+    if image.format != "TIFF":
+        return Header((image.height, image.width), image.mode)
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    orientation = tags.get(ORIENTATION, UPRIGHT)
+    orientation = orientation if orientation in TURNS else UPRIGHT
+    stored = image.height, image.width
+    if (tags.get(_HEIGHT), tags.get(_WIDTH)) != stored:  # Pillow may have turned the size already
+        stored = turned_size(stored, orientation)
+    return Header(stored, image.mode, orientation)
+
+
+def _with_head(read: Reader, head: bytes) -> Reader:
+    """The same reader, but what lies in `head` is not read again."""
+
+    def part(offset: int, count: int) -> bytes:
+        return head[offset : offset + count] if offset + count <= len(head) else read(offset, count)
+
+    return part
 
 
 def _has_end(head: bytes, read: Reader, size: int) -> bool:
@@ -84,23 +135,24 @@ def decoding_reason(error: Exception) -> str:
     return str(error).partition(" <_io.BytesIO")[0] or type(error).__name__
 
 
-def _pillow_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) by Pillow; None if it needs more than `data`."""
+def _pillow_header(data: bytes) -> Header | None:
+    """By Pillow; None if it needs more than `data`."""
     try:
         with open_image(data) as image:
-            return image.height, image.width
+            return header_of(image)
     except LimitError:
         raise
-    except Exception:  # `_decoded_size` gets all of it, and says what is wrong
+    except Exception:  # `_decoded_header` gets all of it, and says what is wrong
         return None
 
 
-def _decoded_size(data: bytes, decode: bool) -> tuple[int, int]:
+def _decoded_header(data: bytes, decode: bool) -> Header:
     try:
         with open_image(data) as image:
+            found = header_of(image)
             if decode:
                 image.load()
-            return image.height, image.width
+            return found
     except LimitError:
         raise
     except Exception as error:

@@ -4,8 +4,8 @@ Training and evaluation share its decoding (`EncodedImage`) and sizes (`EvalSize
 way, for the runner of an exported model: it resizes with Pillow, evaluation with torchvision. The two differ
 by at most one grey level: in up to a quarter of the values for some ratios of sizes, in fewer than 2 of 1000
 from 640x480 and 2048x1536 to a short side of 800 pixels.
-Pixels are as they lie in the file: an EXIF orientation is not applied, as in the tools of LVIS and COCO,
-whose boxes refer to the stored pixels.
+Whether an EXIF orientation is applied is decided by the annotations (`exif.view_of`); what is predicted on is
+upright.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from datasets.images.header import decoding_reason
+from datasets.images.exif import UPRIGHT, orientation_of, turned, turned_size
+from datasets.images.header import decoding_reason, header_of
 from datasets.images.limits import LimitError, open_image, read_file
 from util.errors import UserError
 from util.pixels import Size, normalise, padded_size
-
-# EXIF's tag, and its values that exchange height and width.
-_ORIENTATION = 0x0112
-_QUARTER_TURNS = (5, 6, 7, 8)
 
 
 class ImageError(UserError):
@@ -35,27 +32,31 @@ class ImageError(UserError):
 class EncodedImage:
     """An image of which only the header was read.
 
-    data:  the file's content, in any format that Pillow reads.
-    label: names it in messages.
-    size:  (height, width) of the whole image.
-    upright: applies an EXIF orientation; without it, pixels are as they lie in the file.
+    data:    the file's content, in any format that Pillow reads.
+    label:   names it in messages.
+    upright: the rule of its annotations' format: whether an EXIF orientation is applied.
+    stated:  (height, width) by the annotations, 0 if unknown: it decides where it tells.
+    header:  of the file.
+    view:    how it is read, and why.
+    size:    (height, width) of the whole image as read.
     Raises ImageError where `data` is not an image.
     """
 
-    def __init__(self, data: bytes, label: str, *, upright: bool = False) -> None:
+    def __init__(self, data: bytes, label: str, *, upright: bool = False, stated: Size = (0, 0)) -> None:
         self.label = label
         try:
             self._image: Image.Image = open_image(data)
-            # Of a PNG, this reads the whole file.
-            orientation = self._image.getexif().get(_ORIENTATION, 1) if upright else 1
+            header = header_of(self._image)
+            if header.orientation == UPRIGHT:
+                orientation = orientation_of(lambda offset, count: data[offset : offset + count], len(data))
+                header = header._replace(orientation=orientation)
         except LimitError as error:
             raise ImageError(f"{label}: {error}") from None
         except Exception as error:
             raise ImageError(f"{label}: does not decode ({decoding_reason(error)})") from None
-        self.size: Size = (self._image.height, self._image.width)
-        self._turns = orientation != 1
-        if orientation in _QUARTER_TURNS:
-            self.size = self.size[1], self.size[0]
+        self.header = header
+        self.view = header.view(stated, upright=upright)
+        self.size: Size = self.view.size
 
     def decode(self, at_least: Size | None = None) -> np.ndarray:
         """(H, W, 3) uint8 RGB. May be called once.
@@ -64,12 +65,15 @@ class EncodedImage:
             1/8 of its size, never below `at_least`, which saves most of the work; None decodes all of it.
         Raises ImageError where the data is damaged.
         """
-        image = self._image
+        image, orientation = self._image, self.header.orientation
         try:
-            if at_least is not None and not self._turns:
-                image.draft(None, (at_least[1], at_least[0]))
-            if self._turns:
-                image = ImageOps.exif_transpose(image)
+            if at_least is not None:
+                height, width = turned_size(at_least, orientation) if self.view.upright else at_least
+                image.draft(None, (width, height))
+            image.load()
+            # Pillow has turned a TIFF already.
+            if self.view.upright != (image.format == "TIFF"):
+                image = turned(image, orientation, back=not self.view.upright)
             return np.array(_rgb(image))
         except Exception as error:
             raise ImageError(f"{self.label}: does not decode ({decoding_reason(error)})") from None
@@ -124,7 +128,7 @@ class NetworkInput(NamedTuple):
     images:         (B, 3, H, W) float32, normalised; each image at the top left, padding 0.
     mask:           (B, H, W) bool, True where padded.
     sizes:          (height, width) of each image without its padding.
-    original_sizes: (height, width) in the file, which detections refer to.
+    original_sizes: (height, width) of the upright image, which detections refer to.
     """
 
     images: np.ndarray
@@ -159,6 +163,7 @@ class Preprocess(EvalSize):
     def __call__(self, images: Sequence[str | Path | bytes | np.ndarray]) -> NetworkInput:
         """Files, their contents, or (H, W), (H, W, 3) or (H, W, 4) uint8 arrays: grey, RGB, RGBA.
 
+        Files are read upright: an EXIF orientation is applied.
         Raises ImageError for a file that cannot be read or decoded.
         """
         resized, original_sizes = zip(*map(self._resized, images), strict=True)
@@ -190,8 +195,8 @@ class Preprocess(EvalSize):
 
 def _opened(image: str | Path | bytes) -> EncodedImage:
     if isinstance(image, bytes):
-        return EncodedImage(image, f"an image of {len(image)} bytes")
+        return EncodedImage(image, f"an image of {len(image)} bytes", upright=True)
     try:
-        return EncodedImage(read_file(image), str(image))
+        return EncodedImage(read_file(image), str(image), upright=True)
     except OSError as error:
         raise ImageError(f"{image}: cannot be read ({error.strerror or error})") from None

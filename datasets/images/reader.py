@@ -55,11 +55,14 @@ class ImageFolder:
     inside: names with `..` or a leading `/`, and links that lead neither here, nor into `root`, nor into the
         folder that the first part of a name stands for (a split or class that was put on another disk), are
         refused. None: everything is read.
+    upright: the rule of the annotations' format: whether an EXIF orientation is applied where the stated size
+        does not tell.
     """
 
-    def __init__(self, root: str | Path, inside: str | Path | None = None) -> None:
+    def __init__(self, root: str | Path, inside: str | Path | None = None, *, upright: bool = False) -> None:
         self.root = Path(root)
         self.inside = inside
+        self.upright = upright
         self._real: dict[str | Path, str] = {}
         self._opened: dict[Path, list[TarIndex | ZipIndex]] = {}
 
@@ -117,7 +120,7 @@ class ImageFolder:
             raise ImageError(f"{found.label}: cannot be read ({error})") from None
         except MemoryError:
             raise ImageError(f"{found.label}: cannot be read (out of memory)") from None
-        image = EncodedImage(data, found.label)
+        image = EncodedImage(data, found.label, upright=self.upright, stated=size)
         if all(size) and image.size != tuple(size):
             found_size, said = ("{1}x{0}".format(*s) for s in (image.size, size))
             raise ImageError(f"{found.label}: is {found_size} pixels, its annotations say {said}")

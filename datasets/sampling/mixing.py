@@ -106,6 +106,10 @@ class ImageDataset(Protocol):
         """File names of the images met so far that could not be used."""
         ...
 
+    def report(self) -> None:
+        """Logs once what is to be said about the images met so far."""
+        ...
+
 
 class MultiDataset(Dataset):
     """Several datasets as one; `SampleIndex.stream` selects."""
@@ -119,3 +123,8 @@ class MultiDataset(Dataset):
     def damaged_names(self) -> list[str]:
         """File names of the images met so far, in all of them, that could not be used."""
         return [name for dataset in self.datasets for name in dataset.damaged_names()]
+
+    def report(self) -> None:
+        """Of all of them."""
+        for dataset in self.datasets:
+            dataset.report()

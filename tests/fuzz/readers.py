@@ -25,6 +25,7 @@ from datasets.annotations.yolo import open_yolo
 from datasets.annotations.yolo_labels import LabelReader
 from datasets.evaluation.dataset_record import DATASET_FILE, DatasetRecord, RecordedClass
 from datasets.evaluation.predictions import ROW, read_predictions
+from datasets.images.header import DamagedError, inspect_file
 from datasets.images.preprocess import EncodedImage
 from datasets.images.tar_index import open_tar
 from datasets.images.zip_index import open_zip
@@ -40,6 +41,7 @@ from tests.datasets import tiny as tiny_data
 from tests.inference.tiny import make_checkpoint
 from tests.models.tiny import tiny_clip, tokenizer
 from tools.publish import publish
+from util.errors import UserError
 from util.hub import resolve
 
 
@@ -117,18 +119,41 @@ def use_annotations(path: Path) -> None:
 
 
 def _image(kind: str) -> bytes:
+    """With an EXIF orientation."""
     pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-    return _saved(lambda buffer: Image.fromarray(pixels).save(buffer, kind))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return _saved(lambda buffer: Image.fromarray(pixels).save(buffer, kind, exif=exif))
+
+
+def _read_upright(path: Path) -> None:
+    """Decodes it as its header says, which training reads by itself for the size."""
+    image = EncodedImage(path.read_bytes(), str(path), upright=True)
+    try:
+        header = inspect_file(path)
+    except DamagedError as error:
+        raise UserError(str(error)) from None
+    assert header.upright == image.size == image.decode().shape[:2]
 
 
 @reader("image.jpg", _image("JPEG"))
 def use_jpeg(path: Path) -> None:
-    EncodedImage(path.read_bytes(), str(path)).decode()
+    _read_upright(path)
 
 
 @reader("image.png", _image("PNG"))
 def use_png(path: Path) -> None:
-    EncodedImage(path.read_bytes(), str(path), upright=True).decode()
+    _read_upright(path)
+
+
+@reader("image.webp", _image("WEBP"))
+def use_webp(path: Path) -> None:
+    _read_upright(path)
+
+
+@reader("image.tif", _image("TIFF"))
+def use_tiff(path: Path) -> None:
+    _read_upright(path)
 
 
 MEMBERS = {f"n01/{i}.JPEG": bytes([i]) * (300 * i) for i in range(1, 5)}

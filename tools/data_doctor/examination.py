@@ -16,7 +16,6 @@ from datasets.annotations.discovery import (
     open_source,
 )
 from datasets.annotations.source import IMAGE_LEVEL, AnnotationSource, RawAnnotations
-from datasets.images.reader import ImageFolder
 from tools.data_doctor.annotations import check_annotations
 from tools.data_doctor.boxes import check_boxes
 from tools.data_doctor.classes import check_classes, check_classes_of_both
@@ -73,7 +72,7 @@ class Examination:
         self.findings += check_classes(where, raw, training=split == "train")
         report = None
         with warnings_as_findings(where, self.findings):
-            files = ImageFolder(source.image_root(raw.file_names), self._inside)
+            files = source.images(raw.file_names, self._inside)
             files.open_archives()
             report = check_images(where, files, raw.file_names, _pairs(raw.sizes), self.reading.decode)
         if report is not None:

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from datasets.images.header import DamagedError, Reader, inspect
+from datasets.images.exif import UPRIGHT, Reader
+from datasets.images.header import DamagedError, Header, inspect
 from datasets.images.reader import ImageFolder, too_many_damaged
+from datasets.images.turned import HOW_READ, REMEDY, UNTOLD
 from tools.data_doctor.findings import Finding, Severity, found
 from util.pixels import Size
 
@@ -29,8 +31,7 @@ _FAULTS = {
     _MISSING: "copy them to {root}, or remove them from the annotations",
     _DAMAGED: "copy them again from the source",
     _OUTSIDE: "put them into it, or a link to their whole folder (docs/data.md, names and links)",
-    _WRONG_SIZE: "the boxes do not fit them: use the original images, or correct width and height "
-    "(if swapped: an EXIF rotation was applied when they were annotated)",
+    _WRONG_SIZE: "the boxes do not fit them: use the original images, or correct width and height",
 }
 
 
@@ -39,6 +40,7 @@ class ImageCheck(NamedTuple):
 
     fault: '' or a key of _FAULTS.  message: says more.  size: (height, width), 0 if unknown.
     digest: of the file's length and first bytes, b"" if it was not read; the same for copies of an image.
+    turned: how an image with an EXIF orientation is read, else ''.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ImageCheck(NamedTuple):
     message: str = ""
     size: Size = (0, 0)
     digest: bytes = b""
+    turned: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,15 @@ class ImageReport:
             messages = [check.message for check in self.checks if check.fault == fault]
             remedy = remedy.format(root=self.files.root)
             yield from found(severity, self.where, f"{{n}} images {fault}", messages, remedy)
+        for how in dict.fromkeys(HOW_READ.values()):
+            names = [check.name for check in self.checks if check.turned == how]
+            yield from found(
+                Severity.WARNING if how == UNTOLD else Severity.NOTE,
+                self.where,
+                f"{{n}} images have an EXIF orientation and {how}",
+                names,
+                REMEDY if how == UNTOLD else "",
+            )
 
 
 def check_images(
@@ -100,21 +112,25 @@ def _check_image(files: ImageFolder, decode: bool, image: tuple[str, Size]) -> I
         return ImageCheck(name, _OUTSIDE, f"{name}: {refusal}")
     try:
         if path.is_file():
-            digest, size = _inspected_file(path, decode)
+            digest, header = _inspected_file(path, decode)
         elif (hidden := files.find(name)) is None:
             return ImageCheck(name, _MISSING, name + files.nearest(name))
         else:
             data = hidden.read()
-            digest, size = _inspected(lambda offset, count: data[offset : offset + count], len(data), decode)
+            digest, header = _inspected(
+                lambda offset, count: data[offset : offset + count], len(data), decode
+            )
     except (DamagedError, OSError) as error:
         return ImageCheck(name, _DAMAGED, f"{name}: {error}")
+    view = header.view(stated, upright=files.upright)
+    size, turned = view.size, HOW_READ[view.upright, view.told] if header.orientation != UPRIGHT else ""
     if all(stated) and size != stated:
         (h, w), (height, width) = size, stated
         return ImageCheck(name, _WRONG_SIZE, f"{name}: is {w}x{h}, stated as {width}x{height}", size, digest)
-    return ImageCheck(name, "", "", size, digest)
+    return ImageCheck(name, "", "", size, digest, turned)
 
 
-def _inspected_file(path: Path, decode: bool) -> tuple[bytes, Size]:
+def _inspected_file(path: Path, decode: bool) -> tuple[bytes, Header]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         length = os.fstat(descriptor).st_size
@@ -123,8 +139,8 @@ def _inspected_file(path: Path, decode: bool) -> tuple[bytes, Size]:
         os.close(descriptor)
 
 
-def _inspected(read: Reader, length: int, decode: bool) -> tuple[bytes, Size]:
-    """The digest and size of an image, of which no part is read twice."""
+def _inspected(read: Reader, length: int, decode: bool) -> tuple[bytes, Header]:
+    """The digest and header of an image, of which no part is read twice."""
     digest = hashlib.blake2b(str(length).encode(), digest_size=16)
 
     def noted(offset: int, count: int) -> bytes:
@@ -135,5 +151,5 @@ def _inspected(read: Reader, length: int, decode: bool) -> tuple[bytes, Size]:
         return part
 
     digested: list[bool] = []
-    size = inspect(noted, length, decode)
-    return digest.digest(), size
+    header = inspect(noted, length, decode)
+    return digest.digest(), header

@@ -92,7 +92,7 @@ def scan(task: Task) -> tuple[int, int]:
             failures.append(Failure(task.source.path.name, opened.tar.fault))
     for file in files:
         try:
-            images.append(Image(file.name, *opened.inspect(file, task.verify)))
+            images.append(Image(file.name, *opened.inspect(file, task.verify).stored))
         except DamagedError as error:
             failures.append(Failure(file.name, str(error)))
         except OSError as error:

@@ -25,7 +25,7 @@ def tar(path, members):
 def listed(root):
     """Class -> (name, size) of its images."""
     opened = [(c.name, c.open()) for c in find_class_sources(root)]
-    return {name: [(f.name, c.inspect(f)) for f in c.files()] for name, c in opened}
+    return {name: [(f.name, c.inspect(f).stored) for f in c.files()] for name, c in opened}
 
 
 def test_folders_and_tars_of_classes_give_the_same_names(tmp_path):
@@ -121,7 +121,7 @@ def test_a_damaged_member_is_told_from_its_neighbours(tmp_path):
     (source,) = find_class_sources(tmp_path)
     opened = source.open()
     cut, whole = opened.files()
-    assert opened.inspect(whole) == (40, 50)
+    assert opened.inspect(whole).stored == (40, 50)
     with pytest.raises(DamagedError, match="does not decode"):
         opened.inspect(cut)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images.header import DamagedError, inspect, inspect_file, jpeg_size
+from datasets.images.header import DamagedError, inspect, inspect_file
 from datasets.images.preprocess import EncodedImage, ImageError
 
 
@@ -26,22 +26,30 @@ KINDS = [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {}
 @pytest.mark.parametrize("decode", [False, True])
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 def test_sizes_are_those_of_the_pixels(kind, options, decode):
-    assert look(encoded(kind, **options), decode) == (37, 53)
+    assert look(encoded(kind, **options), decode).stored == (37, 53)
     # Larger than what is read of it at first.
-    assert look(encoded(kind, (400, 300), **options), decode) == (400, 300)
+    assert look(encoded(kind, (400, 300), **options), decode).stored == (400, 300)
 
 
 def test_a_long_head_is_read_further():
     exif = Image.Exif()
     exif[0x010E] = "x" * 60000
-    data = encoded("JPEG", exif=exif)
-    assert jpeg_size(data[: 1 << 15]) is None and look(data) == (37, 53)
+    data = encoded("JPEG", (800, 600), exif=exif)
+    reads = []
+
+    def read(offset, count):
+        reads.append(count)
+        return data[offset : offset + count]
+
+    assert inspect(read, len(data)).stored == (800, 600)
+    assert sum(reads) < 100_000 < 300_000 < len(data), "not all of it is read"
 
 
 def test_turned_images_keep_the_size_of_their_file():
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert look(encoded("JPEG", exif=exif)) == (37, 53)
+    found = look(encoded("JPEG", exif=exif))
+    assert (found.stored, found.upright, found.orientation) == ((37, 53), (53, 37), 6)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -53,7 +61,7 @@ def test_cut_off_files_are_found_without_decoding_the_others(kind, share):
 
 
 def test_what_follows_the_end_is_no_damage():
-    assert look(encoded("JPEG") + b"\0" * 2000) == (37, 53)
+    assert look(encoded("JPEG") + b"\0" * 2000).stored == (37, 53)
 
 
 @pytest.mark.parametrize(("data", "message"), [(b"", "is empty"), (b"<html>" * 50, "does not decode")])
@@ -80,6 +88,6 @@ def test_whatever_pillow_raises_is_damage(monkeypatch, error):
 def test_damage_within_is_found_by_decoding():
     data = bytearray(encoded("PNG", (100, 100)))
     data[len(data) // 2] ^= 255
-    assert look(bytes(data)) == (100, 100)
+    assert look(bytes(data)).stored == (100, 100)
     with pytest.raises(DamagedError):
         look(bytes(data), decode=True)

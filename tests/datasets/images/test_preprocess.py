@@ -59,7 +59,7 @@ def evaluation_input(policy, data, divisor, draft):
     """What evaluation makes of the same files, and their sizes."""
     images, sizes = [], []
     for content in data:
-        image = EncodedImage(content, "x")
+        image = EncodedImage(content, "x", upright=True)
         params = policy.make_params(image.size)
         pixels = image.decode(params.decode_size if draft else None)
         sample = Sample.from_arrays(pixels, np.zeros((0, 4)), np.zeros(0), image.size)
