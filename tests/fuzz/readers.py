@@ -25,8 +25,6 @@ from datasets.annotations.yolo import open_yolo
 from datasets.annotations.yolo_labels import LabelReader
 from datasets.evaluation.dataset_record import DATASET_FILE, DatasetRecord, RecordedClass
 from datasets.evaluation.predictions import ROW, read_predictions
-from datasets.images.header import DamagedError, inspect_file
-from datasets.images.preprocess import EncodedImage
 from datasets.images.tar_index import open_tar
 from datasets.images.zip_index import open_zip
 from engine.run_log import read_log
@@ -41,7 +39,6 @@ from tests.datasets import tiny as tiny_data
 from tests.inference.tiny import make_checkpoint
 from tests.models.tiny import tiny_clip, tokenizer
 from tools.publish import publish
-from util.errors import UserError
 from util.hub import resolve
 
 
@@ -118,44 +115,6 @@ def use_annotations(path: Path) -> None:
     read_annotations(path)
 
 
-def _image(kind: str) -> bytes:
-    """With an EXIF orientation."""
-    pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return _saved(lambda buffer: Image.fromarray(pixels).save(buffer, kind, exif=exif))
-
-
-def _read_upright(path: Path) -> None:
-    """Decodes it as its header says, which training reads by itself for the size."""
-    image = EncodedImage(path.read_bytes(), str(path), upright=True)
-    try:
-        header = inspect_file(path)
-    except DamagedError as error:
-        raise UserError(str(error)) from None
-    assert header.upright == image.size == image.decode().shape[:2]
-
-
-@reader("image.jpg", _image("JPEG"))
-def use_jpeg(path: Path) -> None:
-    _read_upright(path)
-
-
-@reader("image.png", _image("PNG"))
-def use_png(path: Path) -> None:
-    _read_upright(path)
-
-
-@reader("image.webp", _image("WEBP"))
-def use_webp(path: Path) -> None:
-    _read_upright(path)
-
-
-@reader("image.tif", _image("TIFF"))
-def use_tiff(path: Path) -> None:
-    _read_upright(path)
-
-
 MEMBERS = {f"n01/{i}.JPEG": bytes([i]) * (300 * i) for i in range(1, 5)}
 
 
@@ -202,7 +161,7 @@ def use_yolo_labels(path: Path) -> None:
 
 def _yolo(folder: Path) -> bytes:
     (folder / "images" / "train").mkdir(parents=True)
-    (folder / "images" / "train" / "a.png").write_bytes(_image("PNG"))
+    (folder / "images" / "train" / "a.png").write_bytes(_saved(Image.new("RGB", (50, 40)).save, "PNG"))
     return b"path: .\ntrain: images/train\nval: images/train\nnc: 3\nnames:\n  0: cup\n  1: urn\n  2: kite\n"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import caches as caches  # more readers
+from tests.fuzz import images as images
 from tests.fuzz.mutations import mutate
 from tests.fuzz.readers import READERS
 from tests.network import asked as asked  # a fixture
