@@ -12,22 +12,16 @@ from datasets.images.exif import UPRIGHT
 from datasets.images.preprocess import EncodedImage
 from util.logging import get_logger
 
-_HOW = {
+UNTOLD = "are read as stored, as COCO's tools do, since no size tells"
+# (upright, told) of a `View` -> what is said of images with an orientation that are read so.
+HOW_READ = {
     (True, True): "are read upright",
     (True, False): "are read upright",
     (False, True): "are read as stored, as their stated sizes say",
-    (
-        False,
-        False,
-    ): "are read as stored, as COCO's tools do, since no size tells: if boxes fit the upright view, "
-    "turn the pixels (exiftran -ai, mogrify -auto-orient)",
+    (False, False): UNTOLD,
 }
-_KINDS = list(dict.fromkeys(_HOW.values()))
-
-
-def how_read(view: View) -> str:
-    """What is said of images with an orientation that are read so."""
-    return _HOW[view.upright, view.told]
+REMEDY = "if boxes fit the upright view, turn the pixels (exiftran -ai, mogrify -auto-orient)"
+_KINDS = list(dict.fromkeys(HOW_READ.values()))
 
 
 class TurnedImages:
@@ -39,14 +33,14 @@ class TurnedImages:
     def __init__(self, name: str, file_names: PackedStrings) -> None:
         self._name = name
         self._file_names = file_names
-        # Of each image: 0, or 1 + its place in _KINDS.
+        # Of each image: 0, or 1 + a place in _KINDS.
         self._kinds = torch.zeros(len(file_names), dtype=torch.uint8).share_memory_()
         self._reported = False
 
     def add(self, image: int, encoded: EncodedImage) -> None:
         """Counts an image that was opened."""
         if encoded.header.orientation != UPRIGHT:
-            self._kinds[image] = 1 + _KINDS.index(HOW_READ[encoded.view.upright, encoded.view.told])
+            self._kinds[image] = 1 + _KINDS.index(HOW_READ[encoded.view[1:]])
 
     def report(self) -> None:
         """Says once how many were met so far and how they are read, in a line for each way."""
