@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.annotations.cache import open_annotations
 from datasets.annotations.table import AnnotationTable
-from datasets.evaluation.evaluator import evaluate_boxes
+from datasets.evaluation.evaluator import evaluate_boxes, has_id_zero
 from datasets.evaluation.hints import hints, is_near_zero
 from datasets.evaluation.lvis import evaluate_lvis
 from datasets.evaluation.predictions import Predictions, read_predictions
@@ -76,6 +76,12 @@ def _evaluate(
     if arguments.reference:
         reference = reference_metrics if annotations.federated else coco_reference_metrics
         package = "lvis" if annotations.federated else "pycocotools"
+        if has_id_zero(annotations):
+            get_logger().warning(
+                "%s: has an annotation of id 0, and %s counts what matches it as a false positive; without "
+                "--reference it counts as a match",
+                annotations.name, package,
+            )  # fmt: skip
         return BoxResult((package,), reference(arguments.annotations, predictions.to_results()), ())
     if arguments.protocol == "lvis":
         return evaluate_lvis(annotations, predictions, fixed_ap=arguments.fixed_ap)

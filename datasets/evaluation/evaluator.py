@@ -40,10 +40,23 @@ def evaluate_boxes(
     fixed_ap: adds Fixed AP, which is defined for LVIS only.
     Raises UserError for fixed_ap without LVIS, and as `evaluate_lvis` and `evaluate_coco` do.
     """
+    if has_id_zero(annotations):
+        get_logger().info(
+            "%s: has an annotation of id 0; a match with it counts, which lvis and pycocotools take for none",
+            annotations.name,
+        )
     if annotations.federated:
         return evaluate_lvis(annotations, predictions, fixed_ap=fixed_ap)
     _check_fixed_ap(annotations, fixed_ap)
     return evaluate_coco(annotations, predictions)
+
+
+def has_id_zero(annotations: AnnotationTable) -> bool:
+    """Whether an annotation has the id 0, which `lvis` and `pycocotools` take for "no box matched".
+
+    What matches that box is a false positive to them: perfect predictions get less than 1.
+    """
+    return bool((annotations.annotation_ids == 0).any())
 
 
 def _check_fixed_ap(annotations: AnnotationTable, fixed_ap: bool) -> None:

@@ -24,8 +24,6 @@ class GroundTruth:
     category_index: (G,) int64 0..K-1.
     ignored:        (G, A) bool: neither missed when unmatched nor counted when matched.
     crowd:          (G,) bool: may be matched by any number of detections.
-    matchable:      (G,) bool. lvis and pycocotools record a match by annotation id, so a box with id 0 is
-                    used up but leaves its detection unmatched.
     keys:           (U,) int64 ascending: the (image, category) pairs that are evaluated.
     first, count:   (U + 1,) int64: the boxes of each key; the last entry, empty, serves all other keys.
     not_exhaustive: (U + 1,) bool: not every instance is annotated, so unmatched detections are ignored.
@@ -37,7 +35,6 @@ class GroundTruth:
     category_index: np.ndarray
     ignored: np.ndarray
     crowd: np.ndarray
-    matchable: np.ndarray
     keys: np.ndarray
     first: np.ndarray
     count: np.ndarray
@@ -101,7 +98,6 @@ def _group_by_key(
         category_index=key % num_categories,
         ignored=ignore[order, None] | outside_area_ranges(annotations.areas[rows]),
         crowd=crowd[order],
-        matchable=annotations.annotation_ids[rows] != 0,
         keys=keys,
         first=first,
         count=count,

@@ -112,7 +112,7 @@ def match(
         matched=matched[ascending],
         ignored=ignored[ascending],
         num_gt=np.stack([np.bincount(gt.category_index[~i], minlength=num_categories) for i in gt.ignored.T]),
-        found=bits.taken & bits.matchable,
+        found=bits.taken,
     )
 
 
@@ -138,7 +138,6 @@ class _GroundTruthBits:
 
     counted:      where the box is not ignored.
     single_match: where it may be matched once only.
-    matchable:    where its detection counts as matched.
     taken:        where it has been matched; the only one that changes.
     """
 
@@ -147,7 +146,6 @@ class _GroundTruthBits:
         area_bits = np.array([1023 << (_T * area) for area in range(len(AREA_RANGES))], dtype=np.uint64)
         self.counted = np.where(gt.ignored, nowhere, area_bits).sum(1, dtype=np.uint64)
         self.single_match = np.where(gt.crowd, nowhere, everywhere)
-        self.matchable = np.where(gt.matchable, everywhere, nowhere)
         self.taken = np.zeros(len(gt.crowd), dtype=np.uint64)
 
 
@@ -220,7 +218,7 @@ def _match_greedily(pairs: _Pairs, bits: _GroundTruthBits) -> tuple[np.ndarray, 
         free = allowed[rows] & ~bits.taken[gt] & ~found[dt]
         bits.taken[gt] |= free & bits.single_match[gt]
         found[dt] |= free
-        matched[dt] |= free & bits.matchable[gt]
+        matched[dt] |= free
         ignored[dt] |= free & ~bits.counted[gt]
         begin = end
     hits = np.flatnonzero(found)

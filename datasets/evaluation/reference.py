@@ -11,14 +11,14 @@ import copy
 import importlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from datasets.evaluation.coco import METRICS
-from util.errors import UserError
+from util.errors import UserError, first_line
 
 
 class _OldNumPy(ModuleType):
@@ -34,13 +34,26 @@ def reference_metrics(annotations_path: str, results: Sequence[Mapping[str, Any]
     """The 13 LVIS box metrics by the `lvis` package, 0..1, under its names.
 
     results: dicts with image_id, category_id, bbox (xywh) and score; not modified.
-    Raises UserError if lvis is not installed.
+    Raises UserError if lvis is not installed, or cannot evaluate these.
     """
     lvis = lvis_package()
-    gt = lvis.LVIS(str(annotations_path))
-    evaluation = lvis.LVISEval(gt, lvis.LVISResults(gt, copy.deepcopy(list(results))), "bbox")
-    evaluation.run()
+    with _one_line("lvis", annotations_path):
+        gt = lvis.LVIS(str(annotations_path))
+        evaluation = lvis.LVISEval(gt, lvis.LVISResults(gt, copy.deepcopy(list(results))), "bbox")
+        evaluation.run()
     return {name: float(value) for name, value in evaluation.get_results().items()}
+
+
+@contextlib.contextmanager
+def _one_line(package: str, annotations_path: str) -> Iterator[None]:
+    """The packages need keys that we do without, and look them up unchecked."""
+    try:
+        yield
+    except Exception as error:
+        kind = type(error).__name__
+        raise UserError(
+            f"{annotations_path}: {package} cannot evaluate it ({kind}: {first_line(error)})"
+        ) from error
 
 
 def lvis_package() -> ModuleType:
@@ -68,12 +81,13 @@ def coco_reference_metrics(annotations_path: str, results: Sequence[Mapping[str,
     """The 12 COCO box metrics by `pycocotools`, 0..1.
 
     results: at least one dict with image_id, category_id, bbox (xywh) and score; not modified.
+    Raises UserError where pycocotools cannot evaluate these.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     # pycocotools prints its progress.
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), _one_line("pycocotools", annotations_path):
         gt = COCO(str(annotations_path))
         evaluation = COCOeval(gt, gt.loadRes(copy.deepcopy(list(results))), "bbox")
         evaluation.evaluate()

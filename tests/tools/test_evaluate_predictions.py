@@ -49,6 +49,20 @@ def test_the_reference_agrees(files, tmp_path):
     assert ours == pytest.approx(theirs, abs=1e-12)
 
 
+def test_the_reference_says_that_it_takes_annotation_id_0_for_no_match(tmp_path, caplog):
+    content, results = coco_case(4)
+    content["annotations"][0]["id"] = 0
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    files = "--annotations", tmp_path / "a.json", "--predictions", tmp_path / "p.json"
+    evaluate(*files, "--reference")
+    assert "pycocotools counts what matches it as a false positive" in caplog.text
+    del content["annotations"][0]["iscrowd"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"a\.json: pycocotools cannot evaluate it \(KeyError: 'iscrowd'\)"):
+        evaluate(*files, "--reference")
+
+
 def test_exhaustive_annotations_get_coco_metrics_and_every_class(tmp_path):
     content, results = coco_case(4)
     (tmp_path / "a.json").write_text(json.dumps(content))

@@ -35,7 +35,7 @@ def _case(rng: np.random.Generator, max_per_image: int) -> tuple[dict, list[dict
     # Detections have one class more, which only uses up max_dets. One annotated class may have no box at all.
     shown = max(1, num_classes - int(rng.integers(2)))
     grid = int(rng.choice([4, 16, 40]))
-    first_id = int(rng.choice([0, 1, 50]))
+    first_id = int(rng.choice([1, 2, 50]))
     images, annotations, results = [], [], []
 
     def box(smallest: int) -> list[float]:

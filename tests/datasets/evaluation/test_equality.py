@@ -9,6 +9,7 @@ from datasets.annotations.json_reader import read_annotations
 from datasets.evaluation import detection_batches, matching, overlap
 from datasets.evaluation.coco import METRICS as COCO_METRICS
 from datasets.evaluation.coco import evaluate_coco
+from datasets.evaluation.evaluator import evaluate_boxes
 from datasets.evaluation.lvis import METRICS, evaluate_lvis
 from datasets.evaluation.predictions import Predictions, read_predictions
 from datasets.evaluation.reference import coco_reference_metrics, reference_metrics
@@ -55,6 +56,37 @@ def test_equals_pycocotools_on_random_cases(block, tmp_path):
     seeds = range(block * 20, block * 20 + 20)
     found = [compare(s, tmp_path / "a.json", coco_case, coco_reference_metrics, evaluate_coco) for s in seeds]
     assert sum(found) > 5, "the cases are too empty to show anything"
+
+
+@pytest.mark.filterwarnings("ignore:The 'warn' method:DeprecationWarning")
+@pytest.mark.parametrize("federated", [True, False])
+def test_annotation_id_0_is_a_match_here_and_none_in_the_packages(tmp_path, federated):
+    boxes = [[x, 30 + i, 100, 200] for i, x in enumerate(range(0, 400, 40))]
+    image = {"id": 0, "width": 1000, "height": 800, "file_name": "a.jpg"}
+    content = {
+        "images": [
+            image | ({"neg_category_ids": [], "not_exhaustive_category_ids": []} if federated else {})
+        ],
+        "categories": [{"id": 0, "name": "person", "frequency": "f"}],
+        "annotations": [
+            {"id": i, "image_id": 0, "category_id": 0, "bbox": box, "area": 20000, "iscrowd": 0}
+            for i, box in enumerate(boxes)
+        ],
+    }
+    results = [
+        {"image_id": 0, "category_id": 0, "bbox": b, "score": 0.9 - i / 100} for i, b in enumerate(boxes)
+    ]
+    path = tmp_path / "a.json"
+    found, theirs = [], []
+    for first in (0, 1):
+        for i, annotation in enumerate(content["annotations"], first):
+            annotation["id"] = i
+        path.write_text(json.dumps(content))
+        found.append(evaluate_boxes(read_annotations(path), Predictions.from_results(results)).metrics)
+        package = reference_metrics if federated else coco_reference_metrics
+        theirs.append(package(str(path), results)["AP"])
+    assert found[0] == found[1] and found[0]["AP"] == pytest.approx(1.0)
+    assert theirs[1] == pytest.approx(1.0) and theirs[0] < 0.95
 
 
 def test_labelled_classes_are_evaluated_as_verified_absent_ones_are(tmp_path):
