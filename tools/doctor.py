@@ -4,7 +4,8 @@
 
 DATA and --imagenet_path are what main.py takes as --data_path and imagenet_path: any format that it reads
 (docs/data.md). Reads the annotations and the header of every image (--decode: all of it); draws the classes
-by frequency as a PNG. Each finding comes with its fix.
+by frequency as a PNG. Each finding comes with its fix. Several paths: each data set by itself, then what they
+say of one another.
 
 Exit status: 0 nothing is wrong, 1 warnings (training runs, with less data), 2 errors (training or evaluation
 would stop, or its metrics would be meaningless).
@@ -27,6 +28,8 @@ from tools.data_doctor.copies import check_copies
 from tools.data_doctor.examination import Examination, Reading
 from tools.data_doctor.findings import Finding, Severity
 from tools.data_doctor.machine import check_shared_memory
+from tools.data_doctor.part import Part
+from tools.data_doctor.predictions import check_predictions
 from tools.data_doctor.report import headline, report, terminal_width
 from tools.data_doctor.start import check_start
 from tools.data_doctor.tail import plot_tail
@@ -44,6 +47,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dataset_file", default="lvis", choices=("lvis", "lvis_openvocab", "coco"))
     parser.add_argument("--allow_outside", action="store_true", help="as --allow_outside of main.py")
     parser.add_argument("--decode", action="store_true", help="decode every image, to find any damage")
+    parser.add_argument("--predictions", type=Path, help="also check predictions of the validation images "
+                        "(results JSON, predictions.npy, .npz)")  # fmt: skip
     parser.add_argument("--plot", type=Path, default=Path("tail.png"), help="PNG (default: tail.png)")
     parser.add_argument("--all", action="store_true", help="print every example, one a line")
     parser.add_argument("--json", type=Path, help="also write all findings, with every example, to this file")
@@ -65,6 +70,8 @@ def examine(args: argparse.Namespace) -> list[Finding]:
     if all(finding.severity < Severity.ERROR for finding in findings):
         image_level = any(part.is_image_level for part in parts)
         findings += check_start(args.data[:1], reading, image_level=image_level)
+    if args.predictions is not None:
+        findings += _predictions(args.predictions, parts)
     trained = [(e.training, e.labelled) for e in examinations]
     drawn = [(raw, labelled) for raw, labelled in trained if raw is not None and raw.categories]
     if drawn:
@@ -75,6 +82,15 @@ def examine(args: argparse.Namespace) -> list[Finding]:
 def _names_of(paths: Sequence[Path]) -> list[str]:
     """What each data set is called in findings: '' if there is one only."""
     return [path.name for path in paths] if len(paths) > 1 else [""]
+
+
+def _predictions(path: Path, parts: Sequence[Part]) -> list[Finding]:
+    """What is wrong with predictions of the first validation split."""
+    table = next((part.table for part in parts if part.is_validation), None)
+    if table is None:
+        what = "the predictions cannot be checked: there are no validation annotations"
+        return [Finding(Severity.WARNING, path.name, what)]
+    return check_predictions(path, table)
 
 
 def _plot(path: Path, raw: RawAnnotations, labelled: Mapping[int, int]) -> list[Finding]:
