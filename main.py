@@ -38,6 +38,7 @@ from engine.state import TrainingState
 from engine.stopping import Stopping
 from engine.trackers import import_trackers
 from engine.train_epoch import Task
+from inference.torch_model import class_frequencies
 from inference.vocabulary import WordRequest, ask, names_in
 from models.richsem.build import build_model
 from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
@@ -228,11 +229,12 @@ def run_evaluation(job: Job) -> int:
     trained = load_trained(checkpoint, job.config, {c.id: c.name for c in categories}, job.device)
     trained = ask(trained, checkpoint, job.config, request, categories)
     names = names_in(categories, trained.class_names) if request else trained.class_names
-    classes = ClassTable.from_categories(categories, names)
+    frequencies = class_frequencies(checkpoint, trained.columns)
+    classes = replace(ClassTable.from_categories(categories, names), frequencies=frequencies)
     if known := checkpoint.image_counts:
         counts = tuple(known[column] if column >= 0 else 0 for column in trained.columns)
         classes = replace(classes, image_counts=counts)
-        data = replace(data, record=data.record.with_counts(dict(zip(names, counts, strict=True))))
+    data = data.as_trained(classes, counted=bool(known))
     settings = build_settings(job.config, job.device, job.args.debug)
     with evaluation_folder(job.args.output_dir) as folder:
         evaluator = make_evaluator(job.config, data, classes, folder)

@@ -12,6 +12,7 @@ import numpy as np
 from config import Config
 from datasets.annotations.categories import ClassTable
 from datasets.annotations.discovery import open_image_level
+from datasets.annotations.frequency import as_in_training
 from datasets.annotations.table import AnnotationTable
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.photometric import Photometric
@@ -88,6 +89,18 @@ class DataParts:
     train_loader: Loader | None = None
     worst_batch: Callable[[], Batch] | None = None
 
+    def as_trained(self, classes: ClassTable, counted: bool) -> DataParts:
+        """The parts of an evaluation whose checkpoint knows how often training saw each class.
+
+        classes: with these counts and frequencies.  counted: whether the counts are known.
+        """
+        categories = as_in_training(self.val_annotations.categories, classes)
+        record = self.record.with_frequencies({c.name: c.frequency for c in categories})
+        if counted:
+            record = record.with_counts(dict(zip(classes.names, classes.image_counts, strict=True)))
+        annotations = replace(self.val_annotations, categories=categories)
+        return replace(self, classes=classes, val_annotations=annotations, record=record)
+
 
 def build_datasets(
     config: Config, settings: RunSettings, *, train: bool = True, class_names: Sequence[str] | None = None
@@ -101,9 +114,9 @@ def build_datasets(
     data = open_detection_data(
         settings.data_path, settings.dataset_file, train=train, allow_outside=settings.allow_outside
     )
-    val_annotations = data.val.table
     classes = ClassTable.from_categories((data.train or data.val).table.categories, class_names)
     classes.check_num_classes(config.num_classes)
+    val_annotations = replace(data.val.table, categories=as_in_training(data.val.table.categories, classes))
     val_set = DetectionDataset(
         val_annotations,
         data.val.images,
@@ -128,8 +141,6 @@ def build_datasets(
     train_annotations = data.train.table
     open_vocabulary = settings.dataset_file == "lvis_openvocab"
     if open_vocabulary:
-        if not any(classes.frequencies):
-            raise UserError(f"lvis_openvocab: the categories of {train_annotations.name} have no `frequency`")
         # The federated loss draws classes by these counts: it must not teach that rare ones are absent.
         classes = classes.without_rare_images()
     train_set = DetectionDataset(
@@ -144,7 +155,8 @@ def build_datasets(
         judged=_judged_columns(config, settings, train_annotations, classes),
     )
     if not len(train_set.boxes):
-        raise UserError(f"{train_annotations.name}: has no box to train on")
+        rare = " but those of rare classes, which lvis_openvocab leaves out" if open_vocabulary else ""
+        raise UserError(f"{train_annotations.name}: has no box to train on{rare}")
     image_level = _image_level(config, settings, classes, train_annotations) if config.use_imagenet else None
     train_loader = _train_loader(config, settings, train_set, image_level)
     record = record.with_counts(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets.annotations.discovery import find_detection, folder_of, open_source
+from datasets.annotations.frequency import COMMON, RARE, with_frequencies
 from datasets.annotations.table import AnnotationTable
 from datasets.images.reader import ImageFolder
 from util.errors import UserError
+from util.logging import get_logger
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class OpenedSplit:
 
 @dataclass(frozen=True)
 class DetectionData:
-    """train: None where it was not asked for."""
+    """train: every class has a frequency. None where it was not asked for."""
 
     train: OpenedSplit | None
     val: OpenedSplit
@@ -49,13 +52,25 @@ def open_detection_data(
         return DetectionData(None, val)
     opened = _open_split(paths[0], "train", dataset_file, allow_outside)
     _check_same_classes(opened.table, val.table)
-    return DetectionData(opened, val)
+    return DetectionData(_with_frequencies(opened), val)
 
 
 def _open_split(path: str, split: str, dataset_file: str, allow_outside: bool) -> OpenedSplit:
     source = find_detection(path, split, dataset_file)
     table, images = open_source(source, None if allow_outside else folder_of(path))
     return OpenedSplit(table, images, source.path)
+
+
+def _with_frequencies(train: OpenedSplit) -> OpenedSplit:
+    """The split with a frequency for every class; logs the groups where the file does not state them all."""
+    table = replace(train.table, categories=with_frequencies(train.table.categories))
+    if not all(c.frequency for c in train.table.categories):
+        groups = Counter(c.frequency for c in table.categories)
+        get_logger().info(
+            "%s: groups by training images: %d rare classes (up to %d), %d common (up to %d), %d frequent",
+            table.name, groups["r"], RARE, groups["c"], COMMON, groups["f"],
+        )  # fmt: skip
+    return replace(train, table=table)
 
 
 def _check_same_classes(train: AnnotationTable, val: AnnotationTable) -> None:

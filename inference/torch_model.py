@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from config import Config
-from datasets.annotations.frequency import frequency_of
+from datasets.annotations.frequency import group_of
 from datasets.augment.policy import EvalPolicy
 from datasets.sample import Sample, to_model_input
 from engine.device import autocast, autocast_dtype
@@ -109,6 +109,6 @@ def class_frequencies(checkpoint: Checkpoint, columns: Sequence[int]) -> tuple[s
     def frequency(column: int) -> str:
         if column < 0:
             return ""
-        return (said[column] if said else "") or (frequency_of(counts[column]) if counts else "")
+        return group_of(said[column] if said else "", counts[column] if counts else None)
 
     return tuple(frequency(column) for column in columns)

@@ -8,7 +8,7 @@ The file is read in pieces.
 
     python tools/category_counts.py train.json --update train.json val.json
 
-also writes these counts into annotation files: evaluation then reports APr, APc and APf.
+also writes these counts into annotation files: evaluation without a model then reports APr, APc and APf.
 """
 
 import argparse

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import Config
 from datasets.annotations.categories import Category
+from datasets.annotations.frequency import group_of
 from datasets.annotations.json_errors import load_json
 from datasets.annotations.json_schema import typed_categories
 from engine.run_log import read_log
@@ -133,6 +134,9 @@ def classes(
         counts = [(c.image_count or 0) if c else 0 for c in known]
     if not frequencies and any(known):
         frequencies = [c.frequency if c else "" for c in known]
+    if counts:
+        said = zip(frequencies or [""] * len(counts), counts, names, strict=True)
+        frequencies = [group_of(frequency, count) if name else "" for frequency, count, name in said]
     return {"class_names": names, "image_counts": counts, "frequencies": frequencies}
 
 

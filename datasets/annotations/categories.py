@@ -16,6 +16,7 @@ from util.errors import UserError, nearest
 from util.logging import get_logger
 
 FREQUENCIES = ("r", "c", "f")
+Frequency = Literal["", "r", "c", "f"]
 
 # `num_classes` of the release's configs (largest LVIS v1 id + 1), and of configs derived from them for other
 # data.
@@ -36,7 +37,7 @@ class Category:
     name: Annotated[str, msgspec.Meta(min_length=1)]
     synset: str = ""
     synonyms: tuple[str, ...] = ()
-    frequency: Literal["", "r", "c", "f"] = ""
+    frequency: Frequency = ""
     image_count: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
     @classmethod

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
 
 from datasets.annotations.cache import open_annotations
-from datasets.annotations.categories import Category
+from datasets.annotations.categories import Category, ClassTable, Frequency
 from datasets.annotations.json_schema import read_categories
 from datasets.annotations.table import AnnotationTable, count_images
 
@@ -18,22 +18,34 @@ from datasets.annotations.table import AnnotationTable, count_images
 RARE, COMMON = 10, 100
 
 
-Frequency = Literal["r", "c", "f"]
-
-
-def frequency_of(image_count: int, rare: int = RARE, common: int = COMMON) -> Frequency:
+def frequency_of(image_count: int, rare: int = RARE, common: int = COMMON) -> str:
     """'r', 'c' or 'f' by the number of training images that show a class."""
     return "r" if image_count <= rare else "c" if image_count <= common else "f"
 
 
-def group_of(frequency: Literal["", Frequency], image_count: int | None) -> Literal["", Frequency]:
+def group_of(frequency: str, image_count: int | None) -> str:
     """The group that a file says, else that of the training images; '' where neither is known."""
     return frequency or ("" if image_count is None else frequency_of(image_count))
 
 
 def with_frequencies(categories: Iterable[Category]) -> tuple[Category, ...]:
     """The categories of training data; those without a `frequency` get the group of their `image_count`."""
-    return tuple(replace(c, frequency=group_of(c.frequency, c.image_count)) for c in categories)
+    return tuple(_known_as(c, group_of(c.frequency, c.image_count), c.image_count) for c in categories)
+
+
+def as_in_training(categories: Iterable[Category], classes: ClassTable) -> tuple[Category, ...]:
+    """The categories of evaluated data, with the training images of the classes of the same name.
+
+    A `frequency` that the evaluated file states stays; otherwise it is the one in training.
+    """
+    known = zip(classes.frequencies, classes.image_counts, strict=True)
+    by_name = dict(zip(classes.names, known, strict=True))
+    found = ((c, *by_name.get(c.name, ("", c.image_count))) for c in categories)
+    return tuple(_known_as(c, c.frequency or frequency, count) for c, frequency, count in found)
+
+
+def _known_as(category: Category, frequency: str, image_count: int | None) -> Category:
+    return replace(category, frequency=cast(Frequency, frequency), image_count=image_count)
 
 
 def recounted(table: AnnotationTable) -> AnnotationTable:

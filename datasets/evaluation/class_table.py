@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from datasets.annotations.frequency import frequency_of
+from datasets.annotations.frequency import group_of
 from datasets.evaluation.result import ClassResult
 
 _GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
@@ -23,7 +23,7 @@ def class_table(classes: Sequence[ClassResult], image_counts: Sequence[int]) -> 
         members = [
             (result.ap, result.name, result, count)
             for result, count in rows
-            if result.ap is not None and (result.frequency or frequency_of(count)) == group
+            if result.ap is not None and group_of(result.frequency, count) == group
         ]
         if not members:
             continue

@@ -60,6 +60,10 @@ class DatasetRecord:
             classes = tuple(replace(c, image_level_images=image_level_images.get(c.name, 0)) for c in classes)
         return replace(self, classes=classes)
 
+    def with_frequencies(self, frequencies: Mapping[str, str]) -> DatasetRecord:
+        """The record with the frequencies of its classes, by class name."""
+        return replace(self, classes=tuple(replace(c, frequency=frequencies[c.name]) for c in self.classes))
+
     def write(self, folder: Path) -> None:
         """Writes dataset.json. Raises UserError where the file cannot be written."""
         with atomic_write(folder / DATASET_FILE, durable=False) as file:

@@ -262,8 +262,19 @@ def test_settings_that_contradict_the_data(data):
         build(data, class_names=["blue_square"])
 
 
-def test_open_vocabulary_needs_frequencies(tmp_path):
+def test_classes_without_a_frequency_get_that_of_their_training_images(tmp_path, caplog):
     data = tiny.write_all(tmp_path)
-    spoiled(data, "train", lambda c: [entry.pop("frequency") for entry in c["categories"]])
-    with pytest.raises(UserError, match=r"lvis_openvocab: .* have no `frequency`"):
+    for split in ("train", "val"):
+        spoiled(data, split, lambda c: [entry.pop("frequency") for entry in c["categories"][1:]])
+    with caplog.at_level("INFO"):
+        parts = build(data)
+    assert parts.classes.frequencies == ("f", "r", "r")
+    said = [(c.name, c.frequency, c.image_count) for c in parts.val_annotations.categories]
+    assert said == [("red_square", "f", 9), ("green_square", "r", 5), ("blue_square", "r", 1)]
+    assert [c.frequency for c in parts.record.classes] == ["f", "r", "r"]
+    assert "lvis_v1_train.json: groups by training images: 2 rare classes (up to 10), 0 common" in caplog.text
+    open_vocabulary = build(data, dataset_file="lvis_openvocab")
+    assert set(open_vocabulary.train_loader.dataset.datasets[0].boxes.labels.tolist()) == {0}
+    spoiled(data, "train", lambda c: c["categories"][0].pop("frequency"))
+    with pytest.raises(UserError, match="has no box to train on but those of rare classes"):
         build(data, dataset_file="lvis_openvocab")

@@ -150,7 +150,7 @@ def test_coco_annotations_have_groups_by_training_images(tmp_path):
     evaluations.write_record(run, annotations, path, tmp_path / "data", "coco")
     _, found = report(tmp_path, run)
     assert [g["key"] for g in found["groups"]] == ["all", "r"]
-    assert "training images decide" in found["annotations"]["groups"]
+    assert "cuts of training images" in found["annotations"]["groups"]
     assert found["AP"] == result_of(run)["metrics"]["AP"]
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from datasets.annotations.categories import Category
-from datasets.annotations.frequency import frequency_of
+from datasets.annotations.frequency import group_of
 
 # Told apart by the colour-blind too: blue, orange, red.
 _COLOURS = {"f": "#4477aa", "c": "#ee9944", "r": "#cc3344"}
@@ -27,7 +27,7 @@ def plot_tail(
     boxed, labelled: category id -> images with boxes, and with a label only.
     """
     ordered = sorted(categories, key=lambda c: (-boxed.get(c.id, 0), c.name))
-    groups = [c.frequency or frequency_of(boxed.get(c.id, 0)) for c in ordered]
+    groups = [group_of(c.frequency, boxed.get(c.id, 0)) for c in ordered]
     heights = [boxed.get(c.id, 0) for c in ordered]
     figure, axes = plt.subplots(figsize=(min(14, max(7, 0.35 * len(ordered) + 3)), 5), layout="constrained")
     axes.bar(range(len(ordered)), heights, width=1.0 if len(ordered) > _MOST_NAMES else 0.8,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.annotations.categories import FREQUENCIES
-from datasets.annotations.frequency import COMMON, RARE, frequency_of
+from datasets.annotations.frequency import COMMON, RARE, group_of
 from datasets.evaluation.dataset_record import RecordedClass
 
 _NAMES = {"r": "rare", "c": "common", "f": "frequent"}
@@ -30,16 +30,11 @@ class Grouping:
 
 
 def group_classes(classes: Sequence[RecordedClass]) -> Grouping:
-    """By the frequencies of the annotations, else by training images and LVIS's cuts where they are known."""
-    if any(c.frequency for c in classes):
-        return Grouping(tuple(c.frequency for c in classes), "the annotations' frequencies")
-    counts = [c.train_images for c in classes]
-    if any(count is None for count in counts):
-        return Grouping(
-            ("",) * len(classes), "none: the annotations have no frequencies, and training counts are unknown"
-        )
+    """By the frequencies of the annotations; where they have none, by training images and LVIS's cuts."""
+    keys = tuple(group_of(c.frequency, c.train_images) for c in classes)
+    if not any(keys):
+        return Grouping(keys, "none: the annotations have no frequencies, and training counts are unknown")
     cuts = "; ".join(f"{_NAMES[k]}: {text}" for k, text in _RANGES.items())
     return Grouping(
-        tuple(frequency_of(count or 0) for count in counts),
-        f"the annotations have no frequencies, so training images decide, by LVIS's cuts ({cuts})",
+        keys, f"the annotations' frequencies; where they have none, LVIS's cuts of training images ({cuts})"
     )
