@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from datasets.images.class_sources import IMAGE_SUFFIXES, images_below
 from datasets.images.limits import read_file
+from datasets.images.modes import to_rgb
 from datasets.images.preprocess import EncodedImage, ImageError
 from util.errors import UserError
 
@@ -27,14 +28,17 @@ def read_image(image: ImageInput) -> tuple[np.ndarray, str]:
     if isinstance(image, (str, Path)):
         return _read_file(Path(image)), str(image)
     if isinstance(image, Image.Image):
-        return np.array(ImageOps.exif_transpose(image).convert("RGB")), ""
+        try:
+            return np.array(ImageOps.exif_transpose(to_rgb(image))), ""
+        except ValueError as error:
+            raise ImageError(f"an image: {error}") from None
     if hasattr(image, "detach"):
         image = _array_of(image.detach().cpu().numpy())
     if isinstance(image, np.ndarray):
         channels = image.shape[2] if image.ndim == 3 else 1
         if image.dtype == np.uint8 and image.ndim in (2, 3) and channels in (1, 3, 4) and image.size:
             image = image[..., 0] if image.ndim == 3 and channels == 1 else image
-            return np.array(Image.fromarray(image).convert("RGB")), ""
+            return np.array(to_rgb(Image.fromarray(image))), ""
         shape = "x".join(map(str, image.shape))
         raise UserError(
             f"an image array must be uint8 of (H, W), (H, W, 3) or (H, W, 4), not {image.dtype} of {shape}"

@@ -21,6 +21,7 @@ from PIL import Image
 from datasets.images.exif import UPRIGHT, orientation_of, turned, turned_size
 from datasets.images.header import decoding_reason, header_of
 from datasets.images.limits import LimitError, open_image, read_file
+from datasets.images.modes import to_rgb
 from util.errors import UserError
 from util.pixels import Size, normalise, padded_size
 
@@ -71,23 +72,13 @@ class EncodedImage:
                 height, width = turned_size(at_least, orientation) if self.view.upright else at_least
                 image.draft(None, (width, height))
             image.load()
+            pixels = to_rgb(image)
             # Pillow has turned a TIFF already.
             if self.view.upright != (image.format == "TIFF"):
-                image = turned(image, orientation, back=not self.view.upright)
-            return np.array(_rgb(image))
+                pixels = turned(pixels, orientation, back=not self.view.upright)
+            return np.array(pixels)
         except Exception as error:
             raise ImageError(f"{self.label}: does not decode ({decoding_reason(error)})") from None
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """8 bits a channel; Pillow would cut off the larger values of 16 bits of grey."""
-    if image.mode == "RGB":
-        return image
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        image = Image.fromarray((np.array(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
-    return image.convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -181,7 +172,7 @@ class Preprocess(EvalSize):
     def _resized(self, image: str | Path | bytes | np.ndarray) -> tuple[np.ndarray, Size]:
         """(h, w, 3) uint8 RGB at the network's size, and the (height, width) before."""
         if isinstance(image, np.ndarray):
-            pixels = np.asarray(Image.fromarray(image).convert("RGB"))
+            pixels = np.asarray(to_rgb(Image.fromarray(image)))
             size: Size = pixels.shape[:2]
         else:
             encoded = _opened(image)
