@@ -8,6 +8,7 @@ annotations  checks of entries: ids, and what they refer to
 classes      checks of names, of classes that are probably one, of how often they occur
 boxes        checks of boxes against their images and one another
 images       checks of the files: present, whole, of the stated size
+pixels       checks of their orientation, modes and shapes
 copies       images with the same content, in one split, in two, in several data sets
 image_level  checks of the images that have a label but no boxes
 predictions  checks of a predictions file

@@ -31,7 +31,11 @@ def _check_images(split: str, raw: RawAnnotations) -> Iterator[Finding]:
     )  # fmt: skip
     empty = len(np.setdiff1d(raw.image_ids, raw.box_image_ids))
     if empty and len(raw.file_names):
-        yield Finding(NOTE, split, f"{empty} of {len(raw.file_names)} images have no box")
+        many = empty > len(raw.file_names) / 2
+        yield Finding(
+            WARNING if many else NOTE, split, f"{empty:,} of {len(raw.file_names):,} images have no box",
+            "are their annotations missing? Images without boxes teach that nothing is there" if many else "",
+        )  # fmt: skip
 
 
 def _check_entries(split: str, raw: RawAnnotations) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from tools.data_doctor.findings import Finding, Severity, warnings_as_findings
 from tools.data_doctor.image_level import check_image_level, count_image_level
 from tools.data_doctor.images import check_images
 from tools.data_doctor.part import Part, part_name
+from tools.data_doctor.pixels import check_pixels
 from util.errors import UserError
 
 
@@ -77,6 +78,7 @@ class Examination:
             report = check_images(where, files, raw.file_names, _pairs(raw.sizes), self.reading.decode)
         if report is not None:
             self.findings += report.findings(Config().max_damaged_share)
+            self.findings += check_pixels(where, report.checks)
         part = Part(self.name, split, raw, report)
         self.findings += check_boxes(where, raw, part.sizes)
         part = self._opened(part, source, before)
@@ -113,6 +115,7 @@ class Examination:
             return
         self.findings += check_image_level(where, counts, categories)
         self.findings += report.findings(Config().max_damaged_share)
+        self.findings += check_pixels(where, report.checks)
         self.labelled = counts.images_of_category
         self.parts.append(Part(self.name, IMAGE_LEVEL, RawAnnotations.from_table(annotations), report))
 

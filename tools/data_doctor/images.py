@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from datasets.images.exif import UPRIGHT, Reader
 from datasets.images.header import DamagedError, Header, inspect
+from datasets.images.preprocess import EncodedImage, ImageError
 from datasets.images.reader import ImageFolder, too_many_damaged
-from datasets.images.turned import HOW_READ, REMEDY, UNTOLD
+from datasets.images.turned import HOW_READ
 from tools.data_doctor.findings import Finding, Severity, found
 from util.pixels import Size
 
@@ -24,6 +25,8 @@ _THREADS = 2 * (os.cpu_count() or 1)
 _BLOCK = 10_000
 # Bytes at the start of a file that tell it from others of its length.
 _DIGESTED = 1 << 14
+# Modes of Pillow that training may refuse as it decodes an image.
+_DOUBTFUL = ("F", "I")
 _MISSING, _DAMAGED, _WRONG_SIZE = "are missing", "are damaged", "differ from their stated size"
 _OUTSIDE = "lie outside of the data folder"
 # What is wrong with images -> the fix.
@@ -40,7 +43,7 @@ class ImageCheck(NamedTuple):
 
     fault: '' or a key of _FAULTS.  message: says more.  size: (height, width), 0 if unknown.
     digest: of the file's length and first bytes, b"" if it was not read; the same for copies of an image.
-    turned: how an image with an EXIF orientation is read, else ''.
+    turned: how an image with an EXIF orientation is read, else ''.  mode: Pillow's name of its pixels' form.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ImageCheck(NamedTuple):
     size: Size = (0, 0)
     digest: bytes = b""
     turned: str = ""
+    mode: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,6 @@ class ImageReport:
             messages = [check.message for check in self.checks if check.fault == fault]
             remedy = remedy.format(root=self.files.root)
             yield from found(severity, self.where, f"{{n}} images {fault}", messages, remedy)
-        for how in dict.fromkeys(HOW_READ.values()):
-            names = [check.name for check in self.checks if check.turned == how]
-            yield from found(
-                Severity.WARNING if how == UNTOLD else Severity.NOTE,
-                self.where,
-                f"{{n}} images have an EXIF orientation and {how}",
-                names,
-                REMEDY if how == UNTOLD else "",
-            )
 
 
 def check_images(
@@ -117,17 +112,23 @@ def _check_image(files: ImageFolder, decode: bool, image: tuple[str, Size]) -> I
             return ImageCheck(name, _MISSING, name + files.nearest(name))
         else:
             data = hidden.read()
-            digest, header = _inspected(
-                lambda offset, count: data[offset : offset + count], len(data), decode
-            )
+            digest, header = _inspected(partial(_part, data), len(data), decode)
+        if header.mode.startswith(_DOUBTFUL) and (found := files.find(name)) is not None:
+            EncodedImage(found.read(), name).decode()
     except (DamagedError, OSError) as error:
         return ImageCheck(name, _DAMAGED, f"{name}: {error}")
+    except ImageError as error:
+        return ImageCheck(name, _DAMAGED, str(error))
     view = header.view(stated, upright=files.upright)
     size, turned = view.size, HOW_READ[view.upright, view.told] if header.orientation != UPRIGHT else ""
     if all(stated) and size != stated:
         (h, w), (height, width) = size, stated
         return ImageCheck(name, _WRONG_SIZE, f"{name}: is {w}x{h}, stated as {width}x{height}", size, digest)
-    return ImageCheck(name, "", "", size, digest, turned)
+    return ImageCheck(name, "", "", size, digest, turned, header.mode)
+
+
+def _part(data: bytes, offset: int, count: int) -> bytes:
+    return data[offset : offset + count]
 
 
 def _inspected_file(path: Path, decode: bool) -> tuple[bytes, Header]:
