@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from models.dino.backbone import Backbone
 from models.dino.detector import Detector
 from models.dino.layers import with_children
 from models.richsem.classifier import LanguageClassifier, TextEmbeddings
@@ -64,6 +65,8 @@ def _folded(root: nn.Module) -> nn.Module:
             if norm and isinstance(previous, nn.Conv2d) and _fold(previous, child):
                 setattr(parent, name, nn.Identity())
             previous = child
+        if isinstance(parent, Backbone):
+            parent.folds = ()
     return root
 
 

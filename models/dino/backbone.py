@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from models.dino.folding import call_folded, make_foldable
 from models.dino.simple_pyramid import SimpleFeaturePyramid
 from util.errors import UserError, first_line, nearest
 from util.hub import offline_if_unreachable
@@ -42,9 +43,10 @@ class Backbone(nn.Module):
         self.is_nhwc = getattr(body, "output_fmt", "NCHW") == "NHWC"
         self.channels = tuple(channels)
         self.strides = tuple(strides)
+        self.folds = make_foldable(body)
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        features = self.body(x)
+        features = self.body(x) if torch.compiler.is_compiling() else call_folded(self.body, self.folds, x)
         if self.is_nhwc:
             features = [f.permute(0, 3, 1, 2) for f in features]
         # The neck's group norm is several times faster on contiguous maps than on channels-last ones.

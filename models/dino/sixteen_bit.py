@@ -7,6 +7,7 @@ computes in 16 bit from end to end; what must not (positions, boxes) stays outsi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,11 +46,11 @@ def autocast_type(device: torch.device) -> torch.dtype | None:
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
 
 
-def sixteen_bit_parameters(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Name -> copy of every float32 parameter. Gradients arrive at the parameters, in their type, when all
-    of the copies have theirs."""
-    named = {name: p for name, p in module.named_parameters() if p.dtype == torch.float32}
-    return dict(zip(named, _Copies.apply(dtype, *named.values()), strict=True)) if named else {}
+def sixteen_bit(parameters: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Copies by name. Gradients reach the parameters, in their type, when all of the copies have theirs."""
+    return (
+        dict(zip(parameters, _Copies.apply(dtype, *parameters.values()), strict=True)) if parameters else {}
+    )
 
 
 def in_sixteen_bit(module: nn.Module, device: torch.device, *arguments: Any) -> Any:
@@ -60,6 +61,7 @@ def in_sixteen_bit(module: nn.Module, device: torch.device, *arguments: Any) -> 
     dtype = autocast_type(device)
     if dtype is None:
         return module(*arguments)
-    copies = sixteen_bit_parameters(module, dtype)
+    named = module.named_parameters(remove_duplicate=False)
+    parameters = {name: p for name, p in named if p.dtype == torch.float32}
     with without_autocast(device):
-        return functional_call(module, copies, arguments)
+        return functional_call(module, sixteen_bit(parameters, dtype), arguments, tie_weights=False)
