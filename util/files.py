@@ -85,6 +85,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def path_exists(path: Path) -> bool:
+    """False also for what can be no path: too long, or with a zero byte."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def cache_directory(kind: str = "") -> Path:
     """The folder `kind` in `$RICHSEM_CACHE`, or in richsem/ below `$XDG_CACHE_HOME` or ~/.cache.
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from datasets.annotations.json_search import json_candidates
+from datasets.images.class_sources import is_image
 
 _SUFFIXES = (".json", ".xml", ".csv", ".yaml", ".yml", ".txt")
 _MOST_NAMED = 6
@@ -16,7 +17,8 @@ _MOST_FOLDERS, _MOST_FILES = 200, 10_000
 def files_there(folder: Path) -> str:
     """The files in a folder and the folders in it that might hold annotations, in one line.
 
-    JSON files are listed with their split, or with what they lack. '' where there is no such file.
+    JSON files are listed with their split, or with what they lack; then where images are. '' where there is
+    neither.
     """
     notes = {c.path: c.reason or _use(c.split) for c in json_candidates(folder)}
     named, many = [], []
@@ -31,7 +33,17 @@ def files_there(folder: Path) -> str:
                     for f in files
                 ]
     more = [f"{len(named) - 2 * _MOST_NAMED} more"] if len(named) > 2 * _MOST_NAMED else []
-    return ", ".join([*named[: 2 * _MOST_NAMED], *more, *many[:_MOST_NAMED]])
+    images = _images_there(folder)
+    return ", ".join([*named[: 2 * _MOST_NAMED], *more, *many[:_MOST_NAMED], *images])
+
+
+def _images_there(folder: Path) -> list[str]:
+    """The folders with most images, in one phrase."""
+    places = (folder, *_folders(folder))
+    counts = [(sum(map(is_image, _names(place))), _relative(place, folder)) for place in places]
+    most = sorted(sorted(counts, reverse=True)[:_MOST_NAMED], key=lambda c: c[1])
+    named = [f"{name} ({count})" for count, name in most if count]
+    return [f"images in {', '.join(named)}"] if named else []
 
 
 def _use(split: str) -> str:

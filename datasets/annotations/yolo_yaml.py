@@ -13,7 +13,7 @@ from datasets.annotations.json_errors import TOO_DEEP, is_text
 from util.errors import UserError
 from util.text_files import read_lines, read_text
 
-_NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
+NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "train/classes.txt", "train/_darknet.labels")
 _LIST_OF_NAMES = "write a list, `names: [cat, dog]`, or numbers with names, `names: {0: cat, 1: dog}`"
 _NUMBER = re.compile("[0-9]{1,9}")
 _TAG = "tag:yaml.org,2002:"
@@ -101,8 +101,8 @@ def class_names(content: dict[str, Any], source: Path) -> tuple[str, ...]:
 
 def _names_in_file(stated: str | None, source: Path) -> list[str]:
     """stated: the file's name by `names`, if there is one."""
-    folder = source.parent if source.suffix in (".yaml", ".yml") else source
-    places = [folder / name for name in ((stated.strip(),) if stated is not None else _NAME_FILES)]
+    folder = source.parent if source.is_file() else source
+    places = [folder / name for name in ((stated.strip(),) if stated is not None else NAME_FILES)]
     try:
         found = [place for place in places if place.is_file()]
     except (OSError, ValueError):  # a name that can be no path

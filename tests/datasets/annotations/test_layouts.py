@@ -7,12 +7,26 @@ import pytest
 
 from datasets.annotations.discovery import find_detection, find_split, open_detection
 from datasets.annotations.source import split_of
-from tests.layouts import coco
+from tests.layouts import coco, yolo
 from tests.layouts.drawn import CLASSES, as_drawn, as_read
 from util.errors import UserError
 
-SPLIT = (coco.coco, coco.cvat_project, coco.cvat_flat, coco.fiftyone_splits, coco.roboflow)
-WHOLE = (coco.cvat_task, coco.label_studio, coco.fiftyone, coco.roboflow_one, coco.one_json)
+SPLIT = (
+    *(coco.coco, coco.cvat_project, coco.cvat_flat, coco.fiftyone_splits, coco.roboflow),
+    *(
+        yolo.ultralytics,
+        yolo.roboflow,
+        yolo.cvat,
+        yolo.cvat_documented,
+        yolo.fiftyone,
+        yolo.darknet,
+        yolo.lists,
+    ),
+)
+WHOLE = (
+    *(coco.cvat_task, coco.label_studio, coco.fiftyone, coco.roboflow_one, coco.one_json),
+    *(yolo.cvat_task, yolo.cvat_ultralytics, yolo.label_studio, yolo.labelimg, yolo.roboflow_one),
+)
 
 
 def name_of(write):

@@ -242,7 +242,10 @@ def test_without_names_or_splits_it_says_what_to_write(tmp_path):
         open_detection(tmp_path, "train")
     (tmp_path / "classes.txt").write_text("\n".join(NAMES))
     (tmp_path / "images" / "val").rename(tmp_path / "images" / "unseen")
-    with pytest.raises(UserError, match=r"no images for val; looked for images/val, val/images, "):
+    with pytest.raises(
+        UserError,
+        match=r"no annotation file for val; .*images in images/train \(6\), images/unseen \(3\); looked for ",
+    ):
         open_detection(tmp_path, "val")
 
 
