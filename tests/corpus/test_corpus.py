@@ -5,6 +5,8 @@ import warnings
 import pytest
 
 from tests.corpus.entries import CORPUS
+from tests.fuzz import images as images  # more readers
+from tests.fuzz import layouts as layouts
 from tests.fuzz.readers import READERS
 from tests.network import asked as asked  # a fixture
 from util.errors import UserError

@@ -15,15 +15,11 @@ from unittest import mock
 import numpy as np
 import torch
 from huggingface_hub import constants
-from PIL import Image
 from safetensors.torch import save_file
 
 from config import Config, load, parse_options
 from datasets.annotations.json_reader import read_annotations
 from datasets.annotations.words import read_words
-from datasets.annotations.yolo_labels import LabelReader
-from datasets.annotations.yolo_layout import YoloFolder
-from datasets.annotations.yolo_lists import listed_images
 from datasets.evaluation.dataset_record import DATASET_FILE, DatasetRecord, RecordedClass
 from datasets.evaluation.predictions import ROW, read_predictions
 from datasets.images.tar_index import open_tar
@@ -153,45 +149,6 @@ def _read_members(index: Any) -> None:
             index.read(row)
         except OSError:  # a damaged member, which the caller names
             continue
-
-
-@reader("labels.txt", "0 0.5 0.5 0.2 0.25\n2 0.1 0.2 0.1 0.1\n1 0.1 0.1 0.2 0.1 0.2 0.2\n")
-def use_yolo_labels(path: Path) -> None:
-    LabelReader(["cup", "urn", "kite"]).read(path)
-
-
-def _yolo(folder: Path) -> bytes:
-    (folder / "images" / "train").mkdir(parents=True)
-    (folder / "images" / "train" / "a.png").write_bytes(_saved(Image.new("RGB", (50, 40)).save, "PNG"))
-    return b"path: .\ntrain: images/train\nval: images/train\nnc: 3\nnames:\n  0: cup\n  1: urn\n  2: kite\n"
-
-
-@reader("data.yaml", _yolo)
-def use_yolo_yaml(path: Path) -> None:
-    assert YoloFolder.open(path).split("train").categories
-
-
-def _darknet(folder: Path) -> bytes:
-    _yolo(folder)
-    (folder / "obj.names").write_text("cup\nurn\nkite\n")
-    (folder / "train.txt").write_text("data/images/train/a.png\n")
-    return b"classes = 3\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n"
-
-
-@reader("obj.data", _darknet)
-def use_darknet(path: Path) -> None:
-    assert YoloFolder.open(path).split("train").categories
-
-
-def _image_lists(folder: Path) -> bytes:
-    _yolo(folder)
-    return b"./images/train/a.png\ndata/images/train/a.png\nC:\\x\\images\\train\\a.png\n"
-
-
-@reader("train.txt", _image_lists)
-def use_yolo_list(path: Path) -> None:
-    found, missing = listed_images(path, path.parent)
-    assert all(name.endswith(".png") for name in found) and all("\n" not in line for line in missing)
 
 
 @reader("words.txt", "cup\nold boat\ntin_can\nh\u00e4uschen\n")

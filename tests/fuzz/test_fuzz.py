@@ -10,6 +10,7 @@ import pytest
 
 from tests.fuzz import caches as caches  # more readers
 from tests.fuzz import images as images
+from tests.fuzz import layouts as layouts
 from tests.fuzz.mutations import mutate
 from tests.fuzz.readers import READERS
 from tests.network import asked as asked  # a fixture

@@ -1,0 +1,47 @@
+"""The readers of annotations that are not JSON."""
+
+from pathlib import Path
+
+from datasets.annotations.yolo_labels import LabelReader
+from datasets.annotations.yolo_layout import YoloFolder
+from datasets.annotations.yolo_lists import listed_images
+from tests.fuzz.readers import reader
+from tests.layouts.drawn import drawn
+
+
+@reader("labels.txt", "0 0.5 0.5 0.2 0.25\n2 0.1 0.2 0.1 0.1\n1 0.1 0.1 0.2 0.1 0.2 0.2\n")
+def use_yolo_labels(path: Path) -> None:
+    LabelReader(["cup", "urn", "kite"]).read(path)
+
+
+def _yolo(folder: Path) -> bytes:
+    drawn()[0].save(folder / "images" / "train" / "a.png")
+    return b"path: .\ntrain: images/train\nval: images/train\nnc: 3\nnames:\n  0: cup\n  1: urn\n  2: kite\n"
+
+
+@reader("data.yaml", _yolo)
+def use_yolo_yaml(path: Path) -> None:
+    assert YoloFolder.open(path).split("train").categories
+
+
+def _darknet(folder: Path) -> bytes:
+    _yolo(folder)
+    (folder / "obj.names").write_text("cup\nurn\nkite\n")
+    (folder / "train.txt").write_text("data/images/train/a.png\n")
+    return b"classes = 3\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n"
+
+
+@reader("obj.data", _darknet)
+def use_darknet(path: Path) -> None:
+    assert YoloFolder.open(path).split("train").categories
+
+
+def _image_lists(folder: Path) -> bytes:
+    _yolo(folder)
+    return b"./images/train/a.png\ndata/images/train/a.png\nC:\\x\\images\\train\\a.png\n"
+
+
+@reader("train.txt", _image_lists)
+def use_yolo_list(path: Path) -> None:
+    found, missing = listed_images(path, path.parent)
+    assert all(name.endswith(".png") for name in found) and all("\n" not in line for line in missing)
