@@ -25,7 +25,7 @@ from config.command_line import AUTO, parse_arguments, process_section, report, 
 from config.word_flags import word_arguments
 from datasets.annotations.categories import ClassTable
 from datasets.build import DataParts, RunSettings, build_datasets
-from datasets.evaluation.evaluator import BoxEvaluator
+from datasets.evaluation.evaluator import BoxEvaluator, warn_if_undefined
 from engine.build import build_settings, build_state, wrap_distributed
 from engine.dry_run import make_forecast
 from engine.evaluate import evaluate, report_metrics
@@ -144,6 +144,7 @@ def build_and_train(job: Job) -> int:
     args, config, device, checkpoint, run = job.args, job.config, job.device, job.checkpoint, job.folder
     data = build_datasets(config, job.data)
     assert data.train_loader is not None
+    warn_if_undefined(data.val_annotations)
     names = data.classes.names
     if checkpoint is not None:
         check_class_names(checkpoint.class_names, names, args.resume)
@@ -225,6 +226,7 @@ def run_evaluation(job: Job) -> int:
     data = build_datasets(
         replace(job.config, num_classes=0) if request else job.config, job.data, train=False
     )
+    warn_if_undefined(data.val_annotations)
     categories = data.val_annotations.categories
     trained = load_trained(checkpoint, job.config, {c.id: c.name for c in categories}, job.device)
     trained = ask(trained, checkpoint, job.config, request, categories)

@@ -11,7 +11,7 @@ class EarlyStopping:
 
     patience: evaluations in a row without a rise after which training stops, 0 for never.
     min_delta: what counts as a rise is more than this above `reference`; 0..1, like AP.
-    reference: AP at the last rise, None before the first evaluation.
+    reference: AP at the last rise, None before the first evaluation that defines it.
     stale: evaluations since then.
     """
 
@@ -26,7 +26,9 @@ class EarlyStopping:
         return 0 < self.patience <= self.stale
 
     def add(self, ap: float) -> None:
-        """One evaluation. ap: 0..1, -1 where it is undefined."""
+        """One evaluation. ap: 0..1; below 0 it is undefined, which says nothing about a rise."""
+        if ap < 0:
+            return
         if self.reference is None or ap > self.reference + self.min_delta:
             self.reference, self.stale = ap, 0
         else:
@@ -38,11 +40,12 @@ class EarlyStopping:
 
     def restore(self, saved: Mapping[str, Any], best_ap: float | None) -> None:
         """saved: a checkpoint's; where it is empty (an older file), counting begins at `best_ap`."""
-        self.reference = saved.get("reference", best_ap)
-        self.stale = int(saved.get("stale", 0))
+        reference = saved.get("reference", best_ap)
+        # Older checkpoints counted undefined APs, as -1.
+        defined = reference is not None and reference >= 0
+        self.reference, self.stale = (reference, int(saved.get("stale", 0))) if defined else (None, 0)
 
     def __str__(self) -> str:
         rise = f"rose by more than {100 * self.min_delta:g}" if self.min_delta else "rose"
-        best = -1.0 if self.reference is None else 100 * self.reference
-        ago = f"{self.stale} evaluations ago, to {best:.2f}"
+        ago = f"{self.stale} evaluations ago, to {100 * (self.reference or 0):.2f}"
         return f"AP last {rise} {ago} (early_stop_patience={self.patience})"

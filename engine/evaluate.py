@@ -62,11 +62,11 @@ def detect(
 
 
 def metrics_table(metrics: Mapping[str, float]) -> str:
-    """One line per metric in the evaluator's order, `NAME VALUE` on the scale 0..100; -1 where undefined.
+    """One line per metric in the evaluator's order, `NAME VALUE` on the scale 0..100; - where undefined.
 
     Four decimals: equal lines mean the same detections for every practical purpose.
     """
-    return "\n".join(f"{name:<8}{_percent(value):>9.4f}" for name, value in metrics.items())
+    return "\n".join(f"{name:<8}{percent(value):>9}" for name, value in metrics.items())
 
 
 def report_metrics(metrics: Mapping[str, float], path: Path) -> None:
@@ -76,5 +76,6 @@ def report_metrics(metrics: Mapping[str, float], path: Path) -> None:
     print(metrics_table(metrics), flush=True)
 
 
-def _percent(value: float) -> float:
-    return -1.0 if value < 0 else 100.0 * value
+def percent(value: float | None) -> str:
+    """A metric on the scale 0..100; - where it is undefined (below 0 or None)."""
+    return "-" if value is None or value < 0 else f"{100.0 * value:.4f}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.device import peak_memory
-from engine.evaluate import evaluate, metrics_table
+from engine.evaluate import evaluate, metrics_table, percent
 from engine.loss_buffer import NonFinite, NonFiniteError
 from engine.nonfinite import MOST_ROLLBACKS, file_name, keep_batch
 from engine.protocols import Evaluator, Loader, Postprocess
@@ -241,7 +241,11 @@ class _Training:
         spent = f"trained {duration(progress.seconds)}, evaluated {duration(eval_seconds)}"
         _log.info("epoch %d/%d done: %s", state.epoch, self.settings.epochs, spent)
         if metrics is not None:
-            _log.info("validation after epoch %d (best AP %.4f)", state.epoch, 100 * (state.best_ap or 0.0))
+            _log.info("validation after epoch %d (best AP %s)", state.epoch, percent(state.best_ap))
+            if metrics["AP"] < 0:
+                _log.warning(
+                    "AP is undefined, so no checkpoint is the best: %s is the latest", self.saver.run.latest
+                )
             print(metrics_table(metrics), flush=True)
 
 
@@ -254,14 +258,15 @@ def _damaged(loader: Loader) -> dict[str, Any]:
 def _validate(
     state: TrainingState, validation: Validation, settings: TrainSettings, check: Callable[[], None]
 ) -> tuple[dict[str, float] | None, bool]:
-    """The metrics (rank 0 only) and, on every rank, whether they are the best so far."""
+    """The metrics (rank 0 only) and, on every rank, whether they are the best so far: never if undefined."""
     evaluator = validation.make_evaluator()
     metrics = evaluate(
         state.evaluated_model, validation.loader, validation.postprocess, evaluator, settings, check
     )
     ap = distributed.broadcast_object(metrics["AP"] if metrics is not None else None)
     assert ap is not None  # rank 0 has the metrics
-    best = state.best_ap is None or ap > state.best_ap or (ap == state.best_ap and not state.has_best)
+    highest = state.best_ap is None or ap > state.best_ap or (ap == state.best_ap and not state.has_best)
+    best = ap >= 0 and highest
     if best:
         state.best_ap, state.has_best = ap, True
     state.early_stopping.add(ap)

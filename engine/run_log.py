@@ -99,7 +99,8 @@ class RunLog:
         self._append("epoch", entry)
         for group, numbers in (
             ("epoch", {"total": entry["total"], **entry["losses"]}),
-            ("val", entry["metrics"] or {}),
+            # Trackers would average and plot the -1 of an undefined metric.
+            ("val", {name: value for name, value in (entry["metrics"] or {}).items() if value >= 0}),
         ):
             self._trackers.log(group, numbers, entry["step"], entry["epoch"])
 

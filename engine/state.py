@@ -38,7 +38,7 @@ class TrainingState:
     evaluated: False while the evaluation that follows epoch `epoch` is still to be done.
     left_out: optimizer steps that are not made, (epoch, step in it) from 0.  skipped: the same in a row.
     progress: what the log knows of the epoch that has no line yet.
-    best_ap: highest AP so far, None before the first evaluation.
+    best_ap: highest AP so far, None before the first evaluation that defines it.
     has_best: whether the checkpoint of `best_ap` is on the disk.
     early_stopping: counts evaluations without a rise, whether or not they stop the run.
     """
@@ -152,7 +152,8 @@ class TrainingState:
             self.ema.set(self.model)
         self.evaluated = checkpoint.evaluated
         self.progress = EpochProgress.restored(checkpoint.progress)
-        self.best_ap = checkpoint.best_ap
+        # Below 0 it was undefined.
+        self.best_ap = best if (best := checkpoint.best_ap) is not None and best >= 0 else None
         self.early_stopping.restore(checkpoint.early_stopping, checkpoint.best_ap)
         states = checkpoint.rng or ()
         if len(states) == distributed.world_size():

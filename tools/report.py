@@ -97,7 +97,7 @@ def main(words: list[str] | None = None) -> int:
         write_csv(args.csv, content)
     for run in (content, content.get("compared")):
         if run:
-            print(f"{run['name']}: AP {100 * run['AP']:.4f}")
+            print(f"{run['name']}: AP {100 * run['AP']:.4f}" if run["AP"] >= 0 else f"{run['name']}: AP -")
     for path in (args.output, args.json, args.csv):
         if path:
             print(path)

@@ -13,6 +13,7 @@ from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.class_table import class_table
 from datasets.evaluation.coco import evaluate_coco
 from datasets.evaluation.dataset_record import DatasetRecord
+from datasets.evaluation.ground_truth import coco_ground_truth, lvis_ground_truth
 from datasets.evaluation.hints import hints, is_near_zero
 from datasets.evaluation.lvis import evaluate_lvis
 from datasets.evaluation.predictions import (
@@ -57,6 +58,20 @@ def has_id_zero(annotations: AnnotationTable) -> bool:
     What matches that box is a false positive to them: perfect predictions get less than 1.
     """
     return bool((annotations.annotation_ids == 0).any())
+
+
+def warn_if_undefined(annotations: AnnotationTable) -> None:
+    """Warns where no box can be found, before anybody waits for metrics that cannot be."""
+    gt = lvis_ground_truth(annotations) if annotations.federated else coco_ground_truth(annotations)
+    if not gt.ignored[:, 0].all():
+        return
+    count = len(annotations.areas)
+    what = f"its {count} boxes are all crowds, ignored or without size" if count else "it has no boxes"
+    get_logger().warning(
+        "%s: %s, so AP and all other metrics will be undefined (-), and no checkpoint the best",
+        annotations.name,
+        what,
+    )
 
 
 def _check_fixed_ap(annotations: AnnotationTable, fixed_ap: bool) -> None:

@@ -140,7 +140,7 @@ def stop_early(folder, aps: list[float], resume_at: int = 0, **changes) -> RunDi
         ([0.3, 0.3004, 0.3008, 0.9], {"early_stop_min_delta": 0.1, "resume_at": 2}, 3, 3),
         ([0.3, 0.304, 0.308, 0.3, 0.2], {"early_stop_min_delta": 0.1}, 5, 3),
         ([0.3, 0.2, 0.1], {"eval_interval": 2, "save_checkpoint_interval": 4}, 6, 2),
-        ([-1.0, -1.0, -1.0], {}, 3, 1),
+        ([-1.0, 0.3, -1.0, 0.2, -1.0, 0.1], {}, 6, 2),
     ],
 )
 def test_early_stopping(tmp_path, caplog, aps, changes, last, best):
@@ -168,15 +168,23 @@ def test_older_checkpoints_count_from_their_best_ap(tmp_path):
     assert (stopping.reference, stopping.stale, stopping.reached) == (0.5, 1, False)
 
 
-def test_an_undefined_ap_still_leaves_a_best_checkpoint(tmp_path):
-    class Undefined(ToyEvaluator):
-        def finish(self):
-            return {"AP": -1.0}
+def test_an_undefined_ap_is_no_number_and_no_checkpoint_is_the_best_by_it(tmp_path, caplog, capsys):
+    caplog.set_level(logging.INFO, logger="engine")
+    directory = stop_early(tmp_path, [-1.0] * 20, resume_at=3)
+    assert read_checkpoint(directory.latest).epoch == 20 and not directory.best.exists()
+    assert read_checkpoint(directory.latest).best_ap is None
+    assert caplog.text.count("AP is undefined, so no checkpoint is the best") == 20
+    printed = capsys.readouterr().out + caplog.text
+    assert "AP".ljust(8) + "-".rjust(9) in printed and "-100" not in printed and "(best AP -)" in printed
 
-    toy = noisy_toy(epochs=1)
-    validation = Validation(VALIDATION.loader, toy_postprocess, Undefined)
-    fit(toy.task, toy.state, toy.loader, validation, toy.settings, RunDirectory(tmp_path), IDENTITY)
-    assert read_checkpoint(RunDirectory(tmp_path).best).best_ap == -1.0
+
+def test_checkpoints_that_took_an_undefined_ap_for_the_best_go_on_without(tmp_path):
+    directory = stop_early(tmp_path, [0.5, 0.2, 0.2])
+    old = entries(read_checkpoint(directory.latest))
+    toy = noisy_toy(epochs=2)
+    counted = {"reference": -1.0, "stale": 4}
+    toy.state.restore(Checkpoint(**{**old, "best_ap": -1.0, "early_stopping": counted}))
+    assert toy.state.best_ap is None and toy.state.early_stopping.state() == {"reference": None, "stale": 0}
 
 
 def test_intervals_of_evaluation_and_saving(tmp_path, monkeypatch):
@@ -222,7 +230,7 @@ def test_metrics_table():
     lines = metrics_table({"AP50": 0.123456789, "APs": -1.0, "AP": 1.0}).splitlines()
     assert [line.split()[0] for line in lines] == ["AP50", "APs", "AP"], "the evaluator's order"
     assert re.fullmatch(r"AP50 +12\.3457", lines[0])
-    assert float(lines[1].split()[1]) == -1.0
+    assert lines[1].split() == ["APs", "-"] and len(lines[1]) == len(lines[0])
     assert metrics_table({"AP": 1.0}) == "AP       100.0000"
 
 
