@@ -239,13 +239,17 @@ def test_images_are_handed_to_the_threads_in_blocks(data, monkeypatch):
 
     class Pool(images.ThreadPoolExecutor):
         def map(self, work, items):
-            waiting.append(len(list(items)))
+            waiting.append([len(part) for part in items])
             return super().map(work, items)
 
     monkeypatch.setattr(images, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(images, "_BLOCK", 2)
     assert diagnose(data)[0] == 0
-    assert waiting == [2, 2, 1, 2, 1, 2, 2, 2]
+    assert waiting == [[2], [2], [1], [2], [1], [2], [2], [2]]
+    waiting.clear()
+    monkeypatch.setattr(images, "_AT_ONCE", 1)
+    assert diagnose(data)[0] == 0
+    assert waiting[0] == [1, 1]
 
 
 def test_a_small_shared_memory(data, monkeypatch):

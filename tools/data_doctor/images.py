@@ -23,6 +23,8 @@ from util.pixels import Size
 # Waiting for the disk and Pillow's decoding both release the GIL.
 _THREADS = 2 * (os.cpu_count() or 1)
 _BLOCK = 10_000
+# Images that a thread is given at a time: handing over one takes as long as looking at it.
+_AT_ONCE = 32
 # Bytes at the start of a file that tell it from others of its length.
 _DIGESTED = 1 << 14
 # Modes of Pillow that training may refuse as it decodes an image.
@@ -83,21 +85,29 @@ def check_images(
 ) -> ImageReport:
     """Looks at every image once. sizes: (height, width) as stated, 0 if they are not."""
     stated = dict(zip(names, sizes, strict=True))
-    check = partial(_check_image, files, decode)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        checks = _in_blocks(pool, check, stated.items())
-        return ImageReport(
-            where, files, list(tqdm(checks, where, len(stated), unit="image", disable=None, leave=False))
-        )
+    work = partial(_check_each, files, decode)
+    with (
+        ThreadPoolExecutor(_THREADS) as pool,
+        tqdm(desc=where, total=len(stated), unit="image", disable=None, leave=False) as bar,
+    ):
+        checks: list[ImageCheck] = []
+        for part in _in_blocks(pool, work, stated.items()):
+            checks += part
+            bar.update(len(part))
+    return ImageReport(where, files, checks)
 
 
 def _in_blocks(
-    pool: ThreadPoolExecutor, work: Callable[[Any], ImageCheck], items: Iterable[Any]
-) -> Iterator[ImageCheck]:
-    """`pool.map`, which would make a future for every item at once."""
+    pool: ThreadPoolExecutor, work: Callable[[Any], list[ImageCheck]], items: Iterable[Any]
+) -> Iterator[list[ImageCheck]]:
+    """`pool.map` by parts of some items, which would make a future for every part at once."""
     items = iter(items)
     while block := list(islice(items, _BLOCK)):
-        yield from pool.map(work, block)
+        yield from pool.map(work, [block[i : i + _AT_ONCE] for i in range(0, len(block), _AT_ONCE)])
+
+
+def _check_each(files: ImageFolder, decode: bool, images: Sequence[tuple[str, Size]]) -> list[ImageCheck]:
+    return [_check_image(files, decode, image) for image in images]
 
 
 def _check_image(files: ImageFolder, decode: bool, image: tuple[str, Size]) -> ImageCheck:

@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 
 from datasets.annotations.categories import Category
@@ -30,8 +31,8 @@ def plot_tail(
     groups = [group_of(c.frequency, boxed.get(c.id, 0)) for c in ordered]
     heights = [boxed.get(c.id, 0) for c in ordered]
     figure, axes = plt.subplots(figsize=(min(14, max(7, 0.35 * len(ordered) + 3)), 5), layout="constrained")
-    axes.bar(range(len(ordered)), heights, width=1.0 if len(ordered) > _MOST_NAMES else 0.8,
-             color=[_COLOURS[g] for g in groups])  # fmt: skip
+    axes.add_collection(_bars(heights, [_COLOURS[g] for g in groups]))
+    axes.autoscale_view()
     dots = [(i, labelled[c.id]) for i, c in enumerate(ordered) if labelled.get(c.id)]
     if dots:
         size = 36 if len(ordered) <= _MOST_NAMES else 6
@@ -39,6 +40,13 @@ def plot_tail(
     _describe(axes, ordered, groups, bool(dots))
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _bars(heights: Sequence[int], colours: Sequence[str]) -> PolyCollection:
+    """In one object: `Axes.bar` takes seconds for the classes of LVIS."""
+    half = 0.5 if len(heights) > _MOST_NAMES else 0.4
+    corners = [[(i - half, 0), (i - half, h), (i + half, h), (i + half, 0)] for i, h in enumerate(heights)]
+    return PolyCollection(corners, facecolors=colours)
 
 
 def _describe(axes: Axes, ordered: Sequence[Category], groups: Sequence[str], dots: bool) -> None:
