@@ -168,7 +168,7 @@ def build_and_train(job: Job) -> int:
     if checkpoint is not None:
         state.report_changes(checkpoint, config.to_dict())
     if not config.dry_run:
-        distributed.on_main(lambda: run.describe(dump(config), parts.model))
+        distributed.on_main(lambda: run.describe(dump(config), parts.model, data.union_table))
     validation = Validation(
         data.val_loader, parts.postprocess, partial(make_evaluator, config, data, data.classes, run.path)
     )
@@ -177,7 +177,7 @@ def build_and_train(job: Job) -> int:
         "image_counts": data.classes.image_counts,
         "frequencies": data.classes.frequencies,
         "config": config.to_dict(),
-        "run": job.run,
+        "run": job.run | ({"sets": data.sets} if data.sets else {}),
         "note": args.note or (checkpoint.note if checkpoint else ""),
     }
     task = Task(wrap_distributed(parts.model, device), parts.criterion, parts.teacher)
@@ -224,7 +224,10 @@ def run_evaluation(job: Job) -> int:
     request = WordRequest(**word_arguments(args))
     # The words decide about the classes, not the config of training.
     data = build_datasets(
-        replace(job.config, num_classes=0) if request else job.config, job.data, train=False
+        replace(job.config, num_classes=0) if request else job.config,
+        job.data,
+        train=False,
+        trained=checkpoint.class_names,
     )
     warn_if_undefined(data.val_annotations)
     categories = data.val_annotations.categories
@@ -259,6 +262,7 @@ def make_evaluator(config: Config, data: DataParts, classes: ClassTable, folder:
         fixed_ap=config.fixed_ap,
         per_class=config.eval_per_class,
         record=data.record,
+        parts=data.val_parts,
         damaged_ids=data.damaged_val_ids,
     )
 

@@ -99,6 +99,7 @@ def run_section(args: argparse.Namespace, saved: Mapping[str, Any]) -> dict[str,
         "dataset_file": args.dataset_file or saved.get("dataset_file", "lvis"),
         "seed": args.seed if args.seed is not None else saved.get("seed", DEFAULT_SEED),
         "fix_size": args.fix_size or saved.get("fix_size", False),
+        **{key: saved[key] for key in ("sets",) if key in saved},
     }
 
 

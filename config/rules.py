@@ -119,6 +119,14 @@ def _check_data(c: Keys) -> None:
         c.use_rfs and c.use_cas,
         "use_rfs=True and use_cas=True are two samplers for one stream: set one of them to False",
     )
+    _forbid(
+        c.use_cas and bool(c.set_weights),
+        "set_weights weighs the images of each set, use_cas=True draws classes: leave one of them out",
+    )
+    _forbid(
+        bool(c.set_weights) and not any(c.set_weights),
+        f"set_weights={list(c.set_weights)} leaves no image to train on",
+    )
     _forbid(not c.data_aug_scales, "data_aug_scales=[] leaves no image size: name at least one")
     _forbid(
         not c.data_aug_scales2_resize, "data_aug_scales2_resize=[] leaves no image size: name at least one"

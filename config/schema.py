@@ -49,7 +49,7 @@ class Config(Keys):
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a checkpoint or JSON: tuples become lists. `from_dict` is the way back."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: list(v) if isinstance(v, tuple) else deepcopy(v) for k, v in values.items()}
+        return {k: _plain_lists(v) for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> Config:
@@ -79,6 +79,13 @@ class Config(Keys):
             return cls(**live)
         except InvalidValueError as error:
             raise with_origin(error.key, error) from None
+
+
+def _plain_lists(value: Any) -> Any:
+    """A copy in which tuples of a key, or of a mapping that it holds, are lists."""
+    if isinstance(value, dict):
+        return {key: _plain_lists(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else deepcopy(value)
 
 
 @cache

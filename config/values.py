@@ -63,6 +63,9 @@ def describe(kind: Any) -> str:
         return f"list of {len(items)} {items[0].__name__}"
     if isinstance(kind, UnionType):
         return " or ".join(map(describe, get_args(kind)))
+    if get_origin(kind) is dict:
+        key, item = get_args(kind)
+        return f"dict of {key.__name__} to {describe(item)}"
     return kind.__name__
 
 
@@ -103,6 +106,8 @@ def _converted(value: Any, kind: Any) -> Any:
     if isinstance(kind, UnionType):
         fitting = (_converted(value, k) for k in get_args(kind))
         return next((v for v in fitting if v is not None), None)
+    if get_origin(kind) is dict:
+        return _converted_dict(value, *get_args(kind))
     if kind is dict:
         return _plain(value) if isinstance(value, Mapping) and _is_plain(value) else None
     if isinstance(value, bool) and kind is not bool:
@@ -122,6 +127,13 @@ def _converted_tuple(value: Any, items: tuple) -> tuple | None:
         return None
     converted = tuple(_converted(v, kind) for v, kind in zip(value, kinds, strict=True))
     return None if any(v is None for v in converted) else converted
+
+
+def _converted_dict(value: Any, key_kind: Any, kind: Any) -> dict | None:
+    if not isinstance(value, Mapping) or not all(isinstance(key, key_kind) for key in value):
+        return None
+    converted = {key: _converted(item, kind) for key, item in value.items()}
+    return None if any(item is None for item in converted.values()) else converted
 
 
 def _is_plain(value: Any, deepest: int = _DEEPEST) -> bool:

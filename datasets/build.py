@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from config import Config
-from datasets.annotations.categories import ClassTable
-from datasets.annotations.discovery import open_image_level
+from datasets.annotations.categories import Category, ClassTable
+from datasets.annotations.class_edits import ClassEdits
 from datasets.annotations.frequency import as_in_training
 from datasets.annotations.table import AnnotationTable
+from datasets.annotations.union_table import short_union_table, union_table
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.photometric import Photometric
 from datasets.augment.policy import EvalPolicy, TrainPolicy
 from datasets.detection import DetectionDataset
 from datasets.evaluation.dataset_record import DatasetRecord, record_of
 from datasets.image_level import ImageLevel
+from datasets.images.reader import ImageFolder
 from datasets.judged_classes import JudgedColumns
 from datasets.loader import Collate, Loader, ShardBatchSampler
-from datasets.opening import open_detection_data, paths_of
+from datasets.opening import (
+    DataRequest,
+    DetectionData,
+    OpenedSplit,
+    open_detection_data,
+    open_labelled_images,
+    paths_of,
+    set_names,
+)
+from datasets.run_data import DataParts, RunSettings
 from datasets.sample import SampleIndex
 from datasets.sampling.aspect import AspectGroupedSampler, aspects_of
 from datasets.sampling.mixing import ImageDataset, MixedBatchSampler, MixRatio, MultiDataset
@@ -40,80 +51,23 @@ from util.pixels import Size, padded_size
 from util.structures import Batch
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """What the command line and the process decide, not the config.
-
-    data_path:    folder that holds `lvis_v1/` (or `coco/`) and `imagenet-lvis/`, or the LVIS folder itself;
-        a list for several data sets.
-    dataset_file: 'lvis', 'lvis_openvocab' (no rare boxes in training) or 'coco'.
-    seed:         fixes every order and every augmentation.
-    rank, world_size: of this process.
-    num_workers:  reading processes per loader; results do not depend on it.
-    ranks_here:   processes of the run on this machine, each with its own loaders.
-    fix_size:     resizes all images to one size (`--fix_size`).
-    pin_memory:   for training on a GPU.
-    allow_outside: reads images outside of the data folder too (`--allow_outside`).
-    """
-
-    data_path: str | Sequence[str]
-    dataset_file: str = "lvis"
-    seed: int = 42
-    rank: int = 0
-    world_size: int = 1
-    num_workers: int = 0
-    ranks_here: int = 1
-    fix_size: bool = False
-    pin_memory: bool = False
-    allow_outside: bool = False
-
-
-@dataclass(frozen=True)
-class DataParts:
-    """Everything a run needs of the data.
-
-    classes:         the columns of the model; counts and frequencies of the box-annotated training file.
-    val_loader:      each validation image once over all ranks.
-    val_annotations: for the evaluator.
-    record:          of the validation data; with class counts if the training data was read.
-    damaged_val_ids: gives the ids of this rank's validation images that could not be read so far.
-    train_loader:    None for evaluation alone.
-    worst_batch:     gives the training batch that needs most memory; None for evaluation alone.
-    """
-
-    classes: ClassTable
-    val_loader: Loader
-    val_annotations: AnnotationTable
-    record: DatasetRecord
-    damaged_val_ids: Callable[[], list[int]]
-    train_loader: Loader | None = None
-    worst_batch: Callable[[], Batch] | None = None
-
-    def as_trained(self, classes: ClassTable, counted: bool) -> DataParts:
-        """The parts of an evaluation whose checkpoint knows how often training saw each class.
-
-        classes: with these counts and frequencies.  counted: whether the counts are known.
-        """
-        categories = as_in_training(self.val_annotations.categories, classes)
-        record = self.record.with_frequencies({c.name: c.frequency for c in categories})
-        if counted:
-            record = record.with_counts(dict(zip(classes.names, classes.image_counts, strict=True)))
-        annotations = replace(self.val_annotations, categories=categories)
-        return replace(self, classes=classes, val_annotations=annotations, record=record)
-
-
 def build_datasets(
-    config: Config, settings: RunSettings, *, train: bool = True, class_names: Sequence[str] | None = None
+    config: Config,
+    settings: RunSettings,
+    *,
+    train: bool = True,
+    class_names: Sequence[str] | None = None,
+    trained: Sequence[str] = (),
 ) -> DataParts:
     """Datasets and loaders of a run.
 
     train: False reads the validation data only; class counts are then those of the validation file.
     class_names: a checkpoint's class list, which gives the order of the columns.
+    trained: class names of the model to evaluate, which `classes`, `rename` and `merge` may name.
     Raises UserError for whatever the user can fix.
     """
-    data = open_detection_data(
-        settings.data_path, settings.dataset_file, train=train, allow_outside=settings.allow_outside
-    )
+    request = _request(config, settings, trained)
+    data = open_detection_data(request, train=train)
     classes = ClassTable.from_categories((data.train or data.val).table.categories, class_names)
     classes.check_num_classes(config.num_classes)
     val_annotations = replace(data.val.table, categories=as_in_training(data.val.table.categories, classes))
@@ -128,16 +82,21 @@ def build_datasets(
         draft=config.decode_draft,
     )
     val_loader = _val_loader(config, settings, val_set)
-    record = record_of(
+    record = _record(config, request, data, val_annotations)
+    sets = data.union.class_names if data.union else {}
+    parts = DataParts(
+        classes,
+        val_loader,
         val_annotations,
-        path=data.val.path,
-        images=data.val.images.root,
-        data_path=settings.data_path,
-        dataset_file=settings.dataset_file,
-        imagenet_path=config.imagenet_path,
+        record,
+        val_set.damaged_ids,
+        sets=sets,
+        val_parts=tuple(part.as_in_training(val_annotations.categories) for part in data.val.parts),
     )
     if data.train is None:
-        return DataParts(classes, val_loader, val_annotations, record, val_set.damaged_ids)
+        return parts
+    if data.union:
+        get_logger().info("%s", short_union_table(data.union, data.train.parts))
     train_annotations = data.train.table
     open_vocabulary = settings.dataset_file == "lvis_openvocab"
     if open_vocabulary:
@@ -157,15 +116,63 @@ def build_datasets(
     if not len(train_set.boxes):
         rare = " but those of rare classes, which lvis_openvocab leaves out" if open_vocabulary else ""
         raise UserError(f"{train_annotations.name}: has no box to train on{rare}")
-    image_level = _image_level(config, settings, classes, train_annotations) if config.use_imagenet else None
-    train_loader = _train_loader(config, settings, train_set, image_level)
+    image_level = _image_level(config, settings, classes, data.categories) if config.use_imagenet else None
+    train_loader = _train_loader(config, settings, train_set, image_level, _weights(config, data.train))
     record = record.with_counts(
         dict(zip(classes.names, classes.image_counts, strict=True)),
         image_level.images_of_class(classes.names) if image_level else {},
     )
-    worst_batch = partial(_worst_batch, config, settings, train_set)
-    damaged_ids = val_set.damaged_ids
-    return DataParts(classes, val_loader, val_annotations, record, damaged_ids, train_loader, worst_batch)
+    return replace(
+        parts,
+        classes=classes,
+        record=record,
+        train_loader=train_loader,
+        worst_batch=partial(_worst_batch, config, settings, train_set),
+        union_table=union_table(data.union, data.train.parts) if data.union else "",
+    )
+
+
+def _request(config: Config, settings: RunSettings, trained: Sequence[str]) -> DataRequest:
+    paths = paths_of(settings.data_path)
+    if len(paths) > 1 and settings.dataset_file == "lvis_openvocab":
+        raise UserError("lvis_openvocab trains without LVIS's rare classes: it takes one --data_path")
+    if config.set_weights and len(config.set_weights) != len(paths):
+        raise UserError(
+            f"set_weights={list(config.set_weights)} has {len(config.set_weights)} weights for {len(paths)} "
+            f"data sets ({', '.join(set_names(paths))})"
+        )
+    return DataRequest(
+        data_path=paths,
+        dataset_file=settings.dataset_file,
+        edits=ClassEdits(config.merge, config.rename, config.classes),
+        class_names=settings.sets,
+        trained=tuple(trained),
+        allow_outside=settings.allow_outside,
+    )
+
+
+def _record(
+    config: Config, request: DataRequest, data: DetectionData, val_annotations: AnnotationTable
+) -> DatasetRecord:
+    images, paths = data.val.images, request.data_path
+    return record_of(
+        val_annotations,
+        path=data.val.paths[0] if len(paths) == 1 else "",
+        images=images.root if isinstance(images, ImageFolder) else "",
+        data_path=paths[0] if len(paths) == 1 else paths,
+        dataset_file=request.dataset_file,
+        imagenet_path=config.imagenet_path,
+        edits=request.edits,
+        class_names=data.union.class_names if data.union else {},
+    )
+
+
+def _weights(config: Config, split: OpenedSplit) -> np.ndarray | None:
+    """(I,) float64: how often each training image is to be seen, relative to 1; None: once."""
+    if not config.set_weights:
+        return None
+    lengths = [len(part.table) for part in split.parts] or [len(split.table)]
+    return np.repeat(config.set_weights, lengths)
 
 
 def _judged_columns(
@@ -225,10 +232,10 @@ def _eval_policy(config: Config, settings: RunSettings) -> EvalPolicy:
 
 
 def _image_level(
-    config: Config, settings: RunSettings, classes: ClassTable, detection: AnnotationTable
+    config: Config, settings: RunSettings, classes: ClassTable, categories: tuple[Category, ...]
 ) -> ImageLevel:
-    annotations, images = open_image_level(
-        paths_of(settings.data_path)[0], config.imagenet_path, allow_outside=settings.allow_outside
+    annotations, images = open_labelled_images(
+        paths_of(settings.data_path), config.imagenet_path, allow_outside=settings.allow_outside
     )
     mosaic = None
     if config.imagenet_use_mosaic:
@@ -237,7 +244,7 @@ def _image_level(
         annotations,
         images,
         classes,
-        detection.categories,
+        categories,
         _train_policy(config, settings),
         mosaic=mosaic,
         seed=settings.seed,
@@ -246,7 +253,9 @@ def _image_level(
     )
 
 
-def _sampler(config: Config, settings: RunSettings, train_set: DetectionDataset) -> ShardedSampler:
+def _sampler(
+    config: Config, settings: RunSettings, train_set: DetectionDataset, weights: np.ndarray | None
+) -> ShardedSampler:
     shard = {"seed": settings.seed, "rank": settings.rank, "world_size": settings.world_size}
     boxes, num_images = train_set.boxes, len(train_set)
     if config.use_cas:
@@ -259,14 +268,21 @@ def _sampler(config: Config, settings: RunSettings, train_set: DetectionDataset)
             num_classes=int(boxes.labels.max()) + 1,
             threshold=config.rfs_repeat_sh,
         )
-        return RepeatFactorSampler(factors, **shard)
+        return RepeatFactorSampler(factors if weights is None else factors * weights, **shard)
+    if weights is not None:
+        return RepeatFactorSampler(weights, **shard)
     return ShuffledSampler(num_images, **shard)
 
 
 def _train_loader(
-    config: Config, settings: RunSettings, train_set: DetectionDataset, image_level: ImageLevel | None
+    config: Config,
+    settings: RunSettings,
+    train_set: DetectionDataset,
+    image_level: ImageLevel | None,
+    weights: np.ndarray | None,
 ) -> Loader:
-    sampler = _sampler(config, settings, train_set)
+    """weights: see `_weights`."""
+    sampler = _sampler(config, settings, train_set, weights)
     if config.group_by_aspect:
         aspects = aspects_of(train_set.annotations.sizes)
         sampler = AspectGroupedSampler(sampler, aspects, config.batch_size)

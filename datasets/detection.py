@@ -10,8 +10,9 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.table import AnnotationTable
 from datasets.augment.policy import Policy
 from datasets.columns import offsets_of
+from datasets.images.folders import Images
 from datasets.images.preprocess import ImageError
-from datasets.images.reader import DamagedImages, ImageFolder, first_readable
+from datasets.images.reader import DamagedImages, first_readable
 from datasets.images.turned import TurnedImages
 from datasets.judged_classes import JudgedColumns
 from datasets.sample import MIN_SIDE, Sample, SampleIndex, to_model_input
@@ -83,7 +84,7 @@ class DetectionDataset(Dataset):
     def __init__(
         self,
         annotations: AnnotationTable,
-        images: ImageFolder,
+        images: Images,
         classes: ClassTable,
         policy: Policy,
         *,

@@ -14,7 +14,8 @@ from datasets.annotations.category_matching import Matches, match_categories, ne
 from datasets.annotations.table import AnnotationTable
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import Policy, whole_image_box
-from datasets.images.reader import DamagedImages, ImageFolder, first_readable
+from datasets.images.folders import Images
+from datasets.images.reader import DamagedImages, first_readable
 from datasets.images.turned import TurnedImages
 from datasets.sample import Sample, SampleIndex, to_model_input
 from util.errors import UserError
@@ -45,7 +46,7 @@ class ImageLevel(Dataset):
     def __init__(
         self,
         annotations: AnnotationTable,
-        images: ImageFolder,
+        images: Images,
         classes: ClassTable,
         categories: tuple[Category, ...],
         policy: Policy,
@@ -145,12 +146,14 @@ def _image_labels(
     labels[labelled] = lookup[first]
     if unlabelled := np.count_nonzero(~labelled):
         get_logger().warning("%s: %d images have no label and are skipped", annotations.name, unlabelled)
-    unused = np.unique(first[lookup[first] < 0])
+    # Classes that the config leaves out are in nobody's way.
+    left_out = np.array([target is not None for target in targets])
+    unused = np.unique(first[(lookup[first] < 0) & ~left_out[first]])
     if len(unused):
         named = [why_unused(annotations.categories[i], matches, categories) for i in unused[:MOST_NAMED]]
         get_logger().warning(
             "%s: %d images of %d classes match no detection class and are skipped: %s%s",
-            annotations.name, np.count_nonzero(lookup[first] < 0), len(unused), "; ".join(named),
+            annotations.name, np.count_nonzero(np.isin(first, unused)), len(unused), "; ".join(named),
             "; ..." if len(unused) > MOST_NAMED else "",
         )  # fmt: skip
     return labels

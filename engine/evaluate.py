@@ -66,7 +66,8 @@ def metrics_table(metrics: Mapping[str, float]) -> str:
 
     Four decimals: equal lines mean the same detections for every practical purpose.
     """
-    return "\n".join(f"{name:<8}{percent(value):>9}" for name, value in metrics.items())
+    width = max(8, *(len(name) + 1 for name in metrics)) if metrics else 8
+    return "\n".join(f"{name:<{width}}{percent(value):>9}" for name, value in metrics.items())
 
 
 def report_metrics(metrics: Mapping[str, float], path: Path) -> None:

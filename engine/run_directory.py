@@ -42,6 +42,10 @@ class RunDirectory:
         return self.path / "config.py"
 
     @property
+    def classes(self) -> Path:
+        return self.path / "classes.txt"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.jsonl"
 
@@ -164,10 +168,16 @@ class RunDirectory:
         if found:
             _log.info("removed %d half-written files of a stopped run, %.1f MB", len(found), size / 1e6)
 
-    def describe(self, config_source: str, model: nn.Module) -> None:
-        """Writes `config.py`, and logs what is run: command, versions, size of the model."""
+    def describe(self, config_source: str, model: nn.Module, union_table: str = "") -> None:
+        """Writes `config.py`, and logs what is run: command, versions, size of the model.
+
+        union_table: of several data sets, how their classes became one list: `classes.txt`.
+        """
         with atomic_write(self.config) as file:
             file.write(config_source)
+        if union_table:
+            with atomic_write(self.classes) as file:
+                file.write(union_table + "\n")
         sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
         total, trained = sum(n for n, _ in sizes), sum(n for n, trains in sizes if trains)
         _log.info("command: %s", shlex.join(sys.argv))

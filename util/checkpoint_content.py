@@ -158,6 +158,12 @@ def _check_run(value: Any) -> None:
     for name, kind in _RUN.items():
         if name in value:
             _require(type(value[name]) is kind, f"has {name!r} of type {_kind(value[name])}")
+    sets = value.get("sets", {})
+    named = isinstance(sets, Mapping) and all(isinstance(names, Mapping) for names in sets.values())
+    _require(
+        named and all(type(new) is str for names in sets.values() for new in names.values()),
+        "has 'sets' that do not map class names to class names",
+    )
     # One data set is a string, several are a list.
     paths = value.get("data_path", "")
     several = isinstance(paths, (list, tuple)) and len(paths) > 1 and all(type(p) is str for p in paths)

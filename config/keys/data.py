@@ -27,6 +27,24 @@ class DataKeys:
         official=False,
     )
 
+    classes: tuple[str, ...] = config_field(
+        (),
+        "Classes to keep, by their names after `merge` and `rename`; empty = all",
+        official=False,
+    )
+    rename: dict[str, str] = config_field(  # noqa: RUF009
+        {}, "Other names for classes: `{'old': 'new'}`; after `merge`", official=False
+    )
+    merge: dict[str, tuple[str, ...]] = config_field(  # noqa: RUF009
+        {}, "Classes that become one: `{'vehicle': ['car', 'truck']}`", official=False
+    )
+    set_weights: tuple[float, ...] = config_field(
+        (),
+        "How often an image of each data set of `--data_path` is seen, relative to 1; empty = 1 each",
+        minimum=0,
+        official=False,
+    )
+
     data_aug_scales: tuple[int, ...] = config_field(
         (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800),
         "Short sides in pixels: training samples one per image, evaluation uses the largest",

@@ -135,6 +135,13 @@ class ClassTable:
         )
 
 
+def renamed(category: Category, name: str) -> Category:
+    """The class by another name. The old one becomes a synonym, by which other data still finds it."""
+    if name == category.name:
+        return category
+    return replace(category, name=name, synonyms=tuple(dict.fromkeys((*category.synonyms, category.name))))
+
+
 def plain_name(name: str) -> str:
     """A name in lower case, with one space for every run of underscores, hyphens and spaces."""
     return re.sub(r"[\s_-]+", " ", name).strip().lower()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from datasets.annotations.class_edits import ClassEdits
+from datasets.annotations.class_union import ClassNames
 from datasets.annotations.table import AnnotationTable
 from util.errors import UserError, first_line
 from util.files import atomic_write
@@ -36,7 +38,8 @@ class DatasetRecord:
     annotations: the file or folder of the validation annotations.  images: the folder of their images.
     fingerprint: of the annotations' content.
     classes: of the validation annotations, ascending by id.
-    damaged_image_ids: of images that could not be read: predictions and metrics leave them out."""
+    damaged_image_ids: of images that could not be read: predictions and metrics leave them out.
+    edits: of the class list.  class_names: of several sets' classes in the union, by set."""
 
     data_path: str | tuple[str, ...]
     dataset_file: str
@@ -46,6 +49,8 @@ class DatasetRecord:
     fingerprint: str
     classes: tuple[RecordedClass, ...]
     damaged_image_ids: tuple[int, ...] = ()
+    edits: ClassEdits = field(default_factory=ClassEdits)
+    class_names: ClassNames = field(default_factory=dict)
 
     def with_counts(
         self,
@@ -84,11 +89,13 @@ class DatasetRecord:
 def record_of(
     annotations: AnnotationTable,
     *,
-    path: Path,
+    path: Path | str,
     images: Path | str = "",
     data_path: Path | str | Sequence[str] = "",
     dataset_file: str = "",
     imagenet_path: str = "",
+    edits: ClassEdits | None = None,
+    class_names: ClassNames | None = None,
 ) -> DatasetRecord:
     """The record of validation annotations that were read from `path`, without counts."""
     return DatasetRecord(
@@ -101,6 +108,8 @@ def record_of(
         images=_absolute(images),
         fingerprint=fingerprint(annotations),
         classes=tuple(RecordedClass(c.name, c.frequency) for c in annotations.categories),
+        edits=edits or ClassEdits(),
+        class_names=class_names or {},
     )
 
 
@@ -111,6 +120,7 @@ def _absolute(path: Path | str) -> str:
 def fingerprint(annotations: AnnotationTable) -> str:
     """Equal for annotations that give the same metrics for the same predictions."""
     digest = hashlib.sha256()
+    judged = annotations.judged.offsets, annotations.judged.values, annotations.judged_list
     columns: Sequence[np.ndarray] = (
         annotations.image_ids,
         annotations.category_ids,
@@ -124,6 +134,8 @@ def fingerprint(annotations: AnnotationTable) -> str:
         annotations.negatives.values,
         annotations.not_exhaustive.offsets,
         annotations.not_exhaustive.values,
+        # Few files state any.
+        *(judged if len(annotations.judged) else ()),
     )
     for column in columns:
         digest.update(np.ascontiguousarray(column).data)

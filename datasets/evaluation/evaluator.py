@@ -10,12 +10,14 @@ import numpy as np
 
 from datasets.annotations.categories import ClassTable
 from datasets.annotations.table import AnnotationTable
+from datasets.annotations.union import Part
 from datasets.evaluation.class_table import class_table
 from datasets.evaluation.coco import evaluate_coco
 from datasets.evaluation.dataset_record import DatasetRecord
 from datasets.evaluation.ground_truth import coco_ground_truth, lvis_ground_truth
 from datasets.evaluation.hints import hints, is_near_zero
 from datasets.evaluation.lvis import evaluate_lvis
+from datasets.evaluation.parts import own_predictions, own_table
 from datasets.evaluation.predictions import (
     PREDICTIONS_FILE,
     Predictions,
@@ -91,6 +93,7 @@ class BoxEvaluator:
     fixed_ap:    adds Fixed AP.
     per_class:   also logs a table of every class's AP, with the training images that `classes` states.
     record:      of the annotations; left beside the predictions, for reports.
+    parts:       the sets of united annotations: each is evaluated by itself too.
     damaged_ids: gives the ids of this rank's images that could not be read.
     Raises UserError for a category without a column, and for fixed_ap without LVIS.
     """
@@ -106,6 +109,7 @@ class BoxEvaluator:
         fixed_ap: bool = False,
         per_class: bool = False,
         record: DatasetRecord | None = None,
+        parts: Sequence[Part] = (),
         damaged_ids: Callable[[], Collection[int]] = tuple,
     ) -> None:
         _check_fixed_ap(annotations, fixed_ap)
@@ -115,6 +119,7 @@ class BoxEvaluator:
         self.world_size = world_size
         self.fixed_ap = fixed_ap
         self.record = record
+        self.parts = parts
         self._damaged_ids = damaged_ids
         columns = classes.columns_of(annotations.categories)
         if missing := [annotations.categories[i].name for i in np.flatnonzero(columns < 0)]:
@@ -152,6 +157,7 @@ class BoxEvaluator:
         Returns the metrics, 0..1, -1 where there is no ground truth; None on ranks above 0. Rank 0 leaves
         `predictions.npy` and `result.json` (metrics and every class) in `eval/`. Images that could not be
         read are left out of the metrics, with a warning. Raises UserError where that leaves no image.
+        The metrics of the set NAME of a union are `NAME/AP` and so on, and it has a `result_NAME.json`.
         """
         if self._stream is None:
             self.update([], [])
@@ -170,6 +176,7 @@ class BoxEvaluator:
         get_logger().info("%d detections of %s in %s", len(predictions), self.annotations.name, path)
         result = evaluate_boxes(annotations, predictions, fixed_ap=self.fixed_ap)
         result = replace(result, images=len(annotations), damaged_image_ids=damaged)
+        result.metrics.update(self._metrics_of_parts(predictions, damaged))
         for protocol in result.protocols:
             get_logger().info("%s", protocol)
         if is_near_zero(result.metrics, predictions):
@@ -183,6 +190,20 @@ class BoxEvaluator:
             table = class_table(result.classes, self._image_counts)
             get_logger().info("AP of each class, the worst of each group first\n%s", table)
         return result.metrics
+
+    def _metrics_of_parts(self, predictions: Predictions, damaged: Collection[int]) -> dict[str, float]:
+        metrics = {}
+        for part in self.parts:
+            table = own_table(part, self.annotations, damaged)
+            if not len(table):
+                get_logger().warning("%s: none of its images can be read, so it has no metrics", part.name)
+                continue
+            own = own_predictions(part, self.annotations, predictions)
+            result = evaluate_boxes(table, own, fixed_ap=self.fixed_ap and table.federated)
+            get_logger().info("%s: %d images, %s", part.name, len(table), ", ".join(result.protocols))
+            replace(result, images=len(table)).write(self.folder / f"result_{part.name}.json")
+            metrics |= {f"{part.name}/{name}": value for name, value in result.metrics.items()}
+        return metrics
 
     def _judged(self, damaged: Collection[int], evaluated: int) -> AnnotationTable:
         """The annotations without the damaged images; says what is missing."""
@@ -202,5 +223,13 @@ class BoxEvaluator:
         return annotations
 
     def write_results(self, path: str | Path) -> None:
-        """Writes the results JSON of LVIS and COCO (on rank 0, after `finish`)."""
-        write_results_json(path, read_predictions(self.folder / PREDICTIONS_FILE))
+        """Writes the results JSON of LVIS and COCO (on rank 0, after `finish`).
+
+        Of a union, one for each set NAME, in its own ids: `NAME` stands behind the stem of `path`.
+        """
+        path, predictions = Path(path), read_predictions(self.folder / PREDICTIONS_FILE)
+        if not self.parts:
+            write_results_json(path, predictions)
+        for part in self.parts:
+            own = own_predictions(part, self.annotations, predictions)
+            write_results_json(path.with_name(f"{path.stem}_{part.name}{path.suffix}"), own)
