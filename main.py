@@ -24,6 +24,7 @@ from config import Config, dump, load, parse_options
 from config.command_line import AUTO, parse_arguments, process_section, report, run_section
 from config.word_flags import word_arguments
 from datasets.annotations.categories import ClassTable
+from datasets.annotations.split_file import SPLIT_FILE, SplitFile
 from datasets.build import DataParts, RunSettings, build_datasets
 from datasets.evaluation.evaluator import BoxEvaluator, warn_if_undefined
 from engine.build import build_settings, build_state, wrap_distributed
@@ -87,8 +88,9 @@ def run(argv: list[str] | None, stopping: Stopping) -> int:
         checkpoint = find_checkpoint(args, folder)
         section = run_section(args, checkpoint.run if checkpoint else {})
         seed_everything(section["seed"], distributed.rank())
-        data = RunSettings(**section, **process_section(args, device))
         config = choose_config(args, checkpoint)
+        split = find_split(args, config, folder, checkpoint)
+        data = RunSettings(**section, **process_section(args, device), split=split)
         stopping.limit(args.time_limit)
         job = Job(args, config, checkpoint, section, data, device, folder, seen, stopping)
         status = (run_evaluation if args.eval or args.test else train)(job)
@@ -124,6 +126,22 @@ def choose_config(args: Namespace, checkpoint: Checkpoint | None) -> Config:
     if checkpoint is None:
         raise UserError(f"{args.output_dir} has no checkpoint to go on from: name a config with -c")
     return checkpoint_config(checkpoint, overrides)
+
+
+def find_split(
+    args: Namespace, config: Config, folder: RunDirectory, checkpoint: Checkpoint | None
+) -> SplitFile | None:
+    """What the run has divided before; None for a new one. An evaluation looks beside the checkpoint."""
+    evaluates = args.eval or args.test
+    folders = [] if evaluates else [folder.path]
+    folders += [Path(checkpoint.path).parent] if checkpoint else []
+    found = next((split for path in folders if config.val_share and (split := SplitFile.read(path))), None)
+    if evaluates and config.val_share and found is None:
+        _log.warning(
+            "%s is not beside %s: the data is divided again, alike only if its images are those of training",
+            SPLIT_FILE, args.resume,
+        )  # fmt: skip
+    return found
 
 
 def train(job: Job) -> int:
@@ -169,6 +187,7 @@ def build_and_train(job: Job) -> int:
         state.report_changes(checkpoint, config.to_dict())
     if not config.dry_run:
         distributed.on_main(lambda: run.describe(dump(config), parts.model, data.union_table))
+        write_split(data, run.path)
     validation = Validation(
         data.val_loader, parts.postprocess, partial(make_evaluator, config, data, data.classes, run.path)
     )
@@ -185,6 +204,12 @@ def build_and_train(job: Job) -> int:
         forecast_run(job, task, state, data, validation, settings)
         return 0
     return fit(task, state, data.train_loader, validation, settings, run, identity, job.stopping)
+
+
+def write_split(data: DataParts, folder: Path) -> None:
+    """Writes which images are for validation, where data with one split was divided."""
+    if data.split is not None:
+        distributed.on_main(partial(data.split.write, folder))
 
 
 def name_changes(job: Job, checkpoint: Checkpoint) -> None:
@@ -242,6 +267,7 @@ def run_evaluation(job: Job) -> int:
     data = data.as_trained(classes, counted=bool(known))
     settings = build_settings(job.config, job.device, job.args.debug)
     with evaluation_folder(job.args.output_dir) as folder:
+        write_split(data, folder)
         evaluator = make_evaluator(job.config, data, classes, folder)
         metrics = evaluate(trained.model, data.val_loader, trained.postprocess, evaluator, settings)
         if metrics is not None and (job.args.test or job.args.save_results):

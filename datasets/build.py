@@ -13,6 +13,7 @@ from config import Config
 from datasets.annotations.categories import Category, ClassTable
 from datasets.annotations.class_edits import ClassEdits
 from datasets.annotations.frequency import as_in_training
+from datasets.annotations.split_file import SPLIT_FILE, SplitFile
 from datasets.annotations.table import AnnotationTable
 from datasets.annotations.union_table import short_union_table, union_table
 from datasets.augment.mosaic import Mosaic
@@ -91,6 +92,7 @@ def build_datasets(
         record,
         val_set.damaged_ids,
         sets=sets,
+        split=request.split and replace(request.split, sets={**request.split.sets, **data.divided}),
         val_parts=tuple(part.as_in_training(val_annotations.categories) for part in data.val.parts),
     )
     if data.train is None:
@@ -147,8 +149,22 @@ def _request(config: Config, settings: RunSettings, trained: Sequence[str]) -> D
         edits=ClassEdits(config.merge, config.rename, config.classes),
         class_names=settings.sets,
         trained=tuple(trained),
+        split=_split_plan(config, settings),
         allow_outside=settings.allow_outside,
     )
+
+
+def _split_plan(config: Config, settings: RunSettings) -> SplitFile | None:
+    """How sets without a validation split are divided: as the run has it, else by the config."""
+    if not config.val_share:
+        return None
+    plan = settings.split or SplitFile(config.val_share, settings.seed)
+    if plan.val_share != config.val_share:
+        raise UserError(
+            f"val_share={config.val_share:g}, but the {SPLIT_FILE} of this run was made with "
+            f"{plan.val_share:g}: take that, or start a new run in a new folder"
+        )
+    return plan
 
 
 def _record(

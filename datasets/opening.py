@@ -16,16 +16,21 @@ from datasets.annotations.discovery import (
     find_image_level,
     find_split,
     folder_of,
+    missing_split,
     open_image_level,
     open_source,
 )
 from datasets.annotations.frequency import COMMON, RARE, with_frequencies
+from datasets.annotations.split_file import Split, SplitFile
+from datasets.annotations.splitting import divide
 from datasets.annotations.table import AnnotationTable
 from datasets.annotations.union import NamedTable, Part, unite
 from datasets.images.folders import ImageFolders, Images
 from datasets.images.reader import ImageFolder
 from util.errors import UserError
 from util.logging import get_logger
+
+_WAY_OUT = "val_share=0.2 takes a fifth of the training images for validation"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class DataRequest:
     edits:        of the class list.
     class_names:  of the sets' classes in the union, as training found them; empty: they are matched.
     trained:      class names of the model to evaluate; empty in training.
+    split:        how data without a validation split is divided; None: it is not.
     allow_outside: as in `open_detection`.
     """
 
@@ -45,6 +51,7 @@ class DataRequest:
     edits: ClassEdits = field(default_factory=ClassEdits)
     class_names: ClassNames = field(default_factory=dict)
     trained: tuple[str, ...] = ()
+    split: SplitFile | None = None
     allow_outside: bool = False
 
 
@@ -63,11 +70,15 @@ class OpenedSplit:
 
 @dataclass(frozen=True)
 class OpenedSet:
-    """One data set, None for a split that it lacks or that was not asked for."""
+    """One data set, None for a split that it lacks or that was not asked for.
+
+    divided: what became of its one split; None where it has two.
+    """
 
     name: str
     train: OpenedSplit | None
     val: OpenedSplit | None
+    divided: Split | None = None
 
     @property
     def splits(self) -> list[OpenedSplit]:
@@ -80,12 +91,14 @@ class DetectionData:
 
     categories: before `ClassEdits.classes` left some out; image-level classes are matched to them.
     union: how the classes of several sets became one list; None for a single one.
+    divided: by the name of each set that has no validation split, what became of its images.
     """
 
     train: OpenedSplit | None
     val: OpenedSplit
     categories: tuple[Category, ...]
     union: ClassUnion | None = None
+    divided: Mapping[str, Split] = field(default_factory=dict)
 
 
 def paths_of(data_path: str | Sequence[str]) -> tuple[str, ...]:
@@ -97,16 +110,24 @@ def open_detection_data(request: DataRequest, *, train: bool = True) -> Detectio
     """The splits of the data, with the same classes.
 
     Raises UserError as `find_detection` and `ClassEdits` do, for a class of the validation data that training
-    lacks, and for sets of which none has validation data.
+    lacks, and for sets of which none has validation data, or all where they are to be divided.
     """
     names = set_names(request.data_path)
     sets = [
         _open_set(name, path, request, train) for name, path in zip(names, request.data_path, strict=True)
     ]
+    divided = {opened.name: opened.divided for opened in sets if opened.divided is not None}
+    if request.split is not None and not divided:
+        val = sets[0].val
+        raise UserError(
+            f"val_share={request.split.val_share:g} divides data without a validation split, and "
+            f"{request.data_path[0]} has one ({val and val.paths[0]}): leave val_share out"
+        )
     sets = _edited(sets, request)
     for opened in sets:
         _check_same_classes(opened)
-    return _single(sets[0], request) if len(sets) == 1 else _united(sets, request)
+    data = _single(sets[0], request) if len(sets) == 1 else _united(sets, request)
+    return replace(data, divided=divided)
 
 
 def open_labelled_images(
@@ -177,7 +198,20 @@ def _open_set(name: str, path: str, request: DataRequest, train: bool) -> Opened
             replace(table, name=f"{name}: {table.name}") if several else table, images, (source.path,)
         )
 
-    val = opened("val", required=not several)
+    val = opened("val", required=False)
+    if val is None and request.split is not None:
+        whole = opened("train", required=True)
+        assert whole is not None  # find_detection raises
+        parts = divide(name, whole.table, request.split, alone=not several)
+        return OpenedSet(
+            name,
+            replace(whole, table=parts.train) if train else None,
+            replace(whole, table=parts.val),
+            parts.split,
+        )
+    if val is None and not several:
+        can_be_divided = find_split(path, "train", request.dataset_file) is not None
+        raise UserError(f"{missing_split(path, 'val')}{f'; {_WAY_OUT}' if can_be_divided else ''}")
     return OpenedSet(name, opened("train", required=True) if train else None, val)
 
 
@@ -218,10 +252,14 @@ def _single(opened: OpenedSet, request: DataRequest) -> DetectionData:
 
 def _united(sets: Sequence[OpenedSet], request: DataRequest) -> DetectionData:
     if all(opened.val is None for opened in sets):
-        raise UserError(f"--data_path: none of {', '.join(o.name for o in sets)} has a validation split")
+        raise UserError(
+            f"--data_path: none of {', '.join(o.name for o in sets)} has a validation split; {_WAY_OUT}"
+        )
     for opened in sets:
         if opened.val is None:
-            get_logger().warning("%s has no validation split: the others are evaluated", opened.name)
+            get_logger().warning(
+                "%s has no validation split: the others are evaluated; %s", opened.name, _WAY_OUT
+            )
     training = {opened.name: opened.train for opened in sets if opened.train is not None}
     validation = {opened.name: opened.val for opened in sets if opened.val is not None}
     known = {} if training else request.class_names

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datasets.annotations.categories import ClassTable
 from datasets.annotations.class_union import ClassNames
 from datasets.annotations.frequency import as_in_training
+from datasets.annotations.split_file import SplitFile
 from datasets.annotations.table import AnnotationTable
 from datasets.annotations.union import Part
 from datasets.evaluation.dataset_record import DatasetRecord
@@ -31,6 +32,7 @@ class RunSettings:
     allow_outside: reads images outside of the data folder too (`--allow_outside`).
     sets:         to evaluate a model of several data sets: by the name of a set, own class name -> name in
         the model.
+    split:        of the run, as its folder has it (`split.json`); None for a new run.
     """
 
     data_path: str | Sequence[str]
@@ -44,6 +46,7 @@ class RunSettings:
     pin_memory: bool = False
     allow_outside: bool = False
     sets: ClassNames = field(default_factory=dict)
+    split: SplitFile | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class DataParts:
     val_parts:       of several data sets, those with validation images; empty for a single set.
     sets:            as in `RunSettings`.
     union_table:     the classes of several training sets, for people; '' for a single set or in evaluation.
+    split:           for the run's folder; None where no set was divided.
     """
 
     classes: ClassTable
@@ -72,6 +76,7 @@ class DataParts:
     val_parts: tuple[Part, ...] = ()
     sets: ClassNames = field(default_factory=dict)
     union_table: str = ""
+    split: SplitFile | None = None
 
     def as_trained(self, classes: ClassTable, counted: bool) -> DataParts:
         """The parts of an evaluation whose checkpoint knows how often training saw each class.

@@ -60,6 +60,14 @@ class DataKeys:
     data_aug_scales2_crop: tuple[int, int] = config_field(
         (384, 600), "Smallest and largest side of that crop in pixels", minimum=1, maximum=8192
     )
+    val_share: float = config_field(
+        0.0,
+        "Share of the training images that is for validation, where the data has no validation split; "
+        "0 = none",
+        minimum=0,
+        maximum=0.9,
+        official=False,
+    )
     max_damaged_share: float = config_field(
         0.1,
         "Share of a stream's images that may be damaged; more end the run. Others are drawn in their place",

@@ -88,13 +88,19 @@ def find_detection(data_path: str | Path, split: str, dataset_file: str = "lvis"
     path = Path(data_path)
     found = find_split(path, split, dataset_file)
     if found is None:
-        looked_for = "; ".join(r.looks_for.format(split=split) for r in READERS if r.looks_for)
-        there = files_there(path) if path.is_dir() else path.name
-        raise UserError(
-            f"--data_path {path}: no annotation file for {split}; there is {there or 'none of any format'}; "
-            f"looked for {looked_for}"
-        )
+        raise UserError(missing_split(path, split))
     return found
+
+
+def missing_split(data_path: str | Path, split: str) -> str:
+    """What is said of data that lacks a split: what was looked for, and what is there."""
+    path = Path(data_path)
+    looked_for = "; ".join(r.looks_for.format(split=split) for r in READERS if r.looks_for)
+    there = files_there(path) if path.is_dir() else path.name
+    return (
+        f"--data_path {path}: no annotation file for {split}; there is {there or 'none of any format'}; "
+        f"looked for {looked_for}"
+    )
 
 
 def find_split(data_path: str | Path, split: str, dataset_file: str = "lvis") -> AnnotationSource | None:

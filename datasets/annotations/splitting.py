@@ -6,17 +6,18 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from datasets.annotations.frequency import recounted
-from datasets.annotations.split_file import Split
+from datasets.annotations.split_file import SPLIT_FILE, Split, SplitFile
 from datasets.annotations.stratify import TRAIN, UNDECIDED, VAL, stratify
 from datasets.annotations.table import AnnotationTable
 from datasets.columns import Ragged, offsets_of
 from util.errors import UserError
+from util.logging import get_logger
 
 # Roboflow exports several augmented versions of an image as NAME_jpg.rf.HASH.jpg: they are one image.
 _VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+$")
@@ -52,7 +53,52 @@ def split_table(
             f"{table.name}: val_share={share:g} leaves no image for {part}: all are versions of one"
         )
     train_part = recounted(table.select(~val))
-    return train_part, replace(table.select(val), categories=train_part.categories, warnings=())
+    val_part = replace(
+        table.select(val),
+        name=f"{table.name} (validation part)",
+        categories=train_part.categories,
+        warnings=(),
+    )
+    return train_part, val_part
+
+
+@dataclass(frozen=True)
+class Divided:
+    """split: of the two tables, for the file."""
+
+    train: AnnotationTable
+    val: AnnotationTable
+    split: Split
+
+
+def divide(name: str, table: AnnotationTable, plan: SplitFile, *, alone: bool = True) -> Divided:
+    """The training and the validation part of a set.
+
+    name: of the set.  plan: share and seed, and earlier splits.  alone: as in `SplitFile.of_set`.
+    Raises UserError as `split_table` does.
+    """
+    known = plan.of_set(name, alone=alone)
+    train, val = split_table(table, plan.val_share, plan.seed, known)
+    split = Split.of(train, val)
+    log = get_logger()
+    log.info(
+        "%s: no validation split: %d of %d images are for validation (val_share=%g)",
+        table.name, len(val), len(table), plan.val_share,
+    )  # fmt: skip
+    if known is None:
+        return Divided(train, val, split)
+    new = [
+        len(set(now) - set(before))
+        for now, before in zip((split.train, split.val), (known.train, known.val), strict=True)
+    ]
+    gone = len({*known.train, *known.val} - {*split.train, *split.val})
+    if any(new) or gone:
+        log.warning(
+            "%s: since %s was written %d images were added, %d of them for validation, and %d are gone; "
+            "the others stay where they were",
+            table.name, SPLIT_FILE, sum(new), new[1], gone,
+        )  # fmt: skip
+    return Divided(train, val, known.extended(split))
 
 
 def _check_share(name: str, count: int, share: float) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from config import Config, load, parse_options
 from datasets.annotations.json_reader import read_annotations
+from datasets.annotations.split_file import SPLIT_FILE, Split, SplitFile
 from datasets.annotations.words import read_words
 from datasets.evaluation.dataset_record import DATASET_FILE, DatasetRecord, RecordedClass
 from datasets.evaluation.predictions import ROW, read_predictions
@@ -203,6 +204,16 @@ def _record(folder: Path) -> bytes:
 @reader(DATASET_FILE, _record)
 def use_dataset_record(path: Path) -> None:
     DatasetRecord.read(path.parent)
+
+
+def _split(folder: Path) -> bytes:
+    SplitFile(0.2, 42, {"set": Split(("a.jpg", "b.jpg"), ("c.jpg",))}).write(folder)
+    return (folder / SPLIT_FILE).read_bytes()
+
+
+@reader(SPLIT_FILE, _split)
+def use_split_file(path: Path) -> None:
+    SplitFile.read(path.parent)
 
 
 LOG = [{"kind": "step", "epoch": 1, "step": i, "total": 2.5, "losses": {"loss_ce": 1.0}} for i in range(4)]

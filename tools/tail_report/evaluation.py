@@ -8,6 +8,8 @@ from pathlib import Path
 from datasets.annotations.cache import open_annotations
 from datasets.annotations.categories import FREQUENCIES, ClassTable
 from datasets.annotations.discovery import find_detection, find_image_level
+from datasets.annotations.split_file import SplitFile
+from datasets.annotations.splitting import split_table
 from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.dataset_record import DATASET_FILE, DatasetRecord, fingerprint, record_of
 from datasets.evaluation.predictions import PREDICTIONS_FILE, Predictions, read_predictions
@@ -74,7 +76,9 @@ def open_evaluations(runs: list[Path], annotations: Path | None, images: Path | 
             f"{runs[0]} and {runs[1]} were evaluated on different annotations ({known[0].annotations} and "
             f"{known[1].annotations}): evaluate both on the same"
         )
-    table, folder_of_images, record = _open_data(known[0] if known else None, annotations)
+    table, folder_of_images, record = _open_data(
+        known[0] if known else None, annotations, SplitFile.read(folders[0].parent)
+    )
     if known and known[0].fingerprint != record.fingerprint:
         raise UserError(
             f"{record.annotations}: not the annotations that {runs[0]} was evaluated on, or changed since: "
@@ -97,22 +101,31 @@ def open_evaluations(runs: list[Path], annotations: Path | None, images: Path | 
 
 
 def _open_data(
-    record: DatasetRecord | None, path: Path | None
+    record: DatasetRecord | None, path: Path | None, split: SplitFile | None
 ) -> tuple[AnnotationTable, ImageFolder | None, DatasetRecord]:
+    """split: of a run that divided its data."""
     if path is not None:
-        table = open_annotations(path)
+        table = _validation_part(open_annotations(path), split)
         if record is None:
             return table, None, record_of(table, path=path)
     else:
         assert record is not None  # open_evaluations asks for --annotations
         try:
-            table = find_detection(paths_of(record.data_path)[0], "val", record.dataset_file).read()
+            name = "val" if split is None else "train"
+            source = find_detection(paths_of(record.data_path)[0], name, record.dataset_file)
+            table = _validation_part(source.read(), split)
         except UserError as error:
             raise UserError(
                 f"{error}; if the data has moved: --annotations FILE --image_folder FOLDER"
             ) from None
     folder = ImageFolder(record.images) if record.images else None
     return table, folder, replace(record, fingerprint=fingerprint(table))
+
+
+def _validation_part(table: AnnotationTable, split: SplitFile | None) -> AnnotationTable:
+    if split is None:
+        return table
+    return split_table(table, split.val_share, split.seed, split.of_set("", alone=True))[1]
 
 
 def _with_counts(record: DatasetRecord, table: AnnotationTable) -> DatasetRecord:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from datasets.annotations.categories import Category
-from datasets.annotations.split_file import Split
-from datasets.annotations.splitting import split_table
+from datasets.annotations.split_file import Split, SplitFile
+from datasets.annotations.splitting import divide, split_table
 from datasets.annotations.table import AnnotationTable, count_images
 from util.errors import UserError
 
@@ -190,3 +190,18 @@ def test_a_part_without_images_is_an_error(count, share, message):
 def test_versions_of_a_single_image_cannot_be_split():
     with pytest.raises(UserError, match="leaves no image for validation: all are versions of one"):
         split_table(table_of({f"a_jpg.rf.{i}.jpg": "a" for i in range(5)}), 0.2, 42)
+
+
+def test_what_changed_since_the_file_was_written_is_one_line(caplog):
+    images = {f"{i}.jpg": "a" for i in range(20)}
+    first = divide("set", table_of(images), SplitFile(0.2, 3))
+    split = first.split
+    assert Split.of(first.train, first.val) == split
+    with caplog.at_level("WARNING"):
+        again = divide("set", table_of(images), SplitFile(0.2, 3, {"set": split}))
+        assert again.split == split and not caplog.records
+        changed = {name: "a" for name in images if name != split.val[0]} | {"new1.jpg": "a", "new2.jpg": "a"}
+        later = divide("set", table_of(changed), SplitFile(0.2, 3, {"set": split})).split
+    (line,) = caplog.messages
+    assert "2 images were added, 1 of them for validation, and 1 are gone" in line
+    assert set(split.val) < set(later.val), "an image that is gone for now comes back to where it was"
