@@ -1,4 +1,4 @@
-"""Data with a training split only: `val_share`, from the error that names it to the checkpoint's evaluation."""
+"""Data with a training split only: `val_share`, from the error that names it to --eval and the report."""
 
 import json
 import shutil
@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from datasets.annotations.split_file import SPLIT_FILE, SplitFile
+from datasets.opening import DataRequest, open_detection_data
 from engine.run_log import read_log
 from tests.datasets import tiny
 from tests.test_cli import TINY, errors, few_threads, run, train  # noqa: F401
 from tools.report import main as report_of
+from util.errors import UserError
 
 OPTIONS = ("use_imagenet=False", "val_share=0.25", "epochs=1")
 
@@ -114,3 +116,49 @@ def test_a_dry_run_writes_nothing(config_file, data, tmp_path, capsys):
     words = ("-c", config_file, "--data_path", data, "--output_dir", tmp_path / "run")
     assert run(*words, options=(*OPTIONS, "dry_run=True")) == 0
     assert not (tmp_path / "run" / SPLIT_FILE).exists()
+
+
+def yolo(root: Path) -> Path:
+    """`data.yaml` of a project that was exported before it was split."""
+    for number in range(12):
+        tiny.draw(root / "images" / "train" / f"{number}.png", (60, 80), [])
+        label = root / "labels" / "train" / f"{number}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(f"{number % 2} 0.5 0.5 0.25 0.25\n")
+    (root / "data.yaml").write_text("train: images/train\nnames: [red, blue]\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda root: write_data(root, 12),
+        lambda root: write_data(root, 12) / "train.json",
+        lambda root: write_data(root, 12, "instances_default"),
+        yolo,
+        lambda root: yolo(root) / "data.yaml",
+    ],
+    ids=["coco", "json", "cvat", "yolo", "yaml"],
+)
+def test_every_layout_can_be_divided(layout, tmp_path):
+    data = open_detection_data(DataRequest((str(layout(tmp_path / "set")),), split=SplitFile(0.25, 42)))
+    assert data.train is not None
+    assert (len(data.train.table), len(data.val.table)) == (9, 3)
+    train, val = (part.table.category_index for part in (data.train, data.val))
+    assert {0, 1} <= set(train.tolist()) and {0, 1} <= set(val.tolist())
+    assert all(data.val.images.read(data.val.table.file_names[i]).shape == (60, 80, 3) for i in range(3))
+
+
+def test_of_several_sets_those_without_a_validation_split_are_divided(tmp_path, caplog):
+    one = write_data(tmp_path / "one", 12)
+    two = write_data(write_data(tmp_path / "two", 8), 5, "val")
+    paths = (str(one), str(two))
+    data = open_detection_data(DataRequest(paths, split=SplitFile(0.25, 42)))
+    assert data.train is not None and list(data.divided) == ["one"]
+    assert [len(part.table) for part in data.train.parts] == [9, 8]
+    assert [len(part.table) for part in data.val.parts] == [3, 5]
+    # Without the key the others are evaluated, and the warning names it.
+    data = open_detection_data(DataRequest(paths))
+    assert len(data.val.table) == 5 and "val_share=0.2" in caplog.text
+    with pytest.raises(UserError, match=r"none of one, three has a validation split; val_share=0\.2"):
+        open_detection_data(DataRequest((str(one), str(write_data(tmp_path / "three", 4)))))
