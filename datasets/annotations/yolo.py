@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,7 +80,7 @@ class YoloSource(AnnotationSource):
 
     def check(self) -> RawAnnotations:
         split = YoloFolder.open(self.path).split(self.split)
-        labels = _read_labels(split)
+        labels, reader = _read_labels(split), LabelReader(split.names, split.keypoints)
         return RawAnnotations(
             categories=split.categories,
             image_ids=np.arange(len(split.images)),
@@ -90,7 +92,17 @@ class YoloSource(AnnotationSource):
             box_category_ids=np.array(labels.classes, np.int64),
             boxes_xywh=np.array(labels.boxes_xywh).reshape(-1, 4),
             faults=[*split.missing, *labels.faults],
+            places=partial(_place_of_box, split, labels.image_index, cache(reader.lines_of_rows)),
         )
+
+
+def _place_of_box(
+    split: YoloSplit, image_index: np.ndarray, lines: Callable[[Path], list[int]], box: int
+) -> str:
+    """The file and line of box 0..N-1. lines: those of the boxes of a label file."""
+    image = int(image_index[box])
+    path = split.label_file(split.images[image])
+    return f"{path} line {lines(path)[box - int(np.searchsorted(image_index, image))]}"
 
 
 class _Labels(NamedTuple):

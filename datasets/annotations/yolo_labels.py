@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from util.errors import UserError
@@ -56,6 +57,17 @@ class LabelReader:
             except ValueError as error:
                 faults.append(f"{path} line {number}: {error}")
         return rows, faults
+
+    def lines_of_rows(self, path: Path) -> list[int]:
+        """The line number, from 1, of each of the rows that `read` returns of a file."""
+        again = LabelReader(self._names, self._keypoints)
+        numbers = []
+        for number, line in enumerate(read_lines(path), start=1):
+            with suppress(ValueError):
+                if words := _words(line):
+                    again._row(words)
+                    numbers.append(number)
+        return numbers
 
     def doubts(self) -> list[str]:
         """What only all of the rows together show: outlines that are all a box with points inside of it."""

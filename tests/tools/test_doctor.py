@@ -256,3 +256,16 @@ def test_a_small_shared_memory(data, monkeypatch):
     monkeypatch.setattr(machine, "free_shared_memory", lambda: 1_000_000)
     status, findings = diagnose(data)
     assert status == 1 and "/dev/shm has 1 MB free" in str(findings)
+
+
+def test_boxes_of_yolo_are_compared_with_their_images_and_named_by_line(tmp_path):
+    data = write_yolo(tmp_path / "yolo")
+    rows = "# a comment\n0 0.5 0.5 0.1 0.1\n\n1 0.9 0.5 0.4 0.2\n0 0.5 0.5 0.001 0.4\n"
+    (data / "labels/train/002.txt").write_text(rows)
+    _, findings = diagnose(data)
+    beyond = next(examples for _, _, what, examples in findings if what == "1 boxes reach beyond their image")
+    assert beyond == [
+        f"{data}/labels/train/002.txt line 4 of images/train/002.png: green_square [56, 24, 32, 12] in 80x60"
+    ]
+    tiny_ones = next(examples for _, _, what, examples in findings if "less than 2 pixels" in what)
+    assert tiny_ones[0].startswith(f"{data}/labels/train/002.txt line 5 of")
