@@ -45,6 +45,7 @@ from models.richsem.build import build_model
 from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
 from util import distributed
 from util.checkpoint import Checkpoint, check_class_names
+from util.console import print_any_text
 from util.errors import UserError
 from util.logging import setup_logging
 
@@ -73,6 +74,7 @@ class Job:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 after an error that the user can fix, or that of a signal."""
+    print_any_text()
     with Stopping() as stopping:
         return run(argv, stopping)
 

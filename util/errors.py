@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable, Iterable
 
+from util.console import print_any_text
+
 
 class UserError(Exception):
     """An error the user can fix: a path, a key, a file, a shape.
@@ -33,6 +35,7 @@ def first_line(error: BaseException) -> str:
 
 def run_command(main: Callable[[], int]) -> int:
     """Runs a program and returns its exit status: that of `main`, 2 after a UserError, 130 after Ctrl-C."""
+    print_any_text()
     try:
         return main()
     except UserError as error:

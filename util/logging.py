@@ -59,7 +59,7 @@ class _FileHandler(logging.FileHandler):
     """Plain lines with dates. A file that cannot be written any more is one warning; the console goes on."""
 
     def __init__(self, file: Path) -> None:
-        super().__init__(file, encoding="utf-8", delay=True)
+        super().__init__(file, encoding="utf-8", delay=True, errors="backslashreplace")
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._failed = False
 

@@ -1,5 +1,8 @@
 import logging
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +64,34 @@ def test_the_environment_is_never_written(tmp_path, capsys, monkeypatch):
     setup_logging(0)
     assert "hush-3141" in os.environ.values()
     assert "hush-3141" not in capsys.readouterr().out + (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_names_of_any_language_reach_any_console_and_the_file(tmp_path, encoding):
+    """Half of a surrogate pair is what Python makes of a file name that is not UTF-8."""
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from util.errors import UserError, run_command\n"
+        "from util.logging import get_logger, setup_logging\n"
+        "def main():\n"
+        "    setup_logging(0, Path(sys.argv[1]))\n"
+        "    get_logger().warning('logged %s', '\\u8d64 r\\xf8d \\udce4.jpg')\n"
+        "    print('printed \\u8d64 r\\xf8d \\udce4.jpg')\n"
+        "    raise UserError('refused \\u8d64 r\\xf8d \\udce4.jpg')\n"
+        "sys.exit(run_command(main))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "log.txt"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+    )
+    shown = (done.stdout + done.stderr).decode(encoding)
+    assert done.returncode == 2 and "Traceback" not in shown and "Logging error" not in shown
+    han, letter = "\u8d64" if encoding == "utf-8" else "\\u8d64", "\xf8" if encoding != "ascii" else "\\xf8"
+    for word in ("logged", "printed", "error: refused"):
+        assert f"{word} {han} r{letter}d \\udce4.jpg" in shown
+    assert "\u8d64 r\xf8d \\udce4.jpg" in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
 
 def test_the_tests_before_left_no_log_behind():
