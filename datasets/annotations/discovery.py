@@ -9,13 +9,14 @@ from datasets.annotations.found_instead import files_there
 from datasets.annotations.json_source import IMAGE_LEVEL_JSON, JsonSource
 from datasets.annotations.source import IMAGE_LEVEL, AnnotationSource
 from datasets.annotations.table import AnnotationTable
+from datasets.annotations.voc import VocSource
 from datasets.annotations.yolo import YoloSource
 from datasets.images.limits import leaves_folder
 from datasets.images.reader import ImageFolder
 from util.errors import UserError, nearest
 
 # Every data format, for training and the doctor alike. The first one that finds something is used.
-READERS: list[type[AnnotationSource]] = [JsonSource, YoloSource, ClassFolderSource]
+READERS: list[type[AnnotationSource]] = [JsonSource, YoloSource, VocSource, ClassFolderSource]
 
 
 def open_detection(

@@ -75,7 +75,7 @@ def find_yolo(path: str | Path) -> Path | None:
     if (path / "obj.data").is_file():
         return path / "obj.data"
     places = (path / "labels", *(path / s / "labels" for names in SPLIT_NAMES.values() for s in names))
-    labelled = any(p.is_dir() for p in places) or (
+    labelled = any(_may_hold_rows(p) for p in places) or (
         any((path / name).is_file() for name in NAME_FILES)
         and any(_has_labelled_images(folder) for folder in (path, *_split_folders(path)))
     )
@@ -217,6 +217,16 @@ def _unsplit(root: Path) -> list[str]:
 
 def _split_folders(folder: Path) -> Iterator[Path]:
     return (folder / name for names in SPLIT_NAMES.values() for name in names)
+
+
+def _may_hold_rows(folder: Path) -> bool:
+    """Whether a folder called `labels` is YOLO's: others keep their XML, CSV and JSON files in such a one."""
+    names = [p.name.lower() for p in folder.iterdir()] if folder.is_dir() else None
+    if names is None:
+        return False
+    return any(n.endswith(".txt") for n in names) or not any(
+        n.endswith((".xml", ".csv", ".json")) for n in names
+    )
 
 
 def _has_labelled_images(folder: Path) -> bool:

@@ -267,3 +267,15 @@ _add("pt2", text=(b"hello", "no .pt2 file"), empty=(b"", "no .pt2 file"))
 _add("text_cache", empty=(b"", None), not_a_cache=(b"\x08" + bytes(7) + b"{}      ", None))
 _add("kernel_library", empty=(b"", None), cut=(bytes(range(256)) * 10, None))
 _add("kernel_checksum", empty=(b"", None), binary=(b"\xff" * 64, None))
+
+_LAUGHS = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
+_add(
+    "voc",
+    billion_laughs=(f'<!DOCTYPE x [<!ENTITY a0 "ha">{_LAUGHS}]><annotation>&a9;</annotation>', "DOCTYPE"),
+    outside_entity=('<!DOCTYPE x SYSTEM "file:///etc/passwd"><annotation/>', "DOCTYPE"),
+    deep=("<a>" * 100_000, "is not valid XML"),
+    deep_and_whole=("<annotation>" + "<a>" * 50_000 + "</a>" * 50_000 + "</annotation>", None),
+    unknown_encoding=('<?xml version="1.0" encoding="klingon"?><annotation/>', "unknown encoding"),
+    empty=(b"", "is not valid XML (no element found)"),
+    zero_byte=(b"<annotation>\0</annotation>", "is not valid XML"),
+)

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+from datasets.annotations.voc import VocSource
+from datasets.annotations.voc_xml import read_voc
 from datasets.annotations.yolo_labels import LabelReader
 from datasets.annotations.yolo_layout import YoloFolder
 from datasets.annotations.yolo_lists import listed_images
 from tests.fuzz.readers import reader
+from tests.layouts import voc
 from tests.layouts.drawn import drawn
 
 
@@ -45,3 +48,22 @@ def _image_lists(folder: Path) -> bytes:
 def use_yolo_list(path: Path) -> None:
     found, missing = listed_images(path, path.parent)
     assert all(name.endswith(".png") for name in found) and all("\n" not in line for line in missing)
+
+
+@reader("a.xml", voc.xml(drawn()[2], "a.png", voc.DEVKIT))
+def use_voc(path: Path) -> None:
+    said = read_voc(path)
+    assert len(said.size) == 2 and all("\n" not in fault for fault in said.faults)
+
+
+def _voc_list(folder: Path) -> bytes:
+    voc.labelimg(folder / "Annotations")
+    (folder / "ImageSets" / "Main").mkdir(parents=True)
+    return b'frame_000000\nframe_000001  1\n"frame_000002"\n'
+
+
+@reader("list.txt", _voc_list)
+def use_voc_list(path: Path) -> None:
+    (path.parent / "ImageSets" / "Main" / "train.txt").write_bytes(path.read_bytes())
+    if source := VocSource.find(path.parent, "train", "lvis"):
+        source.check()

@@ -1,4 +1,4 @@
-"""A data format: the printed Pascal VOC reader is trained from, and diagnosed by the doctor."""
+"""A data format: the printed reader of CSV files is trained from, and diagnosed by the doctor."""
 
 import json
 from dataclasses import replace
@@ -18,29 +18,17 @@ NAME_OF_ID = {identity: name for name, identity, _ in tiny.CLASSES}
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """The splits of `tiny` as VOC has them, with the example's reader in the list."""
+    """The splits of `tiny` as CSV, with the example's reader in the list."""
     monkeypatch.setattr(discovery, "READERS", list(discovery.READERS))
     run_example("A data format")
-    root = tmp_path / "VOC"
-    for folder in ("Annotations", "ImageSets/Main"):
-        (root / folder).mkdir(parents=True)
+    root = tmp_path / "CSV"
     for split, count, first in (("train", 6, 1), ("val", 3, 100)):
-        drawn = tiny.detection_content(count, split, first)[1]
-        stems = []
-        for name, boxes in drawn.items():
+        rows = []
+        for name, boxes in tiny.detection_content(count, split, first)[1].items():
             file_name = name.rpartition("/")[2]
-            stems.append(file_name.removesuffix(".png"))
-            tiny.draw(root / "JPEGImages" / file_name, (60, 80), boxes)
-            objects = "".join(
-                f"<object><name>{NAME_OF_ID[c]}</name><bndbox><xmin>{x + 1}</xmin><ymin>{y + 1}</ymin>"
-                f"<xmax>{x + w}</xmax><ymax>{y + h}</ymax></bndbox></object>"
-                for (x, y, w, h), c in boxes
-            )
-            (root / "Annotations" / f"{stems[-1]}.xml").write_text(
-                f"<annotation><filename>{file_name}</filename>"
-                f"<size><width>80</width><height>60</height></size>{objects}</annotation>"
-            )
-        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(stems) + "\n")
+            tiny.draw(root / file_name, (60, 80), boxes)
+            rows += [f"{file_name},{x},{y},{x + w},{y + h},{NAME_OF_ID[c]}\n" for (x, y, w, h), c in boxes]
+        (root / f"{split}.csv").write_text("".join(rows))
     return root
 
 
@@ -59,7 +47,7 @@ def test_its_boxes_are_those_of_the_lvis_file(data):
     assert {c.name: c.image_count for c in table.categories} == {
         "red_square": 6, "green_square": 3, "blue_square": 1,
     }  # fmt: skip
-    assert images.root == data / "JPEGImages"
+    assert images.root == data
 
 
 def test_it_is_trained_from_and_evaluated(data):
@@ -71,16 +59,16 @@ def test_it_is_trained_from_and_evaluated(data):
 def test_the_doctor_knows_it(data):
     status, findings = diagnose(data)
     assert not [f for f in findings if "twice" not in f["what"] and "are in both" not in f["what"]], findings
-    (data / "JPEGImages" / "000000000002.png").unlink()
-    (data / "Annotations" / "000000000100.xml").write_text("<annotation>")
+    (data / "000000000002.png").write_bytes((data / "000000000002.png").read_bytes()[:60])
+    (data / "val.csv").write_text("000000000100.png,1,2,3,cup\n")
     status, findings = diagnose(data)
     whats = [f["what"] for f in findings]
-    assert status == 2 and "1 images are missing" in whats
-    assert any("000000000100.xml: cannot be read" in what for what in whats)
+    assert status == 2 and any("damaged" in what for what in whats)
+    assert any("val.csv line 1: is not image,x1" in what for what in whats)
     assert not any("data.yaml" in what for what in whats)
 
 
 def test_the_message_for_no_data_names_it(tmp_path, data):
     (tmp_path / "empty").mkdir()
     _, findings = diagnose(tmp_path / "empty")
-    assert "looked for" in findings[0]["what"] and "VOC's ImageSets/Main/train.txt" in findings[0]["what"]
+    assert "looked for" in findings[0]["what"] and "; train.csv" in findings[0]["what"]

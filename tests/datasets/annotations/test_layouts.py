@@ -7,7 +7,7 @@ import pytest
 
 from datasets.annotations.discovery import find_detection, find_split, open_detection
 from datasets.annotations.source import split_of
-from tests.layouts import coco, yolo
+from tests.layouts import coco, voc, yolo
 from tests.layouts.drawn import CLASSES, as_drawn, as_read
 from util.errors import UserError
 
@@ -26,6 +26,7 @@ SPLIT = (
 WHOLE = (
     *(coco.cvat_task, coco.label_studio, coco.fiftyone, coco.roboflow_one, coco.one_json),
     *(yolo.cvat_task, yolo.cvat_ultralytics, yolo.label_studio, yolo.labelimg, yolo.roboflow_one),
+    *(voc.cvat, voc.labelimg, voc.fiftyone, voc.label_studio),
 )
 
 
