@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from models.dino.layers import MLP, FeedForward, at_least_float32, inverse_sigmoid
+from models.dino.layers import MLP, FeedForward, inverse_sigmoid
 from models.dino.ops import MSDeformAttn
 from models.dino.position import box_position
 from models.dino.pyramid import Pyramid
@@ -82,7 +82,9 @@ def attention_type(queries: Tensor) -> torch.dtype:
 
     On a CPU PyTorch's fused attention is slower in 16 bit than in 32, its backward pass several times.
     """
-    return at_least_float32(queries).dtype if queries.device.type == "cpu" else queries.dtype
+    return (
+        torch.promote_types(queries.dtype, torch.float32) if queries.device.type == "cpu" else queries.dtype
+    )
 
 
 def attention_bias(mask: Bool[Tensor, "Q Q"], queries: Float[Tensor, "B Q D"]) -> Float[Tensor, "Q Q"]:

@@ -14,6 +14,7 @@ from models.dino.neck import Neck
 from models.dino.output import DetectorOutput
 from models.dino.pyramid import Pyramid
 from models.dino.query_selection import QuerySelection, Selection
+from models.dino.sixteen_bit import autocast_type, in_sixteen_bit
 from util.structures import PaddedImages, Targets
 
 
@@ -46,7 +47,11 @@ class Detector(nn.Module):
 
     def encode(self, images: PaddedImages) -> Pyramid:
         """The images as the decoder sees them."""
-        return self.encoder(self.neck(self.backbone(images.tensor)), images.mask)
+        maps, device = self.backbone(images.tensor), images.tensor.device
+        dtype = autocast_type(device)
+        if dtype is not None:
+            maps = [m.to(dtype) for m in maps]
+        return self.encoder(in_sixteen_bit(self.neck, device, maps), images.mask)
 
     def decode(self, memory: Pyramid, selection: Selection, targets: Targets | None = None) -> DetectorOutput:
         """The predictions of the selected queries, and in training those of denoising."""

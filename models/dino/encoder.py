@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.dino.layers import FeedForward
 from models.dino.ops import MSDeformAttn
 from models.dino.position import SinePosition
-from models.dino.pyramid import Pyramid, cell_centres, flatten_levels, level_masks, to_cells, valid_ratio
+from models.dino.pyramid import Pyramid, cells, flatten_levels, token_mask, valid_cells, valid_ratios
 from models.dino.sixteen_bit import autocast_type, in_sixteen_bit
 
 
@@ -70,28 +70,20 @@ class Encoder(nn.Module):
 
     def embed(self, levels: list[Float[Tensor, "B D _ _"]], mask: Bool[Tensor, "B H W"]) -> Pyramid:
         """Flattens the levels; adds position and level embeddings, padding mask, shapes and valid ratios."""
+        shapes = tuple((x.shape[-2], x.shape[-1]) for x in levels)
         # Positions and valid ratios stay in the parameters' precision under autocast.
-        dtype = self.level_embed.dtype
-        masks = level_masks(mask, levels)
-        positions = [
-            self.position(m, dtype) + e[None, :, None, None]
-            for m, e in zip(masks, self.level_embed, strict=True)
-        ]
-        return Pyramid(
-            tokens=flatten_levels(levels),
-            positions=flatten_levels(positions),
-            mask=torch.cat([m.flatten(1) for m in masks], dim=1),
-            shapes=tuple((x.shape[-2], x.shape[-1]) for x in levels),
-            valid_ratios=torch.stack([valid_ratio(m, dtype) for m in masks], dim=1),
+        where = cells(shapes, mask.device, self.level_embed.dtype)
+        padding = token_mask(mask, shapes)
+        ratios = valid_ratios(padding, where)
+        embed = torch.cat(
+            [e.expand(h * w, -1) for e, (h, w) in zip(self.level_embed.unbind(), shapes, strict=True)]
         )
+        positions = self.position(where, ratios) + embed
+        return Pyramid(flatten_levels(levels), positions, padding, shapes, ratios)
 
 
 def reference_points(pyramid: Pyramid) -> Float[Tensor, "B S L 2"]:
     """Each token's own position on every level: (B, S, L, 2) x, y in 0..1 of the padded levels."""
     ratios = pyramid.valid_ratios
-    points = []
-    for level, (centres, shape) in enumerate(
-        zip(cell_centres(pyramid.shapes, ratios.device, ratios.dtype), pyramid.shapes, strict=True)
-    ):
-        points.append(centres[None] / to_cells(ratios[:, level], shape))
-    return torch.cat(points, dim=1)[:, :, None] * ratios[:, None]
+    where = cells(pyramid.shapes, ratios.device, ratios.dtype)
+    return (where.centres / valid_cells(ratios, where))[:, :, None] * ratios[:, None]

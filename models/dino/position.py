@@ -3,13 +3,21 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.dino.kept import Kept
+from models.dino.pyramid import Cells, valid_cells
 
-def _frequencies(dim: int, temperature: float, like: Tensor) -> Tensor:
-    exponent = 2 * torch.div(torch.arange(dim, device=like.device), 2, rounding_mode="floor") / dim
-    return (temperature**exponent).to(like.dtype)
+_kept = Kept()
+
+
+def _frequencies(dim: int, temperature: float, like: Tensor) -> Float[Tensor, " dim"]:
+    def make() -> Tensor:
+        exponent = 2 * torch.div(torch.arange(dim, device=like.device), 2, rounding_mode="floor") / dim
+        return (temperature**exponent).to(like.dtype)
+
+    return _kept((dim, temperature, like.device, like.dtype), make)
 
 
 def _interleave(angles: Tensor) -> Tensor:
@@ -18,7 +26,7 @@ def _interleave(angles: Tensor) -> Tensor:
 
 
 class SinePosition(nn.Module):
-    """Position embedding of a feature map (B, h, w) -> (B, D, h, w), y before x.
+    """Position embedding of the cells of feature maps: D numbers each, y before x.
 
     A cell's coordinate is its number of valid cells from the top left, scaled to 0..2 pi over the valid area.
     Each axis has its own temperature (official `pe_temperatureH`, `pe_temperatureW`: 20).
@@ -32,15 +40,16 @@ class SinePosition(nn.Module):
         self.temperature_h = temperature_h
         self.temperature_w = temperature_w
 
-    def forward(self, mask: Bool[Tensor, "B h w"], dtype: torch.dtype) -> Float[Tensor, "B D h w"]:
-        """mask: (B, h, w) bool, True where padded."""
-        valid = (~mask).to(dtype)
-        y, x = valid.cumsum(1), valid.cumsum(2)
-        y = y / (y[:, -1:, :] + 1e-6) * (2 * math.pi)
-        x = x / (x[:, :, -1:] + 1e-6) * (2 * math.pi)
-        y = _interleave(y[..., None] / _frequencies(self.axis_dim, self.temperature_h, y))
-        x = _interleave(x[..., None] / _frequencies(self.axis_dim, self.temperature_w, x))
-        return torch.cat((y, x), dim=-1).permute(0, 3, 1, 2)
+    def forward(self, where: Cells, ratios: Float[Tensor, "B L 2"]) -> Float[Tensor, "B S D"]:
+        """ratios: of each level's width and height, what is not padding."""
+        valid = valid_cells(ratios, where).round().flip(-1)  # height, width
+        count = where.centres.flip(-1) + 0.5
+        # In a padded column there is no valid row, and the other way round.
+        beside = (count <= valid).flip(-1)
+        coordinate = torch.minimum(count, valid) * beside / (valid * beside + 1e-6) * (2 * math.pi)
+        temperatures = self.temperature_h, self.temperature_w
+        frequencies = torch.stack([_frequencies(self.axis_dim, t, coordinate) for t in temperatures])
+        return _interleave(coordinate[..., None] / frequencies).flatten(-2)
 
 
 def box_position(boxes_cxcywh: Float[Tensor, "*shape 4"], dim: int) -> Float[Tensor, "*shape {2*dim}"]:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
+
+from models.dino.kept import Kept
+from models.dino.layers import without_autocast
+
+_kept = Kept()
+Shapes = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -25,16 +32,77 @@ class Pyramid:
     tokens: Float[Tensor, "B S D"]
     positions: Float[Tensor, "B S D"]
     mask: Bool[Tensor, "B S"]
-    shapes: tuple[tuple[int, int], ...]
+    shapes: Shapes
     valid_ratios: Float[Tensor, "B L 2"]
 
 
-def level_masks(
-    mask: Bool[Tensor, "B H W"], levels: Sequence[Float[Tensor, "B _ _ _"]]
-) -> list[Bool[Tensor, "B _ _"]]:
-    """(B, H, W) padding mask -> one (B, h_l, w_l) mask per level, by nearest neighbour."""
-    as_float = mask[:, None].float()
-    return [F.interpolate(as_float, size=x.shape[-2:]).squeeze(1).bool() for x in levels]
+@dataclass(frozen=True)
+class Cells:
+    """The cells of all levels, in the order of the tokens: constants of the levels' shapes.
+
+    centres: (S, 2) x, y in cells of the own level; the first is (0.5, 0.5).
+    sizes:   (S, 2) width and height of the own level, in cells.
+    level:   (S,) int64, number of the level.
+    scale:   (S, 1) 2 to the power of the level.
+    levels:  (L, 2) width and height of each level.
+    edges:   (S, 2 L) 1 for the first row of a level, whose length is its width, and for its first column.
+    """
+
+    centres: Float[Tensor, "S 2"]
+    sizes: Float[Tensor, "S 2"]
+    level: Int64[Tensor, " S"]
+    scale: Float[Tensor, "S 1"]
+    levels: Float[Tensor, "L 2"]
+    edges: Float[Tensor, "S _"]
+
+
+def cells(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Cells:
+    """The cells of levels of these (height, width). Kept: a copy of numbers to a GPU would wait for it."""
+    return _kept((shapes, device, dtype), lambda: _cells(shapes, device, dtype))
+
+
+def _cells(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Cells:
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    centres, sizes, level, edges = [], [], [], []
+    for number, (height, width) in enumerate(shapes):
+        y, x = torch.meshgrid(
+            torch.arange(height, **options) + 0.5, torch.arange(width, **options) + 0.5, indexing="ij"
+        )
+        centre = torch.stack((x, y), dim=-1).flatten(0, 1)
+        first = centre.flip(-1) < 1  # row, column
+        centres.append(centre)
+        sizes.append(torch.cat([torch.full((1, 1), side, **options) for side in (width, height)], dim=1))
+        level.append(torch.full((height * width,), number, device=device))
+        edge = first.new_zeros((len(first), len(shapes), 2))
+        edge[:, number] = first
+        edges.append(edge.flatten(1))
+    levels, numbers = torch.cat(sizes), torch.cat(level)
+    scales = torch.cat([torch.full((1, 1), 2.0**number, **options) for number in range(len(shapes))])
+    return Cells(
+        torch.cat(centres), levels[numbers], numbers, scales[numbers], levels, torch.cat(edges).to(dtype)
+    )
+
+
+def token_mask(mask: Bool[Tensor, "B H W"], shapes: Shapes) -> Bool[Tensor, "B S"]:
+    """The images' padding mask -> that of the tokens, by nearest neighbour."""
+    height, width = mask.shape[1:]
+    pixels = _kept(
+        ("pixels", height, width, shapes, mask.device), lambda: _pixels(height, width, shapes, mask.device)
+    )
+    return mask.flatten(1)[:, pixels]
+
+
+def _pixels(height: int, width: int, shapes: Shapes, device: torch.device) -> Int64[Tensor, " S"]:
+    """Which pixel of an image, row by row, each token's mask is read from."""
+    numbers = torch.arange(height * width, device=device, dtype=torch.float64).view(1, 1, height, width)
+    return torch.cat([F.interpolate(numbers, size=shape).flatten() for shape in shapes]).long()
+
+
+def valid_ratios(mask: Bool[Tensor, "B S"], where: Cells) -> Float[Tensor, "B L 2"]:
+    """(B, S) mask of tokens -> (B, L, 2): fraction of each level's width and height that is not padding."""
+    with without_autocast(mask.device):
+        counts = (~mask).to(where.edges.dtype) @ where.edges
+    return counts.unflatten(1, (-1, 2)) / where.levels
 
 
 def flatten_levels(levels: Sequence[Shaped[Tensor, "B D _ _"]]) -> Shaped[Tensor, "B S D"]:
@@ -42,32 +110,9 @@ def flatten_levels(levels: Sequence[Shaped[Tensor, "B D _ _"]]) -> Shaped[Tensor
     return torch.cat([x.flatten(2) for x in levels], dim=2).transpose(1, 2)
 
 
-def valid_ratio(mask: Bool[Tensor, "B h w"], dtype: torch.dtype) -> Float[Tensor, "B 2"]:
-    """(B, h, w) -> (B, 2): fraction of the width and of the height that is not padding."""
-    height, width = mask.shape[1:]
-    valid = (~mask).to(dtype)
-    return torch.stack((valid[:, 0, :].sum(1) / width, valid[:, :, 0].sum(1) / height), dim=-1)
+def valid_cells(ratios: Float[Tensor, "B L 2"], where: Cells) -> Float[Tensor, "B S 2"]:
+    """Valid ratios of the levels -> width and height, in cells, of each token's level without its padding.
 
-
-def to_cells(fractions: Float[Tensor, "B 2"], shape: tuple[int, int]) -> Float[Tensor, "B 1 2"]:
-    """(B, 2) fractions x, y of a level's `shape` (height, width) -> (B, 1, 2) x, y in cells.
-
-    The shape stays Python ints: copying it into a tensor would synchronise with the GPU.
+    They are whole numbers but for rounding.
     """
-    x, y = fractions[:, None].unbind(-1)
-    return torch.stack((x * shape[1], y * shape[0]), dim=-1)
-
-
-def cell_centres(
-    shapes: Sequence[tuple[int, int]], device: torch.device, dtype: torch.dtype
-) -> list[Float[Tensor, "_ 2"]]:
-    """Centres of each level's cells, in cells: [(h * w, 2) x, y, ...]; the first is (0.5, 0.5)."""
-    centres = []
-    for height, width in shapes:
-        y, x = torch.meshgrid(
-            torch.arange(height, device=device, dtype=dtype) + 0.5,
-            torch.arange(width, device=device, dtype=dtype) + 0.5,
-            indexing="ij",
-        )
-        centres.append(torch.stack((x, y), dim=-1).flatten(0, 1))
-    return centres
+    return ratios[:, where.level] * where.sizes

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.dino.heads import class_logits
 from models.dino.layers import box_head
 from models.dino.output import LayerOutput
-from models.dino.pyramid import Pyramid, cell_centres, to_cells
+from models.dino.pyramid import Pyramid, cells, valid_cells
 
 # Tokens scored at a time: bounds the memory of the (tokens, classes) logits.
 CHUNK = 8192
@@ -89,14 +89,10 @@ def proposal_anchors(memory: Pyramid) -> tuple[Float[Tensor, "B S 4"], Bool[Tens
     ranking, with zeroed memory and an infinite anchor: a selected one is the box (1, 1, 1, 1).
     """
     ratios = memory.valid_ratios
-    boxes = []
-    for level, (centres, shape) in enumerate(
-        zip(cell_centres(memory.shapes, ratios.device, ratios.dtype), memory.shapes, strict=True)
-    ):
-        # The number of valid cells of this level, recovered from the valid ratio.
-        points = centres[None] / to_cells(ratios[:, level], shape).round()
-        boxes.append(torch.cat((points, torch.full_like(points, 0.05 * 2.0**level)), dim=-1))
-    proposals = torch.cat(boxes, dim=1)
+    where = cells(memory.shapes, ratios.device, ratios.dtype)
+    # The numbers of valid cells are recovered from the valid ratios.
+    points = where.centres / valid_cells(ratios, where).round()
+    proposals = torch.cat((points, (0.05 * where.scale).expand_as(points)), dim=-1)
     valid = ((proposals > 0.01) & (proposals < 0.99)).all(-1) & ~memory.mask
     anchors = torch.log(proposals / (1 - proposals))
     return anchors.masked_fill(~valid[..., None], torch.inf), valid

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from config.schema import Config
-from models.dino.pyramid import Pyramid, level_masks, valid_ratio
+from models.dino.pyramid import Pyramid, cells, token_mask, valid_ratios
 from models.richsem.build import Clip, ModelParts, build_model
 from models.richsem.clip import freeze
 from util.structures import PaddedImages, Target, Targets
@@ -106,15 +106,10 @@ def pyramid(
     if mask is None:
         mask = torch.zeros(2, 64, 64, dtype=torch.bool)
     levels = [torch.randn(len(mask), dim, h, w, generator=generator).double() for h, w in shapes]
-    masks = level_masks(mask, levels)
     tokens = torch.cat([x.flatten(2) for x in levels], dim=2).transpose(1, 2)
-    return Pyramid(
-        tokens=tokens,
-        positions=torch.zeros_like(tokens),
-        mask=torch.cat([m.flatten(1) for m in masks], dim=1),
-        shapes=tuple(shapes),
-        valid_ratios=torch.stack([valid_ratio(m, torch.float64) for m in masks], dim=1),
-    )
+    padding = token_mask(mask, tuple(shapes))
+    ratios = valid_ratios(padding, cells(tuple(shapes), mask.device, torch.float64))
+    return Pyramid(tokens, torch.zeros_like(tokens), padding, tuple(shapes), ratios)
 
 
 def clip_settings(kind: str = "resnet") -> dict:

@@ -3,7 +3,7 @@ import torch
 
 from models.dino.encoder import Encoder, reference_points
 from models.dino.position import SinePosition
-from models.dino.pyramid import Pyramid
+from models.dino.pyramid import Pyramid, cells, valid_ratios
 from tests.models.tiny import pyramid
 
 
@@ -64,7 +64,8 @@ def test_embedding_adds_position_and_level():
     found = part.embed(levels(), padded_mask())
     assert found.shapes == ((8, 8), (4, 4)) and all(type(n) is int for shape in found.shapes for n in shape)
     assert found.mask.sum(1).tolist() == [0, (64 - 6 * 4) + (16 - 3 * 2)]
-    coarse = part.position(padded_mask()[:, ::16, ::16], torch.float64).flatten(2).transpose(1, 2)
+    where = cells(((4, 4),), torch.device("cpu"), torch.float64)
+    coarse = part.position(where, valid_ratios(padded_mask()[:, ::16, ::16].flatten(1), where))
     assert torch.allclose(found.positions[:, 64:], coarse + part.level_embed[1])
     assert torch.equal(found.tokens[:, 64:], levels()[1].flatten(2).transpose(1, 2))
 

@@ -4,6 +4,15 @@ import pytest
 import torch
 
 from models.dino.position import SinePosition, box_position
+from models.dino.pyramid import cells, token_mask, valid_ratios
+
+
+def embed(position: SinePosition, mask: torch.Tensor, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """Of the one level (B, h, w) that has this mask: (B, D, h, w)."""
+    shapes = (tuple(mask.shape[1:]),)
+    where = cells(shapes, mask.device, dtype)
+    tokens = position(where, valid_ratios(token_mask(mask, shapes), where))
+    return tokens.transpose(1, 2).unflatten(2, shapes[0])
 
 
 def slow_axis(count: int, last: int, half: int, temperature: float) -> list[float]:
@@ -18,7 +27,7 @@ def slow_axis(count: int, last: int, half: int, temperature: float) -> list[floa
 
 def test_a_cell_by_hand():
     """2 x 4 cells, nothing padded: cell (row 0, column 2) is count 1 of 2 down, 3 of 4 across."""
-    position = SinePosition(8, 20, 20)(torch.zeros(1, 2, 4, dtype=torch.bool), torch.float64)
+    position = embed(SinePosition(8, 20, 20), torch.zeros(1, 2, 4, dtype=torch.bool))
     assert position.shape == (1, 8, 2, 4)
     y, x = math.pi, 1.5 * math.pi
     root = 20**0.5
@@ -30,7 +39,7 @@ def test_every_cell_with_padding_and_two_temperatures():
     mask = torch.zeros(2, 3, 5, dtype=torch.bool)
     mask[1, 2:, :] = True
     mask[1, :, 3:] = True
-    position = SinePosition(16, temperature_h=20, temperature_w=7)(mask, torch.float64)
+    position = embed(SinePosition(16, temperature_h=20, temperature_w=7), mask)
     heights, widths = [3, 2], [5, 3]
     for b in range(2):
         for row in range(heights[b]):
@@ -42,21 +51,21 @@ def test_every_cell_with_padding_and_two_temperatures():
 
 def test_temperatures_are_not_swapped():
     mask = torch.zeros(1, 4, 4, dtype=torch.bool)
-    base, tall = (SinePosition(8, t, 20)(mask, torch.float64) for t in (20, 100))
+    base, tall = (embed(SinePosition(8, t, 20), mask) for t in (20, 100))
     assert not torch.allclose(base[:, :4], tall[:, :4])
     assert torch.equal(base[:, 4:], tall[:, 4:])
 
 
 def test_padded_rows_do_not_move_the_valid_ones():
-    whole = SinePosition(8)(torch.zeros(1, 3, 3, dtype=torch.bool), torch.float64)
+    whole = embed(SinePosition(8), torch.zeros(1, 3, 3, dtype=torch.bool))
     mask = torch.ones(1, 5, 6, dtype=torch.bool)
     mask[:, :3, :3] = False
-    assert torch.allclose(SinePosition(8)(mask, torch.float64)[:, :, :3, :3], whole)
+    assert torch.allclose(embed(SinePosition(8), mask)[:, :, :3, :3], whole)
 
 
 def test_precision_and_width():
     mask = torch.zeros(1, 2, 2, dtype=torch.bool)
-    assert SinePosition(8)(mask, torch.float32).dtype == torch.float32
+    assert embed(SinePosition(8), mask, torch.float32).dtype == torch.float32
     with pytest.raises(ValueError, match="6"):
         SinePosition(6)
 
