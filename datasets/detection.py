@@ -10,9 +10,9 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.table import AnnotationTable
 from datasets.augment.policy import Policy
 from datasets.columns import offsets_of
+from datasets.images.damaged import ALL_LEFT_OUT, ALL_REPLACED, LEFT_OUT, DamagedImages, first_readable
 from datasets.images.folders import Images
 from datasets.images.preprocess import ImageError
-from datasets.images.reader import DamagedImages, first_readable
 from datasets.images.turned import TurnedImages
 from datasets.judged_classes import JudgedColumns
 from datasets.sample import MIN_SIDE, Sample, SampleIndex, to_model_input
@@ -104,6 +104,11 @@ class DetectionDataset(Dataset):
         self.draft = draft
         self.judged = judged
         self.damaged = DamagedImages(len(annotations), annotations.name, max_damaged_share)
+        gone = images.missing
+        names = enumerate(annotations.file_names[i] for i in range(len(self))) if gone else ()
+        missing = {i: name for i, name in names if name in gone}
+        first = next((images.no_such(name) for name in missing.values()), "")
+        self.damaged.add_missing(list(missing), first, ALL_LEFT_OUT if evaluation else ALL_REPLACED)
         self.turned = TurnedImages(annotations.name, annotations.file_names)
 
     def __len__(self) -> int:
@@ -129,12 +134,16 @@ class DetectionDataset(Dataset):
         self.turned.report()
 
     def damaged_names(self) -> list[str]:
-        """File names of the images met so far that could not be used."""
-        return [self.annotations.file_names[i] for i in self.damaged.images()]
+        """File names of the images met so far that are damaged."""
+        return [self.annotations.file_names[i] for i in self.damaged.damaged()]
+
+    def missing_names(self) -> list[str]:
+        """File names of the images that are missing."""
+        return [self.annotations.file_names[i] for i in self.damaged.missing()]
 
     def damaged_ids(self) -> list[int]:
-        """Their ids."""
-        return self.annotations.image_ids[self.damaged.images()].tolist()
+        """Ids of both."""
+        return self.annotations.image_ids[sorted(self.damaged.damaged() + self.damaged.missing())].tolist()
 
     def _readable(
         self, image: int, rng: np.random.Generator
@@ -144,7 +153,7 @@ class DetectionDataset(Dataset):
             try:
                 found = self.augmented(image, rng)
             except ImageError as error:
-                self.damaged.add(image, error, "the metrics leave it out")
+                self.damaged.add(image, error, LEFT_OUT)
                 return None
             self.damaged.read(image)
             return image, found

@@ -14,8 +14,8 @@ from datasets.annotations.category_matching import Matches, match_categories, ne
 from datasets.annotations.table import AnnotationTable
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import Policy, whole_image_box
+from datasets.images.damaged import ALL_REPLACED, DamagedImages, first_readable
 from datasets.images.folders import Images
-from datasets.images.reader import DamagedImages, first_readable
 from datasets.images.turned import TurnedImages
 from datasets.sample import Sample, SampleIndex, to_model_input
 from util.errors import UserError
@@ -70,6 +70,11 @@ class ImageLevel(Dataset):
                 f"{annotations.name}: none of its {len(annotations)} images has a class of the model"
             )
         self.damaged = DamagedImages(len(self.used), annotations.name, max_damaged_share)
+        gone = images.missing
+        names = enumerate(annotations.file_names[i] for i in self.used.tolist()) if gone else ()
+        missing = {i: name for i, name in names if name in gone}
+        first = next((images.no_such(name) for name in missing.values()), "")
+        self.damaged.add_missing(list(missing), first, ALL_REPLACED)
         self.turned = TurnedImages(annotations.name, annotations.file_names)
 
     def __len__(self) -> int:
@@ -102,8 +107,12 @@ class ImageLevel(Dataset):
         self.turned.report()
 
     def damaged_names(self) -> list[str]:
-        """File names of the images met so far that could not be used."""
-        return [self.annotations.file_names[self.used[i]] for i in self.damaged.images()]
+        """File names of the images met so far that are damaged."""
+        return [self.annotations.file_names[self.used[i]] for i in self.damaged.damaged()]
+
+    def missing_names(self) -> list[str]:
+        """File names of the images that are missing."""
+        return [self.annotations.file_names[self.used[i]] for i in self.damaged.missing()]
 
     def _readable(self, index: int, rng: np.random.Generator) -> tuple[int, Sample]:
         """The image, or the one in its place, and what `augmented` makes of it."""

@@ -102,8 +102,12 @@ class Loader:
         self.dataset.report()
 
     def damaged(self) -> list[str]:
-        """Names of the images met so far, in any worker of this rank, that could not be used."""
+        """Names of the images met so far, in any worker of this rank, that are damaged."""
         return self.dataset.damaged_names()
+
+    def missing(self) -> list[str]:
+        """Names of the images that are missing, as far as this rank knows."""
+        return self.dataset.missing_names()
 
 
 class _Batches(Dataset):

@@ -215,7 +215,11 @@ class _Training:
 
     def _log_epoch(self, metrics: dict[str, float] | None, eval_seconds: float) -> None:
         """Writes the epoch's line. Called on every rank."""
-        damaged = {"train": _damaged(self.loader), "val": _damaged(self.validation.loader)}
+        loaders = {"train": self.loader, "val": self.validation.loader}
+        unusable = {
+            "damaged": {split: _on_any_rank(loader.damaged()) for split, loader in loaders.items()},
+            "missing": {split: _on_any_rank(loader.missing()) for split, loader in loaders.items()},
+        }
         if self.log is None:
             return
         state, progress = self.state, self.state.progress
@@ -229,15 +233,18 @@ class _Training:
                 "losses": named,
                 "metrics": metrics,
                 "best_ap": state.best_ap,
-                "damaged": damaged,
+                **unusable,
                 "train_seconds": progress.seconds,
                 "eval_seconds": eval_seconds,
                 "memory_bytes": peak_memory(self.settings.device),
             }
         )
-        for split, found in damaged.items():
-            if found["count"]:
-                _log.warning("%d damaged images so far, %s: %s", found["count"], split, found["names"][0])
+        for word, splits in unusable.items():
+            for split, found in splits.items():
+                if found["count"]:
+                    _log.warning(
+                        "%d %s images so far, %s: %s", found["count"], word, split, found["names"][0]
+                    )
         spent = f"trained {duration(progress.seconds)}, evaluated {duration(eval_seconds)}"
         _log.info("epoch %d/%d done: %s", state.epoch, self.settings.epochs, spent)
         if metrics is not None:
@@ -249,9 +256,9 @@ class _Training:
             print(metrics_table(metrics), flush=True)
 
 
-def _damaged(loader: Loader) -> dict[str, Any]:
-    """How many images met so far, on any rank, could not be used, and the names of the first of them."""
-    names = sorted({name for part in distributed.all_gather_object(loader.damaged()) for name in part})
+def _on_any_rank(own: list[str]) -> dict[str, Any]:
+    """How many images are named on any rank, and the first of them. own: this rank's."""
+    names = sorted({name for part in distributed.all_gather_object(own) for name in part})
     return {"count": len(names), "names": names[:_MOST_NAMED]}
 
 

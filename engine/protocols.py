@@ -36,7 +36,10 @@ class Loader(Protocol):
         """Reshuffles; the next iteration is that of `epoch` without its first `offset` batches."""
 
     def damaged(self) -> list[str]:
-        """Images met so far, on this rank, that could not be used."""
+        """Images met so far, on this rank, that are damaged."""
+
+    def missing(self) -> list[str]:
+        """Images that are missing, as far as this rank knows."""
 
 
 class Evaluator(Protocol):

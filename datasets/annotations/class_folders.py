@@ -75,6 +75,7 @@ class ClassFolderSource(AnnotationSource):
 
     looks_for = ""
     upright = True
+    names_files = True
 
     @classmethod
     def find(cls, path: Path, split: str, dataset_file: str) -> ClassFolderSource | None:

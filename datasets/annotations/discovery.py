@@ -67,13 +67,13 @@ def open_source(source: AnnotationSource, inside: Path | None = None) -> tuple[A
     """
     table = source.read()
     names = [table.file_names[i] for i in range(len(table))]
-    outside = [name for name in names if leaves_folder(name)] if inside is not None else []
+    images = source.images(names, inside)
+    outside = [name for name in names if leaves_folder(name) and images.refusal(name)]
     if outside:
         raise UserError(
             f"{source.path}: the image name {outside[0]!r:.100} leads out of the image folder "
             f"({len(outside)} such): docs/data.md says which names are read"
         )
-    images = source.images(names, inside)
     images.open_archives(names)
     return table, images
 

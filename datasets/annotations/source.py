@@ -15,6 +15,7 @@ from datasets.annotations.categories import Category
 from datasets.annotations.table import AnnotationTable
 from datasets.images.reader import ImageFolder
 from util.errors import UserError
+from util.logging import get_logger
 
 # What a split may be called on disk. Sources of labelled images without boxes get the split IMAGE_LEVEL.
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation")}
@@ -97,6 +98,8 @@ class AnnotationSource(ABC):
     looks_for: ClassVar[str]
     # Whether its boxes refer to upright pixels (EXIF orientation applied) where no stated size tells.
     upright: ClassVar[bool] = False
+    # Whether the names of its images come from the disk, so that none has to be looked for.
+    names_files: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -115,13 +118,17 @@ class AnnotationSource(ABC):
         return RawAnnotations.from_table(self.read())
 
     def images(self, file_names: Sequence[str], inside: Path | None = None) -> ImageFolder:
-        """Where its images are read from, by the rules of its format. inside: as in `ImageFolder`.
+        """Where its images are read from, by the rules of its format; all of them are looked for.
 
+        Says which were found under another name. inside: as in `ImageFolder`.
         Raises UserError as `image_root` does.
         """
         # Where there are no boxes, nothing refers to the stored pixels.
         upright = self.upright or self.split == IMAGE_LEVEL
-        return ImageFolder(self.image_root(file_names), inside, upright=upright)
+        files = ImageFolder(self.image_root(file_names), inside, upright=upright)
+        if not self.names_files and (said := files.resolve(file_names).report(len(file_names))):
+            get_logger().warning("%s: %s", self.path, said)
+        return files
 
     def image_root(self, file_names: Sequence[str]) -> Path:
         """The folder in which most of a sample of the images are found, as files or in an archive.
@@ -144,7 +151,13 @@ class AnnotationSource(ABC):
                 break
         if most:
             return best
+        folders = [root for root in self.roots if root.is_dir()]
+        located = [ImageFolder(root).resolve(sample) for root in folders]
+        if found := max((len(result.found) for result in located), default=0):
+            counts = [len(result.found) for result in located]
+            return folders[counts.index(found)]
+        there = next((instead for result in located if (instead := result.missing[sample[0]])), "")
         raise UserError(
-            f"{self.path}: its images were not found; looked for {sample[0]} "
-            f"in {', '.join(str(root) for root in self.roots if root.is_dir())}"
+            f"{self.path}: its images were not found; looked for {sample[0]:.200} "
+            f"in {', '.join(map(str, folders))}{there and f'; there is {there}'}"
         )

@@ -26,6 +26,7 @@ class YoloSource(AnnotationSource):
 
     looks_for = "YOLO's data.yaml, obj.data, or labels/ beside images/{split}"
     upright = True
+    names_files = True
 
     @classmethod
     def find(cls, path: Path, split: str, dataset_file: str) -> YoloSource | None:
@@ -40,7 +41,8 @@ class YoloSource(AnnotationSource):
     def read(self) -> AnnotationTable:
         """Ids of images are 1, 2, ... in order of name, those of classes 0, 1, ...
 
-        Images without a label file have no boxes. Damaged images are skipped, with a warning.
+        Images without a label file have no boxes. Damaged ones stay, without size and boxes, so that
+        training and evaluation name and count them.
         Raises UserError naming the first invalid label line, or the first listed image that does not exist,
         and counting them.
         """
@@ -57,7 +59,7 @@ class YoloSource(AnnotationSource):
             )
         if labels.damaged:
             get_logger().warning(
-                "%s: %d damaged images are skipped, first: %s",
+                "%s: %d images are damaged, first: %s",
                 split.name,
                 len(labels.damaged),
                 labels.damaged[0],
@@ -67,14 +69,13 @@ class YoloSource(AnnotationSource):
                 "%s: %d of %d images have no label file, and so no boxes",
                 split.name, unlabelled, len(split.images),
             )  # fmt: skip
-        whole = np.array([height > 0 for height, _ in labels.sizes], bool)
         return AnnotationTable.from_boxes(
             split.name,
             split.categories,
-            [name for name, usable in zip(split.images, whole, strict=True) if usable],
-            np.array(labels.sizes).reshape(-1, 2)[whole],
+            split.images,
+            labels.sizes,
             labels.boxes_xywh,
-            (np.cumsum(whole) - 1)[labels.image_index],
+            labels.image_index,
             labels.classes,
         )
 

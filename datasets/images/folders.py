@@ -19,6 +19,9 @@ class Images(Protocol):
     def open(self, name: str, size: tuple[int, int] = (0, 0)) -> EncodedImage: ...
     def read(self, name: str, size: tuple[int, int] = (0, 0)) -> np.ndarray: ...
     def nearest(self, name: str) -> str: ...
+    def no_such(self, name: str) -> str: ...
+    @property
+    def missing(self) -> Mapping[str, str]: ...
     def open_archives(self, images: Iterable[str] | None = None) -> None: ...
 
 
@@ -54,6 +57,18 @@ class ImageFolders:
     def nearest(self, name: str) -> str:
         images, own = self._place(name)
         return images.nearest(own)
+
+    def no_such(self, name: str) -> str:
+        images, own = self._place(name)
+        return images.no_such(own)
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        return {
+            f"{part}/{name}": there
+            for part, images in self.folders.items()
+            for name, there in images.missing.items()
+        }
 
     def open_archives(self, images: Iterable[str] | None = None) -> None:
         names = None if images is None else list(images)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 from pathlib import Path
 
 from PIL import Image
@@ -44,6 +46,9 @@ def check_bytes(size: int) -> None:
 
 def read_file(path: str | Path) -> bytes:
     """The content of a file. Raises LimitError, and OSError where it cannot be read."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # to open a pipe would wait for a writer
+        raise OSError(errno.EINVAL, "a pipe or device, not a file")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         check_bytes(size)

@@ -30,6 +30,10 @@ class ImageError(UserError):
     """An image that is missing, does not decode, or has another size than its annotations say."""
 
 
+class MissingImageError(ImageError):
+    """An image that is nowhere."""
+
+
 class EncodedImage:
     """An image of which only the header was read.
 

@@ -1,34 +1,32 @@
-"""Images from files, tars and zips; those that do not decode are named and counted."""
+"""Images from files, tars and zips."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from datasets.images.class_sources import IMAGE_SUFFIXES
 from datasets.images.limits import leaves_folder, read_file
-from datasets.images.preprocess import EncodedImage, ImageError
+from datasets.images.names import Located, locate
+from datasets.images.preprocess import EncodedImage, ImageError, MissingImageError
 from datasets.images.tar_index import TarIndex, open_tar
 from datasets.images.zip_index import ZipIndex, open_zip
-from util.errors import UserError
+from util.errors import UserError, first_line
 from util.logging import get_logger
 
-T = TypeVar("T")
-
-# More damaged images in a row than this: the folder or the annotation file must be the wrong one.
-MAX_DAMAGED_IN_A_ROW = 20
+# More images of a data set than this are not all looked for before the first step.
+MOST_LOOKED_UP = 300_000
+_PROBES = 64
 # So many damaged images are no share, however small the data set is.
 FEW_DAMAGED = 3
-
-# States of an image; 0: not met yet.
-_WHOLE, _DAMAGED = 1, 2
 
 # The process has too many files open: no fault of the image.
 _NOT_THE_FILE = {errno.EMFILE, errno.ENFILE}
@@ -55,6 +53,7 @@ class ImageFolder:
     inside: names with `..` or a leading `/`, and links that lead neither here, nor into `root`, nor into the
         folder that the first part of a name stands for (a split or class that was put on another disk), are
         refused. None: everything is read.
+    missing: the names that `resolve` did not find -> what is there instead.
     upright: the rule of the annotations' format: whether an EXIF orientation is applied where the stated size
         does not tell.
     """
@@ -63,15 +62,48 @@ class ImageFolder:
         self.root = Path(root)
         self.inside = inside
         self.upright = upright
+        self.missing: dict[str, str] = {}
+        self._files: dict[str, str] = {}
         self._real: dict[str | Path, str] = {}
         self._opened: dict[Path, list[TarIndex | ZipIndex]] = {}
 
+    def resolve(self, names: Sequence[str]) -> Located:
+        """Looks for the images of a data set under all forms of their names; later calls know the result.
+
+        Costs a listing of their folders. Of more than MOST_LOOKED_UP, or in archives, a sample is looked for:
+        where all of it is there, the others are taken to be.
+        """
+        absent = self._absent(names)
+        taken = set(names) if absent else ()
+        located = locate(absent, self.root, lambda name: self.find(name) is not None, taken)
+        self._files = {name: file for name, (_, file) in located.found.items()}
+        self.missing = located.missing
+        return located
+
+    def _absent(self, names: Sequence[str]) -> list[str]:
+        """The names that are no files, nor members of archives."""
+        if len(names) > MOST_LOOKED_UP and not self._absent(names[:: len(names) // _PROBES]):
+            return []
+        folders: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            folders[name.rpartition("/")[0]].append(name)
+        absent = []
+        for folder, inside in folders.items():
+            there = _files_in(self.root / folder) if len(inside) > _PROBES else set()
+            others = [name for name in inside if name.rpartition("/")[2] not in there]
+            if not there and len(others) > _PROBES:  # an archive, most likely
+                step = len(others) // _PROBES
+                others = others if any(self._find(name) is None for name in others[::step]) else []
+            absent += [name for name in others if self._find(name) is None]
+        return absent
+
     def find(self, name: str) -> Found | None:
         """The image of this name relative to the folder, or None: it is missing or refused."""
-        return None if self.refusal(name) else self._find(name)
+        return None if self.refusal(name) else self._find(self._files.get(name, name))
 
     def refusal(self, name: str) -> str:
         """Why a name is not read although there may be such a file; "" where it is."""
+        name = self._files.get(name, name)
         if self.inside is None:
             return ""
         if leaves_folder(name):
@@ -91,6 +123,11 @@ class ImageFolder:
             self._real[path] = os.path.realpath(path).rstrip(os.sep)
         return self._real[path]
 
+    def file_of(self, name: str) -> Path | None:
+        """The file of an image that lies in none of the archives."""
+        path = self.root / self._files.get(name, name)
+        return path if os.path.isfile(path) else None
+
     def _find(self, name: str) -> Found | None:
         path = self.root / name
         if os.path.isfile(path):
@@ -109,9 +146,9 @@ class ImageFolder:
         """
         if refusal := self.refusal(name):
             raise ImageError(f"{self.root / name}: {refusal}")
-        found = self._find(name)
+        found = self._find(self._files.get(name, name))
         if found is None:
-            raise ImageError(f"{self.root / name}: no such image{self.nearest(name)}")
+            raise MissingImageError(self.no_such(name))
         try:
             data = found.read()
         except OSError as error:
@@ -130,8 +167,16 @@ class ImageFolder:
         """The image as (H, W, 3) uint8 RGB. Raises ImageError as `open` does, or if it is damaged."""
         return self.open(name, size).decode()
 
+    def no_such(self, name: str) -> str:
+        """The message for an image that is missing."""
+        return f"{self.root / name}: no such image{self.nearest(name)}"
+
     def nearest(self, name: str) -> str:
-        """A hint if only the suffix of the name is wrong, '' otherwise."""
+        """Why a file of this name cannot be read, or what is there instead; "" where nothing is known."""
+        if instead := self.missing.get(name):
+            return f"; there is {instead}"
+        if reason := _why_no_file(self.root / name):
+            return f" ({reason})"
         stem, suffix = os.path.splitext(name)
         suffixes = (s for lower in IMAGE_SUFFIXES for s in (lower, lower.upper()))
         other = next((stem + s for s in suffixes if s != suffix and self.find(stem + s)), None)
@@ -177,79 +222,21 @@ class ImageFolder:
         return self._opened[folder]
 
 
-class DamagedImages:
-    """Which images of a dataset could not be used, shared by all worker processes of a loader.
-
-    The states live in shared memory, so that the main process counts what its workers find.
-
-    count:     images of the dataset.
-    name:      of the dataset, for messages.
-    max_share: of the images that may be damaged (`max_damaged_share`).
-    """
-
-    def __init__(self, count: int, name: str = "", max_share: float = 1.0) -> None:
-        self._states = torch.zeros(count, dtype=torch.uint8).share_memory_()
-        self._name = name
-        self._max_share = max_share
-
-    def add(self, image: int, error: ImageError, consequence: str) -> None:
-        """Marks an image as damaged, and names it in the log the first time, with what comes of it.
-
-        Raises UserError where too many are damaged.
-        """
-        if self._states[image] == _DAMAGED:
-            return
-        self._states[image] = _DAMAGED
-        get_logger().warning("%s; %s (%d so far)", error, consequence, len(self))
-        states = self._states.numpy()
-        seen = int(np.count_nonzero(states))
-        if too_many_damaged(len(self), seen, len(states), self._max_share):
-            raise UserError(
-                f"{self._name}: {len(self)} of the {seen} images read so far are damaged, which is more than "
-                f"max_damaged_share={self._max_share:g} of them; the last: {error}"
-            )
-
-    def read(self, image: int) -> None:
-        """Marks an image as one that can be used, unless it was damaged before."""
-        if not self._states[image]:
-            self._states[image] = _WHOLE
-
-    def __len__(self) -> int:
-        return int(np.count_nonzero(self._states.numpy() == _DAMAGED))
-
-    def images(self) -> list[int]:
-        """The damaged ones, ascending."""
-        return np.flatnonzero(self._states.numpy() == _DAMAGED).tolist()
+def _files_in(folder: Path) -> set[str]:
+    """Names of the files in a folder; none where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (OSError, ValueError):
+        return set()
 
 
-def too_many_damaged(damaged: int, seen: int, count: int, max_share: float) -> bool:
-    """Whether more than `max_share` of a dataset's images are damaged, or surely will be.
-
-    seen: of its `count` images so far, the `damaged` ones among them.
-    A few bad images of a small dataset are never too many, unless max_share is 0.
-    """
-    if damaged > max_share * count and (damaged > FEW_DAMAGED or max_share == 0):
-        return True
-    # Three standard deviations above what a dataset at the limit would show by now.
-    expected = max_share * seen
-    return damaged >= 10 and damaged > expected + 3 * (expected * (1 - max_share)) ** 0.5
-
-
-def first_readable(
-    read: Callable[[int], T], image: int, count: int, rng: np.random.Generator, damaged: DamagedImages
-) -> tuple[int, T]:
-    """`(image, read(image))`, or the same for another image drawn by `rng` where that one is damaged.
-
-    Raises UserError after MAX_DAMAGED_IN_A_ROW damaged images, or where too many are damaged.
-    """
-    for _ in range(MAX_DAMAGED_IN_A_ROW):
-        try:
-            found = read(image)
-        except ImageError as error:
-            damaged.add(image, error, "another image is drawn in its place")
-            last = error
-            image = int(rng.integers(count))
-        else:
-            damaged.read(image)
-            return image, found
-    raise UserError(f"{MAX_DAMAGED_IN_A_ROW} images in a row cannot be used; the last: {last}")
+def _why_no_file(path: Path) -> str:
+    """What is at a path that is no file; "" for nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        return first_line(getattr(error, "strerror", None) or error)
+    return "a folder" if stat.S_ISDIR(mode) else "" if stat.S_ISREG(mode) else "a pipe or device"

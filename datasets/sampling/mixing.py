@@ -103,7 +103,11 @@ class ImageDataset(Protocol):
         ...
 
     def damaged_names(self) -> list[str]:
-        """File names of the images met so far that could not be used."""
+        """File names of the images met so far that are damaged."""
+        ...
+
+    def missing_names(self) -> list[str]:
+        """File names of the images that are missing."""
         ...
 
     def report(self) -> None:
@@ -121,8 +125,12 @@ class MultiDataset(Dataset):
         return self.datasets[index.stream][index]
 
     def damaged_names(self) -> list[str]:
-        """File names of the images met so far, in all of them, that could not be used."""
+        """File names of the images met so far, in all of them, that are damaged."""
         return [name for dataset in self.datasets for name in dataset.damaged_names()]
+
+    def missing_names(self) -> list[str]:
+        """File names of the images, in all of them, that are missing."""
+        return [name for dataset in self.datasets for name in dataset.missing_names()]
 
     def report(self) -> None:
         """Of all of them."""

@@ -9,7 +9,8 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.json_reader import read_annotations
 from datasets.augment.policy import EvalPolicy
 from datasets.detection import DetectionDataset, TrainingBoxes
-from datasets.images.reader import MAX_DAMAGED_IN_A_ROW, ImageFolder, too_many_damaged
+from datasets.images.damaged import MAX_DAMAGED_IN_A_ROW, too_many_damaged
+from datasets.images.reader import ImageFolder
 from datasets.sample import SampleIndex
 from tests.datasets import tiny
 from util.errors import UserError
@@ -121,7 +122,9 @@ def test_evaluation_leaves_a_damaged_image_out_and_names_it(dataset, how, caplog
     data = dataset(evaluation=True)
     path = spoil(data, 2, how)
     assert data[SampleIndex(2)] is None and data[SampleIndex(1)] is not None
-    assert data.damaged_names() == ["train2017/000000000003.png"] and data.damaged_ids() == [3]
+    assert data.damaged_names() + data.missing_names() == [
+        "train2017/000000000003.png"
+    ] and data.damaged_ids() == [3]
     (line,) = [r.getMessage() for r in caplog.records if str(path) in r.getMessage()]
     assert FAULTS[how] in line and "the metrics leave it out" in line and "\n" not in line
 
@@ -134,7 +137,10 @@ def test_training_names_and_counts_a_damaged_image_and_goes_on(dataset, how, cap
     again, _ = data[SampleIndex(2, epoch=1, position=8)]
     assert target.image_id != 3 and torch.equal(image, again), "the image in its place is always the same"
     assert len({data[SampleIndex(2, epoch=1, position=p)][1].image_id for p in range(30)}) > 2
-    assert data.damaged_names() == ["train2017/000000000003.png"] and len(data.damaged) == 1
+    assert (
+        data.damaged_names() + data.missing_names() == ["train2017/000000000003.png"]
+        and len(data.damaged) == 1
+    )
     assert sum(str(path) in r.getMessage() for r in caplog.records) == 1, "named once"
 
 

@@ -30,6 +30,9 @@ class Images:
     def damaged_names(self) -> list[str]:
         return []
 
+    def missing_names(self) -> list[str]:
+        return []
+
     def report(self) -> None:
         pass
 

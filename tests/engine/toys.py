@@ -95,6 +95,9 @@ class ToyLoader:
     def damaged(self) -> list[str]:
         return []
 
+    def missing(self) -> list[str]:
+        return []
+
     def __len__(self) -> int:
         return len(self.images) // (self.batch_size * distributed.world_size())
 

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from datasets.images.damaged import too_many_damaged
 from datasets.images.exif import UPRIGHT, Reader
 from datasets.images.header import DamagedError, Header, inspect
 from datasets.images.preprocess import EncodedImage, ImageError
-from datasets.images.reader import ImageFolder, too_many_damaged
+from datasets.images.reader import ImageFolder
 from datasets.images.turned import HOW_READ
 from tools.data_doctor.findings import Finding, Severity, found
 from util.pixels import Size
@@ -112,11 +113,10 @@ def _check_each(files: ImageFolder, decode: bool, images: Sequence[tuple[str, Si
 
 def _check_image(files: ImageFolder, decode: bool, image: tuple[str, Size]) -> ImageCheck:
     name, stated = image
-    path = files.root / name
     if refusal := files.refusal(name):
         return ImageCheck(name, _OUTSIDE, f"{name}: {refusal}")
     try:
-        if path.is_file():
+        if (path := files.file_of(name)) is not None:
             digest, header = _inspected_file(path, decode)
         elif (hidden := files.find(name)) is None:
             return ImageCheck(name, _MISSING, name + files.nearest(name))

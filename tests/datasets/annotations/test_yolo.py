@@ -259,12 +259,16 @@ def test_class_names_that_differ_only_in_spelling_are_warned_of(tmp_path, caplog
         build_datasets(CONFIG, RunSettings(str(tmp_path)))
 
 
-def test_damaged_images_are_left_out_and_named(tmp_path, caplog):
+def test_damaged_images_have_no_boxes_and_are_met_again(tmp_path, caplog):
     write_yolo(tmp_path)
-    (tmp_path / "images/train/003.png").write_bytes(b"no image")
+    for name in ("train/003", "val/002"):
+        (tmp_path / f"images/{name}.png").write_bytes(b"no image")
     store, _ = open_detection(tmp_path, "train")
-    assert len(store) == 5 and store.file_names[2] == "images/train/004.png"
-    assert "1 damaged images are skipped, first: images/train/003.png: does not decode" in caplog.text
+    assert len(store) == 6 and store.size(2) == (0, 0) and len(store.boxes_xywh[store.rows(2)]) == 0
+    assert "1 images are damaged, first: images/train/003.png: does not decode" in caplog.text
+    parts = build_datasets(CONFIG, RunSettings(str(tmp_path)))
+    assert sum(len(images) for images, _ in parts.val_loader) == 2
+    assert parts.damaged_val_ids() == [2], "the metrics say that they leave it out"
 
 
 def test_both_streams_from_plain_folders(tmp_path):

@@ -243,4 +243,4 @@ def test_a_missing_image_of_a_tar_is_counted(tmp_path):
     for epoch in range(3):
         loader.set_epoch(epoch)
         assert len(list(loader)) == len(loader)
-    assert loader.damaged() == ["train2017/000000000003.png", "train2017/000000000004.png"]
+    assert (loader.missing(), loader.damaged()) == ([f"train2017/{3:012d}.png"], [f"train2017/{4:012d}.png"])
