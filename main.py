@@ -26,7 +26,7 @@ from config.word_flags import word_arguments
 from datasets.annotations.categories import ClassTable
 from datasets.annotations.split_file import SPLIT_FILE, SplitFile
 from datasets.build import DataParts, RunSettings, build_datasets
-from datasets.evaluation.evaluator import BoxEvaluator, warn_if_undefined
+from datasets.evaluation.evaluator import BoxEvaluator, name_undefined
 from engine.build import build_settings, build_state, wrap_distributed
 from engine.dry_run import make_forecast
 from engine.evaluate import evaluate, report_metrics
@@ -164,7 +164,7 @@ def build_and_train(job: Job) -> int:
     args, config, device, checkpoint, run = job.args, job.config, job.device, job.checkpoint, job.folder
     data = build_datasets(config, job.data)
     assert data.train_loader is not None
-    warn_if_undefined(data.val_annotations)
+    name_undefined(data.val_annotations)
     names = data.classes.names
     if checkpoint is not None:
         check_class_names(checkpoint.class_names, names, args.resume)
@@ -256,7 +256,7 @@ def run_evaluation(job: Job) -> int:
         train=False,
         trained=checkpoint.class_names,
     )
-    warn_if_undefined(data.val_annotations)
+    name_undefined(data.val_annotations)
     categories = data.val_annotations.categories
     trained = load_trained(checkpoint, job.config, {c.id: c.name for c in categories}, job.device)
     trained = ask(trained, checkpoint, job.config, request, categories)

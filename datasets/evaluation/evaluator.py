@@ -33,6 +33,7 @@ from util.logging import get_logger
 from util.structures import Detections
 
 RESULT_FILE = "result.json"
+_MOST_NAMED = 5
 
 
 def evaluate_boxes(
@@ -62,10 +63,22 @@ def has_id_zero(annotations: AnnotationTable) -> bool:
     return bool((annotations.annotation_ids == 0).any())
 
 
-def warn_if_undefined(annotations: AnnotationTable) -> None:
-    """Warns where no box can be found, before anybody waits for metrics that cannot be."""
+def name_undefined(annotations: AnnotationTable) -> None:
+    """Warns where no box can be found, before anybody waits for metrics that cannot be.
+
+    Where that is so of some classes, one line names them: means of APs leave them out.
+    """
     gt = lvis_ground_truth(annotations) if annotations.federated else coco_ground_truth(annotations)
-    if not gt.ignored[:, 0].all():
+    found = set(gt.category_index[~gt.ignored[:, 0]].tolist())
+    absent = [c.name for k, c in enumerate(annotations.categories) if k not in found]
+    if found:
+        if absent:
+            shown = ", ".join(map(repr, absent[:_MOST_NAMED]))
+            more = f" and {len(absent) - _MOST_NAMED} more" if len(absent) > _MOST_NAMED else ""
+            get_logger().info(
+                "%s: %d of %d classes have no box that counts, so no AP: %s%s",
+                annotations.name, len(absent), len(annotations.categories), shown, more,
+            )  # fmt: skip
         return
     count = len(annotations.areas)
     what = f"its {count} boxes are all crowds, ignored or without size" if count else "it has no boxes"
