@@ -12,6 +12,7 @@ from datasets.annotations.categories import Category
 from datasets.annotations.class_edits import ClassEdits, edited, kept
 from datasets.annotations.class_union import ClassNames, ClassUnion, unite_classes
 from datasets.annotations.discovery import (
+    VAL_SHARE,
     find_detection,
     find_image_level,
     find_split,
@@ -29,8 +30,6 @@ from datasets.images.folders import ImageFolders, Images
 from datasets.images.reader import ImageFolder
 from util.errors import UserError
 from util.logging import get_logger
-
-_WAY_OUT = "val_share=0.2 takes a fifth of the training images for validation"
 
 
 @dataclass(frozen=True)
@@ -210,8 +209,7 @@ def _open_set(name: str, path: str, request: DataRequest, train: bool) -> Opened
             parts.split,
         )
     if val is None and not several:
-        can_be_divided = find_split(path, "train", request.dataset_file) is not None
-        raise UserError(f"{missing_split(path, 'val')}{f'; {_WAY_OUT}' if can_be_divided else ''}")
+        raise UserError(missing_split(path, "val", request.dataset_file))
     return OpenedSet(name, opened("train", required=True) if train else None, val)
 
 
@@ -253,12 +251,12 @@ def _single(opened: OpenedSet, request: DataRequest) -> DetectionData:
 def _united(sets: Sequence[OpenedSet], request: DataRequest) -> DetectionData:
     if all(opened.val is None for opened in sets):
         raise UserError(
-            f"--data_path: none of {', '.join(o.name for o in sets)} has a validation split; {_WAY_OUT}"
+            f"--data_path: none of {', '.join(o.name for o in sets)} has a validation split; {VAL_SHARE}"
         )
     for opened in sets:
         if opened.val is None:
             get_logger().warning(
-                "%s has no validation split: the others are evaluated; %s", opened.name, _WAY_OUT
+                "%s has no validation split: the others are evaluated; %s", opened.name, VAL_SHARE
             )
     training = {opened.name: opened.train for opened in sets if opened.train is not None}
     validation = {opened.name: opened.val for opened in sets if opened.val is not None}

@@ -15,6 +15,8 @@ from datasets.images.limits import leaves_folder
 from datasets.images.reader import ImageFolder
 from util.errors import UserError, nearest
 
+# What can be done about data without a validation split.
+VAL_SHARE = "val_share=0.2 takes a fifth of the training images for validation"
 # Every data format, for training and the doctor alike. The first one that finds something is used.
 READERS: list[type[AnnotationSource]] = [JsonSource, YoloSource, VocSource, ClassFolderSource]
 
@@ -89,18 +91,19 @@ def find_detection(data_path: str | Path, split: str, dataset_file: str = "lvis"
     path = Path(data_path)
     found = find_split(path, split, dataset_file)
     if found is None:
-        raise UserError(missing_split(path, split))
+        raise UserError(missing_split(path, split, dataset_file))
     return found
 
 
-def missing_split(data_path: str | Path, split: str) -> str:
-    """What is said of data that lacks a split: what was looked for, and what is there."""
+def missing_split(data_path: str | Path, split: str, dataset_file: str) -> str:
+    """What is said of data that lacks a split: what was looked for, what is there, and the way out."""
     path = Path(data_path)
     looked_for = "; ".join(r.looks_for.format(split=split) for r in READERS if r.looks_for)
+    can_be_divided = split == "val" and find_split(path, "train", dataset_file) is not None
     there = files_there(path) if path.is_dir() else path.name
     return (
         f"--data_path {path}: no annotation file for {split}; there is {there or 'none of any format'}; "
-        f"looked for {looked_for}"
+        f"looked for {looked_for}{f'; {VAL_SHARE}' if can_be_divided else ''}"
     )
 
 
