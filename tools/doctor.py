@@ -20,9 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from config import Config
-from datasets.annotations.categories import plain_name
-from datasets.annotations.source import RawAnnotations
+from config import Config, load, parse_options, with_overrides
+from datasets.annotations.categories import Category
+from datasets.opening import set_names
 from tools.data_doctor.classes import image_counts
 from tools.data_doctor.copies import check_copies
 from tools.data_doctor.examination import Examination, Reading
@@ -31,6 +31,7 @@ from tools.data_doctor.machine import check_shared_memory
 from tools.data_doctor.part import Part
 from tools.data_doctor.predictions import check_predictions
 from tools.data_doctor.report import headline, report, terminal_width
+from tools.data_doctor.several import unite, united_counts
 from tools.data_doctor.start import check_start
 from tools.data_doctor.tail import plot_tail
 from util.errors import run_command
@@ -43,6 +44,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, nargs="+", help="as --data_path of main.py: one path, or several")
+    parser.add_argument("-c", "--config_file", default="", help="config file of the run (default: none)")
+    parser.add_argument(
+        "--options", nargs="+", default=[], metavar="KEY=VALUE", help="as --options of main.py"
+    )
     parser.add_argument("--imagenet_path", default="", help="as imagenet_path (default: beside DATA)")
     parser.add_argument("--dataset_file", default="lvis", choices=("lvis", "lvis_openvocab", "coco"))
     parser.add_argument("--allow_outside", action="store_true", help="as --allow_outside of main.py")
@@ -56,32 +61,46 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def examine(args: argparse.Namespace) -> list[Finding]:
-    """All findings, worst first; draws the histogram where there are classes."""
-    findings = [*check_shared_memory(Config())]
-    reading = Reading(args.dataset_file, args.imagenet_path, args.allow_outside, args.decode)
-    examinations = [
-        Examination(path, reading, name) for path, name in zip(args.data, _names_of(args.data), strict=True)
-    ]
+    """All findings, worst first; draws the histogram where there are classes.
+
+    Raises UserError for a config that is none, and for a data set that is named twice.
+    """
+    config = _config(args)
+    names = set_names(args.data) if len(args.data) > 1 else [""]
+    reading = Reading(
+        config,
+        args.dataset_file,
+        args.allow_outside,
+        args.decode,
+        val_required=len(names) == 1 and not config.val_share,
+    )
+    findings = [*check_shared_memory(config)]
+    examinations = [Examination(path, reading, name) for path, name in zip(args.data, names, strict=True)]
     for examination in examinations:
         examination.run()
         findings += examination.findings
     parts = [part for examination in examinations for part in examination.parts]
-    findings += check_copies(parts, lambda _, name: plain_name(name))
+    union, more = unite(parts) if len(names) > 1 else (None, [])
+    class_names = union.class_names if union is not None else {}
+    findings += more
+    findings += check_copies(parts, lambda set_name, name: class_names.get(set_name, {}).get(name, name))
     if all(finding.severity < Severity.ERROR for finding in findings):
         image_level = any(part.is_image_level for part in parts)
-        findings += check_start(args.data[:1], reading, image_level=image_level)
+        findings += check_start(args.data, reading, image_level=image_level)
     if args.predictions is not None:
         findings += _predictions(args.predictions, parts)
-    trained = [(e.training, e.labelled) for e in examinations]
-    drawn = [(raw, labelled) for raw, labelled in trained if raw is not None and raw.categories]
-    if drawn:
-        findings += _plot(args.plot, *drawn[0])
+    if union is not None:
+        findings += _plot(args.plot, union.categories, united_counts(union, parts), {})
+    elif (raw := examinations[0].training) is not None:
+        findings += _plot(args.plot, raw.categories, image_counts(raw), examinations[0].labelled)
     return sorted(findings, key=lambda finding: -finding.severity)
 
 
-def _names_of(paths: Sequence[Path]) -> list[str]:
-    """What each data set is called in findings: '' if there is one only."""
-    return [path.name for path in paths] if len(paths) > 1 else [""]
+def _config(args: argparse.Namespace) -> Config:
+    options = parse_options(args.options)
+    if args.imagenet_path:
+        options["imagenet_path"] = args.imagenet_path
+    return load(args.config_file, options) if args.config_file else with_overrides(Config(), options)
 
 
 def _predictions(path: Path, parts: Sequence[Part]) -> list[Finding]:
@@ -93,14 +112,15 @@ def _predictions(path: Path, parts: Sequence[Part]) -> list[Finding]:
     return check_predictions(path, table)
 
 
-def _plot(path: Path, raw: RawAnnotations, labelled: Mapping[int, int]) -> list[Finding]:
-    """Draws the histogram; failing to write it is a finding like any other.
-
-    labelled: category id -> images with a label only.
-    """
+def _plot(
+    path: Path, categories: Sequence[Category], boxed: Mapping[int, int], labelled: Mapping[int, int]
+) -> list[Finding]:
+    """Draws the histogram; failing to write it is a finding like any other. Arguments of `plot_tail`."""
+    if not categories:
+        return []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        plot_tail(path, raw.categories, image_counts(raw), labelled)
+        plot_tail(path, categories, boxed, labelled)
     except (OSError, ValueError) as error:
         what = f"{path}: the plot cannot be written ({error})"
         return [Finding(Severity.WARNING, "plot", what, "give --plot the path of a PNG")]

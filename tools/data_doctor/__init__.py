@@ -10,6 +10,7 @@ boxes        checks of boxes against their images and one another
 images       checks of the files: present, whole, of the stated size
 pixels       checks of their orientation, modes and shapes
 copies       images with the same content, in one split, in two, in several data sets
+several      what becomes of the classes of several data sets
 image_level  checks of the images that have a label but no boxes
 predictions  checks of a predictions file
 start        the start of a run, which may refuse what no check knows

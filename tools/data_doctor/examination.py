@@ -1,6 +1,7 @@
 """Everything about one data set: its splits, its image-level images, and what they have in common."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from datasets.annotations.categories import Category
 from datasets.annotations.discovery import (
     find_detection,
     find_image_level,
+    find_split,
     folder_of,
     open_image_level,
     open_source,
@@ -29,12 +31,17 @@ from util.errors import UserError
 
 @dataclass(frozen=True)
 class Reading:
-    """How the data is to be read, as main.py's flags of these names say; decode: every image."""
+    """How the data is to be read: by main.py's flags of these names and its config.
 
+    decode: decodes every image.
+    val_required: whether a run stops where a data set has no validation split.
+    """
+
+    config: Config
     dataset_file: str = "lvis"
-    imagenet_path: str = ""
     allow_outside: bool = False
     decode: bool = False
+    val_required: bool = True
 
 
 @dataclass
@@ -53,7 +60,7 @@ class Examination:
         train, val = (self._split(split) for split in ("train", "val"))
         if train is not None and val is not None:
             self.findings += check_classes_of_both(val.name, train.raw, val.raw)
-        if train is not None and train.raw.categories:
+        if train is not None and train.raw.categories and self.reading.config.use_imagenet:
             self._image_level(tuple(train.raw.categories))
 
     @property
@@ -63,6 +70,10 @@ class Examination:
 
     def _split(self, split: str) -> Part | None:
         where, before = part_name(self.name, split), len(self.findings)
+        if split == "val" and not self.reading.val_required and self._lacks_validation():
+            what = "there is no validation split"
+            self.findings.append(Finding(Severity.NOTE, where, what))
+            return None
         raw = None
         with warnings_as_findings(where, self.findings):
             source = find_detection(self.data, split, self.reading.dataset_file)
@@ -77,13 +88,18 @@ class Examination:
             files.open_archives()
             report = check_images(where, files, raw.file_names, _pairs(raw.sizes), self.reading.decode)
         if report is not None:
-            self.findings += report.findings(Config().max_damaged_share)
+            self.findings += report.findings(self.reading.config.max_damaged_share)
             self.findings += check_pixels(where, report.checks)
         part = Part(self.name, split, raw, report)
         self.findings += check_boxes(where, raw, part.sizes)
         part = self._opened(part, source, before)
         self.parts.append(part)
         return part
+
+    def _lacks_validation(self) -> bool:
+        with suppress(UserError):
+            return find_split(self.data, "val", self.reading.dataset_file) is None
+        return False
 
     def _opened(self, part: Part, source: AnnotationSource, before: int) -> Part:
         """With the table of training, unless an error explains that there is none."""
@@ -98,7 +114,7 @@ class Examination:
 
     def _image_level(self, categories: tuple[Category, ...]) -> None:
         """What is wrong with the images that have a label only, and how many each class has."""
-        path, where = self.reading.imagenet_path, part_name(self.name, IMAGE_LEVEL)
+        path, where = self.reading.config.imagenet_path, part_name(self.name, IMAGE_LEVEL)
         try:
             find_image_level(self.data, path)
         except UserError as error:
@@ -114,7 +130,7 @@ class Examination:
         if counts is None or report is None:
             return
         self.findings += check_image_level(where, counts, categories)
-        self.findings += report.findings(Config().max_damaged_share)
+        self.findings += report.findings(self.reading.config.max_damaged_share)
         self.findings += check_pixels(where, report.checks)
         self.labelled = counts.images_of_category
         self.parts.append(Part(self.name, IMAGE_LEVEL, RawAnnotations.from_table(annotations), report))

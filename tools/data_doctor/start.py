@@ -1,20 +1,20 @@
 """The start of a run, up to its first step, on the data: it may refuse what no check knows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from config import Config
 from datasets.build import RunSettings, build_datasets
 from tools.data_doctor.examination import Reading
 from tools.data_doctor.findings import Finding, warnings_as_findings
 
 
-def check_start(paths: Sequence[Path], reading: Reading, *, image_level: bool) -> Iterator[Finding]:
-    """What stops a run of the default config on these data sets.
+def check_start(paths: Sequence[Path], reading: Reading, *, image_level: bool) -> list[Finding]:
+    """What stops a run on these data sets.
 
     image_level: whether there are images with a label only.
     """
-    config = Config(use_imagenet=image_level, imagenet_path=reading.imagenet_path)
+    config = replace(reading.config, use_imagenet=reading.config.use_imagenet and image_level)
     names = [str(path) for path in paths]
     settings = RunSettings(
         names[0] if len(names) == 1 else names,
@@ -22,6 +22,6 @@ def check_start(paths: Sequence[Path], reading: Reading, *, image_level: bool) -
         allow_outside=reading.allow_outside,
     )
     findings: list[Finding] = []
-    with warnings_as_findings(", ".join(path.name or str(path) for path in paths), findings, warnings=False):
+    with warnings_as_findings("start of a run", findings, warnings=False):
         build_datasets(config, settings)
-    yield from findings
+    return findings
