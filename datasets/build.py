@@ -149,6 +149,7 @@ def _request(config: Config, settings: RunSettings, trained: Sequence[str]) -> D
         edits=ClassEdits(config.merge, config.rename, config.classes),
         class_names=settings.sets,
         trained=tuple(trained),
+        labelled=config.labelled_classes,
         split=_split_plan(config, settings),
         allow_outside=settings.allow_outside,
     )

@@ -28,7 +28,7 @@ from datasets.annotations.table import AnnotationTable
 from datasets.annotations.union import NamedTable, Part, unite
 from datasets.images.folders import ImageFolders, Images
 from datasets.images.reader import ImageFolder
-from util.errors import UserError
+from util.errors import UserError, nearest
 from util.logging import get_logger
 
 
@@ -41,6 +41,8 @@ class DataRequest:
     edits:        of the class list.
     class_names:  of the sets' classes in the union, as training found them; empty: they are matched.
     trained:      class names of the model to evaluate; empty in training.
+    labelled:     set -> the classes that were looked for in its images, by its own names; all where it is not
+        named.
     split:        how data without a validation split is divided; None: it is not.
     allow_outside: as in `open_detection`.
     """
@@ -50,6 +52,7 @@ class DataRequest:
     edits: ClassEdits = field(default_factory=ClassEdits)
     class_names: ClassNames = field(default_factory=dict)
     trained: tuple[str, ...] = ()
+    labelled: Mapping[str, Sequence[str]] = field(default_factory=dict)
     split: SplitFile | None = None
     allow_outside: bool = False
 
@@ -122,6 +125,7 @@ def open_detection_data(request: DataRequest, *, train: bool = True) -> Detectio
             f"val_share={request.split.val_share:g} divides data without a validation split, and "
             f"{request.data_path[0]} has one ({val and val.paths[0]}): leave val_share out"
         )
+    _check_labelled(sets, request.labelled)
     sets = _edited(sets, request)
     for opened in sets:
         _check_same_classes(opened)
@@ -193,9 +197,11 @@ def _open_set(name: str, path: str, request: DataRequest, train: bool) -> Opened
         if source is None:
             return None
         table, images = open_source(source, inside)
-        return OpenedSplit(
-            replace(table, name=f"{name}: {table.name}") if several else table, images, (source.path,)
-        )
+        if several:
+            table = replace(table, name=f"{name}: {table.name}")
+        if name in request.labelled:
+            table = _with_labelled(table, request.labelled[name])
+        return OpenedSplit(table, images, (source.path,))
 
     val = opened("val", required=False)
     if val is None and request.split is not None:
@@ -211,6 +217,26 @@ def _open_set(name: str, path: str, request: DataRequest, train: bool) -> Opened
     if val is None and not several:
         raise UserError(missing_split(path, "val", request.dataset_file))
     return OpenedSet(name, opened("train", required=True) if train else None, val)
+
+
+def _with_labelled(table: AnnotationTable, names: Sequence[str]) -> AnnotationTable:
+    """Classes that one split lacks may be the other's."""
+    index_of = {c.name: index for index, c in enumerate(table.categories)}
+    return table.with_judged([index_of[name] for name in names if name in index_of])
+
+
+def _check_labelled(sets: Sequence[OpenedSet], labelled: Mapping[str, Sequence[str]]) -> None:
+    by_name = {opened.name: _names([opened]) for opened in sets}
+    for name, classes in labelled.items():
+        if name not in by_name:
+            known = ", ".join(by_name)
+            raise UserError(
+                f"labelled_classes: there is no data set {name!r}, but {known}.{nearest(name, by_name)}"
+            )
+        for missing in sorted(set(classes) - by_name[name]):
+            raise UserError(
+                f"labelled_classes: {name!r} has no class {missing!r}.{nearest(missing, by_name[name])}"
+            )
 
 
 def _edited(sets: Sequence[OpenedSet], request: DataRequest) -> list[OpenedSet]:

@@ -38,6 +38,12 @@ class DataKeys:
     merge: dict[str, tuple[str, ...]] = config_field(  # noqa: RUF009
         {}, "Classes that become one: `{'vehicle': ['car', 'truck']}`", official=False
     )
+    labelled_classes: dict[str, tuple[str, ...]] = config_field(  # noqa: RUF009
+        {},
+        "Data sets in which only some of their classes were labelled: `{'street': ['car', 'bus']}`; a set is "
+        "named after its folder",
+        official=False,
+    )
     set_weights: tuple[float, ...] = config_field(
         (),
         "How often an image of each data set of `--data_path` is seen, relative to 1; empty = 1 each",

@@ -141,6 +141,17 @@ class AnnotationTable:
         """(N,) int64: the image (0..I-1) that each box belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.box_offsets))
 
+    def with_judged(self, category_index: ArrayLike) -> AnnotationTable:
+        """The table where these classes were looked for in every image that has no judged list of its own."""
+        listed = np.unique(np.asarray(category_index, np.int32))
+        values = np.concatenate((self.judged.values, listed))
+        return replace(
+            self,
+            judged=Ragged(values, np.append(self.judged.offsets, len(values))),
+            judged_list=np.where(self.judged_list < 0, len(self.judged), self.judged_list).astype(np.int32),
+            federated=True,
+        )
+
     @property
     def judged_by_image(self) -> Ragged:
         """The judged list of each image, I rows; empty where the file states none."""

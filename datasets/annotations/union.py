@@ -111,13 +111,7 @@ def _as_part(part: Part, categories: Sequence[Category], complete: bool) -> Anno
     table = relabelled(part.table, categories, part.class_index)
     if complete or part.table.federated:
         return table
-    judged = np.sort(part.class_index)
-    return replace(
-        table,
-        judged=Ragged(judged, np.array([0, len(judged)])),
-        judged_list=np.zeros(len(table), np.int32),
-        federated=True,
-    )
+    return table.with_judged(part.class_index)
 
 
 def _joined(lists: Sequence[Ragged]) -> Ragged:

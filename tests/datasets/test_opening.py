@@ -1,6 +1,7 @@
 """Several paths as one data set, and class lists by config, through the one door of the data side."""
 
 import logging
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +53,31 @@ def test_two_sets_train_and_validate_as_one(two):
     assert parts.sets["street"] == {"hound": "dog", "car": "car"}
     assert "hound (id 4, by synonym)" in parts.union_table
     assert parts.val_annotations.federated
+
+
+def test_classes_that_were_not_labelled_in_a_set_are_not_judged_there(two):
+    labelled = {"pets": ["dog"]}
+    config = replace(ALONE, labelled_classes=labelled)
+    parts = build_datasets(config, RunSettings(paths(two, "pets", "street")))
+    cat, dog, car = (parts.classes.names.index(name) for name in ("cat", "dog", "car"))
+    judged = {t.files[0]: judged.nonzero().flatten().tolist() for t, judged in _judged(parts)}
+    # Shown classes are judged in any case: the first image shows a cat.
+    assert judged["pets/images/train/1.png"] == judged["pets/images/train/2.png"] == [cat, dog]
+    assert judged["pets/images/train/3.png"] == [dog]
+    assert judged["street/1.png"] == sorted([dog, car])
+    alone = build_datasets(config, RunSettings(paths(two, "pets")))
+    assert [sorted(rows.tolist()) for rows in alone.val_annotations.judged_by_image] == [[1], [1]]
+    for wrong, message in (
+        ({"pests": ["dog"]}, "there is no data set 'pests', but pets, street. Did you mean 'pets'?"),
+        ({"pets": ["dogs"]}, "'pets' has no class 'dogs'. Did you mean 'dog'?"),
+    ):
+        with pytest.raises(UserError, match=re.escape(f"labelled_classes: {message}")):
+            build_datasets(replace(ALONE, labelled_classes=wrong), RunSettings(paths(two, "pets", "street")))
+
+
+def _judged(parts):
+    for _, targets in parts.train_loader:
+        yield from zip(targets, targets.judged, strict=True)
 
 
 def test_evaluation_has_the_classes_of_training(two):
