@@ -206,8 +206,8 @@ def _open_set(name: str, path: str, request: DataRequest, train: bool) -> Opened
     val = opened("val", required=False)
     if val is None and request.split is not None:
         whole = opened("train", required=True)
-        assert whole is not None  # find_detection raises
-        parts = divide(name, whole.table, request.split, alone=not several)
+        assert whole is not None and isinstance(whole.images, ImageFolder)  # find_detection raises
+        parts = divide(name, whole.table, whole.images, request.split, alone=not several)
         return OpenedSet(
             name,
             replace(whole, table=parts.train) if train else None,

@@ -121,7 +121,7 @@ def test_a_dry_run_writes_nothing(config_file, data, tmp_path, capsys):
 def yolo(root: Path) -> Path:
     """`data.yaml` of a project that was exported before it was split."""
     for number in range(12):
-        tiny.draw(root / "images" / "train" / f"{number}.png", (60, 80), [])
+        tiny.draw(root / "images" / "train" / f"{number}.png", (60, 80), [([number, 9, 20, 15], 1)])
         label = root / "labels" / "train" / f"{number}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_text(f"{number % 2} 0.5 0.5 0.25 0.25\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -16,6 +16,8 @@ from datasets.annotations.split_file import SPLIT_FILE, Split, SplitFile
 from datasets.annotations.stratify import TRAIN, UNDECIDED, VAL, stratify
 from datasets.annotations.table import AnnotationTable
 from datasets.columns import Ragged, offsets_of
+from datasets.images.copies import copies_among
+from datasets.images.reader import ImageFolder
 from util.errors import UserError
 from util.logging import get_logger
 
@@ -24,19 +26,24 @@ _VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+$")
 
 
 def split_table(
-    table: AnnotationTable, share: float, seed: int, known: Split | None = None
+    table: AnnotationTable,
+    share: float,
+    seed: int,
+    known: Split | None = None,
+    copies: Mapping[str, str] | None = None,
 ) -> tuple[AnnotationTable, AnnotationTable]:
     """The training and the validation part of a table, with the same share of every class.
 
     share: of the images that validation gets.
     known: an earlier split: its images stay where they are, and only those that it lacks are divided.
+    copies: name -> another image, which it stays with.
     The same images are divided alike, in whatever order a file lists them. Roboflow's versions of one image
-    stay together. `image_count` of the categories is that of the training part.
+    stay together too. `image_count` of the categories is that of the training part.
     Raises UserError where a part would be empty.
     """
     names = [table.file_names[i] for i in range(len(table))]
     _check_share(table.name, len(names), share)
-    keys = [_one_image(name) for name in names]
+    keys = [_one_image(copies.get(name, name) if copies else name) for name in names]
     units = sorted(set(keys), key=lambda key: _draw(seed, key))
     number = {key: unit for unit, key in enumerate(units)}
     unit_of_image = np.array([number[key] for key in keys], dtype=np.int64)
@@ -47,10 +54,14 @@ def split_table(
         share,
         _decided(known, names, unit_of_image, len(units)),
     )[unit_of_image]
+    if known is not None:
+        # Copies of one image may have been told apart before.
+        for is_val, members in ((False, set(known.train)), (True, set(known.val))):
+            val[[name in members for name in names]] = is_val
     if val.all() or not val.any():
         part = "training" if val.all() else "validation"
         raise UserError(
-            f"{table.name}: val_share={share:g} leaves no image for {part}: all are versions of one"
+            f"{table.name}: val_share={share:g} leaves no image for {part}: all are copies of one"
         )
     train_part = recounted(table.select(~val))
     val_part = replace(
@@ -71,32 +82,37 @@ class Divided:
     split: Split
 
 
-def divide(name: str, table: AnnotationTable, plan: SplitFile, *, alone: bool = True) -> Divided:
+def divide(
+    name: str, table: AnnotationTable, images: ImageFolder, plan: SplitFile, *, alone: bool = True
+) -> Divided:
     """The training and the validation part of a set.
 
-    name: of the set.  plan: share and seed, and earlier splits.  alone: as in `SplitFile.of_set`.
+    name: of the set.  images: its images, where copies are looked for among those that are new.
+    plan: share and seed, and earlier splits.  alone: as in `SplitFile.of_set`.
     Raises UserError as `split_table` does.
     """
     known = plan.of_set(name, alone=alone)
-    train, val = split_table(table, plan.val_share, plan.seed, known)
-    split = Split.of(train, val)
+    names = {table.file_names[i] for i in range(len(table))}
+    # Those of an earlier split stay where they are, copies or not.
+    new = names.difference(known.train, known.val) if known else names
+    copies = copies_among(images, names) if new else {}
+    train, val = split_table(table, plan.val_share, plan.seed, known, copies)
     log = get_logger()
     log.info(
         "%s: no validation split: %d of %d images are for validation (val_share=%g)",
         table.name, len(val), len(table), plan.val_share,
     )  # fmt: skip
+    if copies:
+        log.info("%s: %d images are copies of others and stay with them", table.name, len(copies))
+    split = Split.of(train, val)
     if known is None:
         return Divided(train, val, split)
-    new = [
-        len(set(now) - set(before))
-        for now, before in zip((split.train, split.val), (known.train, known.val), strict=True)
-    ]
-    gone = len({*known.train, *known.val} - {*split.train, *split.val})
-    if any(new) or gone:
+    gone = {*known.train, *known.val} - names
+    if new or gone:
         log.warning(
             "%s: since %s was written %d images were added, %d of them for validation, and %d are gone; "
             "the others stay where they were",
-            table.name, SPLIT_FILE, sum(new), new[1], gone,
+            table.name, SPLIT_FILE, len(new), len(new & set(split.val)), len(gone),
         )  # fmt: skip
     return Divided(train, val, known.extended(split))
 

@@ -9,6 +9,7 @@ from datasets.annotations.categories import Category
 from datasets.annotations.split_file import Split, SplitFile
 from datasets.annotations.splitting import divide, split_table
 from datasets.annotations.table import AnnotationTable, count_images
+from datasets.images.reader import ImageFolder
 from util.errors import UserError
 
 
@@ -188,20 +189,42 @@ def test_a_part_without_images_is_an_error(count, share, message):
 
 
 def test_versions_of_a_single_image_cannot_be_split():
-    with pytest.raises(UserError, match="leaves no image for validation: all are versions of one"):
+    with pytest.raises(UserError, match="leaves no image for validation: all are copies of one"):
         split_table(table_of({f"a_jpg.rf.{i}.jpg": "a" for i in range(5)}), 0.2, 42)
 
 
-def test_what_changed_since_the_file_was_written_is_one_line(caplog):
+def test_what_changed_since_the_file_was_written_is_one_line(tmp_path, caplog):
+    folder = ImageFolder(tmp_path)
     images = {f"{i}.jpg": "a" for i in range(20)}
-    first = divide("set", table_of(images), SplitFile(0.2, 3))
+    first = divide("set", table_of(images), folder, SplitFile(0.2, 3))
     split = first.split
     assert Split.of(first.train, first.val) == split
     with caplog.at_level("WARNING"):
-        again = divide("set", table_of(images), SplitFile(0.2, 3, {"set": split}))
+        again = divide("set", table_of(images), folder, SplitFile(0.2, 3, {"set": split}))
         assert again.split == split and not caplog.records
         changed = {name: "a" for name in images if name != split.val[0]} | {"new1.jpg": "a", "new2.jpg": "a"}
-        later = divide("set", table_of(changed), SplitFile(0.2, 3, {"set": split})).split
+        later = divide("set", table_of(changed), folder, SplitFile(0.2, 3, {"set": split})).split
     (line,) = caplog.messages
     assert "2 images were added, 1 of them for validation, and 1 are gone" in line
     assert set(split.val) < set(later.val), "an image that is gone for now comes back to where it was"
+
+
+def test_copies_of_a_file_stay_together_unless_they_are_apart_already(tmp_path, caplog):
+    caplog.set_level("INFO")
+    names = [f"{i}{kind}.jpg" for i in range(10) for kind in ("", " (1)")]
+    for name in names:
+        (tmp_path / name).write_bytes(name.split(".")[0].split(" ")[0].encode() * 9)
+    table, folder = table_of(dict.fromkeys(names, "a")), ImageFolder(tmp_path)
+    for seed in range(5):
+        split = divide("set", table, folder, SplitFile(0.3, seed)).split
+        train, val = (
+            {name.removesuffix(".jpg").removesuffix(" (1)") for name in part}
+            for part in (split.train, split.val)
+        )
+        assert len(split.val) == 6 and train.isdisjoint(val)
+    assert "train.json: 10 images are copies of others and stay with them" in caplog.text
+    apart = Split(
+        tuple(n for n in names if "(1)" in n), tuple(n for n in names if "(1)" not in n and n[0] != "9")
+    )
+    later = divide("set", table, folder, SplitFile(0.3, 0, {"set": apart})).split
+    assert set(apart.train) <= set(later.train) and set(apart.val) <= set(later.val)
