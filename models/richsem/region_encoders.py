@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +13,14 @@ from jaxtyping import Float
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
+from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
+from torch.func import functional_call
 from torchvision.ops import roi_align
 
+from models.dino.folding import folded_parameters, make_foldable
 from models.dino.layers import at_least_float32
+from models.dino.sixteen_bit import autocast_type
 from models.richsem.clip_resnet import attention_pool, stage_maps
 from util.errors import UserError
 
@@ -80,16 +85,31 @@ def make_region_encoder(visual: nn.Module) -> RegionEncoder:
 
 @encodes(ModifiedResNet)
 class AttentionPoolEncoder(RegionEncoder):
-    """A region is RoIAligned to the attention pool's own grid and attention-pooled (paper section 3.2)."""
+    """A region is RoIAligned to the attention pool's own grid and attention-pooled (paper section 3.2).
+
+    The tower's batch norms are frozen, and folded into its convolutions once.
+    """
 
     stride = 32.0
 
     def __init__(self, visual: ModifiedResNet):
-        super().__init__(visual)
+        super().__init__(freeze_batch_norm_2d(visual))
+        self._folds = make_foldable(self)
+        self._folded: tuple[Any, dict[str, Tensor]] = (None, {})
         self.grid = round((visual.attnpool.positional_embedding.shape[0] - 1) ** 0.5)
 
-    def features(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
+    def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
+        """As `features`, with the weights as they are."""
         return stage_maps(self.visual, pixels)[-1]
+
+    def features(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
+        if torch.compiler.is_compiling():
+            return self(pixels)
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        state = autocast_type(pixels.device), [(id(t), t._version, t.dtype, t.device) for t in tensors]
+        if self._folded[0] != state:
+            self._folded = state, folded_parameters(self, self._folds, pixels)
+        return functional_call(self, self._folded[1], (pixels,), tie_weights=False)
 
     def embed(self, cells: Tensor) -> Tensor:
         return attention_pool(self.visual.attnpool, cells)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from models.richsem.teacher import Teacher
+from tests.models.operators import Operators
 from tests.models.tiny import EMBEDDING, batch_of, make_images, target, targets, tiny_clip
 from util.errors import UserError
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
@@ -217,3 +218,24 @@ def test_a_convnexts_region_is_its_mean_through_the_towers_head():
 def test_other_towers_are_refused(tower, message):
     with pytest.raises(UserError, match=message):
         Teacher(tower)
+
+
+def test_batch_norms_are_folded_once_and_again_where_weights_change():
+    encoder = teacher().encoder
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(encoder.features(pixels), encoder(pixels), rtol=1e-9, atol=1e-9)
+    with Operators() as operators:
+        encoder.features(pixels)
+    assert not any("foreach" in name or "batch_norm" in name for name in operators.counts)
+    with torch.no_grad():
+        encoder.visual.bn1.running_mean += 1
+    torch.testing.assert_close(encoder.features(pixels), encoder(pixels), rtol=1e-9, atol=1e-9)
+
+
+def test_under_autocast_the_tower_casts_nothing_but_the_images():
+    encoder, pixels = teacher().float().encoder, torch.rand(1, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        encoder.features(pixels)
+        with Operators() as operators:
+            assert encoder.features(pixels).dtype == torch.bfloat16
+    assert operators.counts["aten::_to_copy"] == 1
