@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from datasets.annotations.json_errors import Int64, convert, describe_fault, is_text
+from datasets.annotations.json_errors import Int64, convert, describe_fault, is_class_name, is_text
 from util.errors import UserError, nearest
 from util.logging import get_logger
 
@@ -38,7 +38,7 @@ class Category:
     synset: str = ""
     synonyms: tuple[str, ...] = ()
     frequency: Frequency = ""
-    image_count: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    image_count: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
 
     @classmethod
     def from_json(cls, entry: Any) -> Category:
@@ -53,8 +53,13 @@ class Category:
             category = convert(present, cls)
         except msgspec.ValidationError as error:
             raise UserError(describe_fault("category", entry, error)) from None
-        if not is_text(category.name):
-            raise UserError(f"category {category.id}: its name {category.name!r:.60} is not a name")
+        if not is_class_name(category.name):
+            raise UserError(f"category {category.id}: its `name`, {category.name!r:.60}, is no line of text")
+        for key, texts in (("synset", (category.synset,)), ("synonyms", category.synonyms)):
+            if wrong := [text for text in texts if text and not is_text(text)]:
+                raise UserError(
+                    f"category {category.id}: its `{key}` holds half of a character: {wrong[0]!r:.60}"
+                )
         return category
 
 

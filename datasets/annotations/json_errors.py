@@ -17,8 +17,9 @@ Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _RULES = {
     "expected `bool | null`": "expected 0 or 1",
     "expected `bool`": "expected 0 or 1",
-    "invalid enum value": "expected r, c or f, got",
 }
+_ONE_OF = re.compile(r"invalid enum value .*", re.DOTALL)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 ENDS_EARLY = "ends early (after {} characters): an unfinished download or copy?"
 NOT_VALID = "is not valid JSON (line {}, column {}: {})"
@@ -64,6 +65,12 @@ def is_text(value: Any) -> bool:
     return True
 
 
+def is_class_name(value: Any) -> bool:
+    """Whether a value can be the name of a class: text without the line ends and control characters that a
+    list of a name a line cannot hold."""
+    return is_text(value) and bool(value.strip()) and not _CONTROL.search(value)
+
+
 def convert(value: Any, row_type: Any) -> Any:
     """`msgspec.convert`, where numbers and flags may be text: "7" is 7, "0" and "false" are False.
 
@@ -72,7 +79,18 @@ def convert(value: Any, row_type: Any) -> Any:
     try:
         return msgspec.convert(value, row_type, strict=False)
     except UnicodeEncodeError:
-        raise msgspec.ValidationError("Holds half of a character") from None
+        entries = value.items() if isinstance(value, Mapping) else ()
+        key = next((key for key, part in entries if not _is_whole(part)), None)
+        place = f" - at `$.{key}`" if key else ""
+        raise msgspec.ValidationError(f"Holds half of a character{place}") from None
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether no text in a JSON value holds half of a surrogate pair."""
+    try:
+        return bool(json.dumps(value, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def describe_fault(what: str, value: Any, error: msgspec.ValidationError) -> str:
@@ -87,6 +105,7 @@ def describe_reason(value: Any, error: msgspec.ValidationError) -> str:
     reason = reason[0].lower() + reason[1:]
     for rule, words in _RULES.items():
         reason = reason.replace(rule, words)
+    reason = _ONE_OF.sub("expected r, c or f", reason)
     if place:
         key = re.split(r"[.\[`]", place)[0]
         reason = f"its `{key}` is {value[key]!r:.60}: {reason}"

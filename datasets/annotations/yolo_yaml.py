@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from datasets.annotations.json_errors import TOO_DEEP, is_text
+from datasets.annotations.json_errors import TOO_DEEP, is_class_name
 from util.errors import UserError
 from util.text_files import read_lines, read_text
 
@@ -88,9 +88,13 @@ def class_names(content: dict[str, Any], source: Path) -> tuple[str, ...]:
         raise UserError(f"{source}: `names` is empty; {_LIST_OF_NAMES}")
     for number, name in enumerate(names):
         if name is None:
-            raise UserError(f"{source}: the name of class {number} is null; if it is called so, write 'null'")
-        if not is_text(name) or not name.strip():
-            raise UserError(f"{source}: the name of class {number}, {name!r:.60}, is no name")
+            raise UserError(
+                f"{source}: the name of class {number} in `names` is null; if it is called so, write 'null'"
+            )
+        if not is_class_name(name):
+            raise UserError(
+                f"{source}: the name of class {number} in `names`, {name!r:.60}, is no line of text"
+            )
     count = content.get("nc")
     if count is not None and (not _is_number(count) or int(count) != len(names)):
         raise UserError(
@@ -111,6 +115,8 @@ def _names_in_file(stated: str | None, source: Path) -> list[str]:
         lines = [line.strip() for line in read_lines(found[0])]
         while lines and not lines[-1]:
             lines.pop()
+        if wrong := next((i for i, line in enumerate(lines, 1) if line and not is_class_name(line)), 0):
+            raise UserError(f"{found[0]}: line {wrong}, {lines[wrong - 1]!r:.60}, is no line of text")
         if "" in lines:
             raise UserError(
                 f"{found[0]}: line {lines.index('') + 1} is empty; it stands for class {lines.index('')}, "
