@@ -7,6 +7,7 @@ from pathlib import Path
 from datasets.annotations.class_folders import ClassFolderSource
 from datasets.annotations.found_instead import files_there
 from datasets.annotations.json_source import IMAGE_LEVEL_JSON, JsonSource
+from datasets.annotations.open_images import OpenImagesSource
 from datasets.annotations.source import IMAGE_LEVEL, AnnotationSource
 from datasets.annotations.table import AnnotationTable
 from datasets.annotations.voc import VocSource
@@ -18,7 +19,13 @@ from util.errors import UserError, nearest
 # What can be done about data without a validation split.
 VAL_SHARE = "val_share=0.2 takes a fifth of the training images for validation"
 # Every data format, for training and the doctor alike. The first one that finds something is used.
-READERS: list[type[AnnotationSource]] = [JsonSource, YoloSource, VocSource, ClassFolderSource]
+READERS: list[type[AnnotationSource]] = [
+    JsonSource,
+    YoloSource,
+    VocSource,
+    OpenImagesSource,
+    ClassFolderSource,
+]
 
 
 def open_detection(

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from datasets.annotations.open_images import OpenImagesSource
 from datasets.annotations.voc import VocSource
 from datasets.annotations.voc_xml import read_voc
 from datasets.annotations.yolo_labels import LabelReader
 from datasets.annotations.yolo_layout import YoloFolder
 from datasets.annotations.yolo_lists import listed_images
 from tests.fuzz.readers import reader
-from tests.layouts import voc
-from tests.layouts.drawn import drawn
+from tests.layouts import open_images, voc
+from tests.layouts.drawn import drawn, of_split
 
 
 @reader("labels.txt", "0 0.5 0.5 0.2 0.25\n2 0.1 0.2 0.1 0.1\n1 0.1 0.1 0.2 0.1 0.2 0.2\n")
@@ -67,3 +68,33 @@ def use_voc_list(path: Path) -> None:
     (path.parent / "ImageSets" / "Main" / "train.txt").write_bytes(path.read_bytes())
     if source := VocSource.find(path.parent, "train", "lvis"):
         source.check()
+
+
+def _open_images(folder: Path, name: str) -> bytes:
+    open_images.official(folder)
+    return (folder / name).read_bytes()
+
+
+def _read_open_images(path: Path) -> None:
+    source = OpenImagesSource.find(path.parent, "val", "lvis")
+    assert source is not None
+    raw = source.check()
+    assert len(raw.boxes_xywh) <= sum(len(image.boxes) for image in of_split("val"))
+
+
+@reader("validation-annotations-bbox.csv", lambda f: _open_images(f, "validation-annotations-bbox.csv"))
+def use_open_images_boxes(path: Path) -> None:
+    _read_open_images(path)
+
+
+LABELS = "validation-annotations-human-imagelabels-boxable.csv"
+
+
+@reader(LABELS, lambda folder: _open_images(folder, LABELS))
+def use_open_images_labels(path: Path) -> None:
+    _read_open_images(path)
+
+
+@reader("class-descriptions-boxable.csv", lambda f: _open_images(f, "class-descriptions-boxable.csv"))
+def use_open_images_classes(path: Path) -> None:
+    _read_open_images(path)

@@ -1,27 +1,23 @@
 """The same data in the layout of every tool: found by its path alone, read with the same boxes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datasets.annotations.discovery import find_detection, find_split, open_detection
 from datasets.annotations.source import split_of
-from tests.layouts import coco, voc, yolo
+from tests.layouts import coco, open_images, voc, yolo
 from tests.layouts.drawn import CLASSES, as_drawn, as_read
 from util.errors import UserError
 
 SPLIT = (
     *(coco.coco, coco.cvat_project, coco.cvat_flat, coco.fiftyone_splits, coco.roboflow),
-    *(
-        yolo.ultralytics,
-        yolo.roboflow,
-        yolo.cvat,
-        yolo.cvat_documented,
-        yolo.fiftyone,
-        yolo.darknet,
-        yolo.lists,
-    ),
+    *(yolo.ultralytics, yolo.roboflow, yolo.cvat, yolo.cvat_documented, yolo.fiftyone, yolo.darknet),
+    *(yolo.lists, voc.devkit, voc.downloaded, voc.cvat_project, voc.roboflow, voc.fiftyone_splits),
+    *(open_images.official, open_images.fiftyone),
 )
 WHOLE = (
     *(coco.cvat_task, coco.label_studio, coco.fiftyone, coco.roboflow_one, coco.one_json),
@@ -38,18 +34,28 @@ def name_of(write):
 def test_both_splits_are_read_as_they_were_drawn(tmp_path, write):
     write(tmp_path)
     for split in ("train", "val"):
-        table, images = open_detection(tmp_path, split)
-        assert as_read(table, images) == as_drawn(split)
-        assert sorted(c.name for c in table.categories) == sorted(CLASSES)
+        compare(tmp_path, split, as_drawn(split))
 
 
 @pytest.mark.parametrize("write", WHOLE, ids=name_of)
 def test_a_set_that_is_not_split_is_for_training(tmp_path, write):
     write(tmp_path)
-    table, images = open_detection(tmp_path, "train")
-    assert as_read(table, images) == as_drawn(None)
-    assert sorted(c.name for c in table.categories) == sorted(CLASSES)
+    compare(tmp_path, "train", as_drawn(None))
     assert find_split(tmp_path, "val") is None
+
+
+def compare(root, split, expected):
+    """What training reads with what was drawn, and what the doctor reads with that."""
+    table, images = open_detection(root, split)
+    assert as_read(table, images) == expected
+    assert sorted(c.name for c in table.categories) == sorted(CLASSES)
+    raw = find_detection(root, split).check()
+    assert not raw.faults and list(raw.categories) == [
+        replace(c, image_count=r.image_count) for c, r in zip(table.categories, raw.categories, strict=True)
+    ]
+    order = np.argsort(raw.box_image_ids, kind="stable")
+    np.testing.assert_allclose(raw.boxes_xywh[order], table.boxes_xywh)
+    assert list(raw.file_names) == [table.file_names[i] for i in range(len(table))]
 
 
 @pytest.mark.parametrize(
