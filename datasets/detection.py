@@ -104,11 +104,8 @@ class DetectionDataset(Dataset):
         self.draft = draft
         self.judged = judged
         self.damaged = DamagedImages(len(annotations), annotations.name, max_damaged_share)
-        gone = images.missing
-        names = enumerate(annotations.file_names[i] for i in range(len(self))) if gone else ()
-        missing = {i: name for i, name in names if name in gone}
-        first = next((images.no_such(name) for name in missing.values()), "")
-        self.damaged.add_missing(list(missing), first, ALL_LEFT_OUT if evaluation else ALL_REPLACED)
+        names = (annotations.file_names[i] for i in range(len(self)))
+        self.damaged.add_missing(names, images, ALL_LEFT_OUT if evaluation else ALL_REPLACED)
         self.turned = TurnedImages(annotations.name, annotations.file_names)
 
     def __len__(self) -> int:
@@ -169,7 +166,10 @@ class DetectionDataset(Dataset):
         rows = self.boxes.rows(index)
         # Copies: torch must not alias memory that may be read-only.
         boxes, labels = self.boxes.boxes_xyxy[rows].copy(), self.boxes.labels[rows].copy()
-        return params(Sample.from_arrays(image, boxes, labels, encoded.size)), encoded.size
+        try:
+            return params(Sample.from_arrays(image, boxes, labels, encoded.size)), encoded.size
+        except ImageError as error:
+            raise ImageError(f"{encoded.label}: {error}") from None
 
 
 def _report(annotations: AnnotationTable, affected: np.ndarray, what: str) -> None:

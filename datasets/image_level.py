@@ -16,6 +16,7 @@ from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import Policy, whole_image_box
 from datasets.images.damaged import ALL_REPLACED, DamagedImages, first_readable
 from datasets.images.folders import Images
+from datasets.images.preprocess import ImageError
 from datasets.images.turned import TurnedImages
 from datasets.sample import Sample, SampleIndex, to_model_input
 from util.errors import UserError
@@ -70,11 +71,8 @@ class ImageLevel(Dataset):
                 f"{annotations.name}: none of its {len(annotations)} images has a class of the model"
             )
         self.damaged = DamagedImages(len(self.used), annotations.name, max_damaged_share)
-        gone = images.missing
-        names = enumerate(annotations.file_names[i] for i in self.used.tolist()) if gone else ()
-        missing = {i: name for i, name in names if name in gone}
-        first = next((images.no_such(name) for name in missing.values()), "")
-        self.damaged.add_missing(list(missing), first, ALL_REPLACED)
+        names = (annotations.file_names[i] for i in self.used.tolist())
+        self.damaged.add_missing(names, images, ALL_REPLACED)
         self.turned = TurnedImages(annotations.name, annotations.file_names)
 
     def __len__(self) -> int:
@@ -126,7 +124,10 @@ class ImageLevel(Dataset):
         params = self.policy.make_params(encoded.size, rng)
         pixels = encoded.decode(params.decode_size if self.draft else None)
         box = whole_image_box(encoded.size)
-        return params(Sample.from_arrays(pixels, box, torch.tensor([self.labels[index]]), encoded.size))
+        try:
+            return params(Sample.from_arrays(pixels, box, torch.tensor([self.labels[index]]), encoded.size))
+        except ImageError as error:
+            raise ImageError(f"{encoded.label}: {error}") from None
 
 
 def image_labels_count(

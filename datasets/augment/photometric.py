@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from datasets.images.preprocess import ImageError
 from util.errors import UserError, nearest
 
 # Boxes do not follow these transforms, so they must not move pixels.
@@ -41,8 +42,15 @@ class Photometric:
                 raise _refusal(call, "an image does not stay (3, H, W) uint8")
 
     def __call__(self, image: Tensor, seed: int) -> Tensor:
-        """(3, H, W) uint8 -> the same, by random numbers that depend on `seed` alone."""
-        return _seeded(v2.Compose(self.transforms), image, seed)
+        """(3, H, W) uint8 -> the same, by random numbers that depend on `seed` alone.
+
+        Raises ImageError for an image that is too small for a transform, as one pixel is for a blur.
+        """
+        try:
+            return _seeded(v2.Compose(self.transforms), image, seed)
+        except (RuntimeError, ValueError) as error:
+            height, width = image.shape[1:]
+            raise ImageError(f"photometric: {width}x{height} pixels: {_line(error)}") from None
 
 
 def _seeded(transform: Any, image: Tensor, seed: int) -> Tensor:

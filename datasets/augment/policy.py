@@ -21,6 +21,9 @@ from datasets.augment.photometric import Photometric
 from datasets.images.preprocess import EvalSize, short_side_size
 from datasets.sample import Sample
 
+# Of the resize before a crop: no limit for any photograph, but 750 million would come from 1x3000.
+MOST_PIXELS = 2**24
+
 
 @dataclass(frozen=True)
 class AugmentParams:
@@ -48,7 +51,10 @@ class AugmentParams:
         return self.resize_before_crop or self.size
 
     def __call__(self, sample: Sample) -> Sample:
-        """A new sample; its boxes lie inside the image and are not empty."""
+        """A new sample; its boxes lie inside the image and are not empty.
+
+        Raises ImageError where the photometric transforms cannot take the image.
+        """
         if self.flip:
             sample = flipped(sample)
         if self.jitter:
@@ -103,7 +109,7 @@ class TrainPolicy(Policy):
             jitter = tuple(float(rng.uniform(max(0.0, 1 - strength), 1 + strength)) for _ in range(3))
         resize_before_crop = crop = None
         if not self.fixed_size and rng.random() < 0.5:
-            resize_before_crop = short_side_size(size, int(rng.choice(self.crop_resize)))
+            resize_before_crop = _within(short_side_size(size, int(rng.choice(self.crop_resize))))
             crop = _random_window(resize_before_crop, self.crop_sides, rng)
             size = crop[2:]
         if self.fixed_size:
@@ -144,6 +150,13 @@ def cropped(sample: Sample, top: int, left: int, height: int, width: int) -> Sam
     return replace(
         sample, image=F.crop(sample.image, *window), boxes=F.crop(sample.boxes, *window)
     ).sanitised()
+
+
+def _within(size: tuple[int, int]) -> tuple[int, int]:
+    """The same, shrunk where an image is so long that it would have more than MOST_PIXELS."""
+    height, width = size
+    scale = (MOST_PIXELS / (height * width)) ** 0.5
+    return size if scale >= 1 else (max(1, int(height * scale)), max(1, int(width * scale)))
 
 
 def _random_window(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
 import torch
 
+from datasets.images.folders import Images
 from datasets.images.preprocess import ImageError, MissingImageError
 from util.errors import UserError
 from util.logging import get_logger
@@ -59,15 +60,17 @@ class DamagedImages:
                 f"which is more than max_damaged_share={self._max_share:g} of them; the last: {error}"
             )
 
-    def add_missing(self, images: Sequence[int], first: str, consequence: str) -> None:
-        """Marks images that were looked for before the first step. first: names one, for messages.
+    def add_missing(self, names: Iterable[str], images: Images, consequence: str) -> None:
+        """Marks and names the images that were looked for before the first step. names: of all images.
 
         Raises UserError where too many are missing.
         """
-        if not images:
+        gone = images.missing
+        found = {i: name for i, name in enumerate(names) if name in gone} if gone else {}
+        if not found:
             return
-        self._states[torch.tensor(images)] = _MISSING
-        count, missing = len(self._states), len(images)
+        self._states[torch.tensor(list(found))] = _MISSING
+        count, missing, first = len(self._states), len(found), images.no_such(next(iter(found.values())))
         said = f"{self._name}: {missing} of {count} images are missing"
         if missing == count or too_many_damaged(missing, count, count, self._max_share):
             raise UserError(

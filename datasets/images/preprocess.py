@@ -25,6 +25,9 @@ from datasets.images.modes import to_rgb
 from util.errors import UserError
 from util.pixels import Size, normalise, padded_size
 
+# A short side, in pixels, that is hardly one.
+_THIN = 16
+
 
 class ImageError(UserError):
     """An image that is missing, does not decode, or has another size than its annotations say."""
@@ -106,15 +109,18 @@ class EvalSize:
 def short_side_size(size: Size, short: int, longest: int | None = None) -> Size:
     """(height, width) -> (height, width) with short side `short` and the same aspect, rounded as in DETR.
 
-    longest: limit of the long side; the short side shrinks with it.
+    longest: limit of the long side; the short side shrinks with it, to no less than a pixel.
     """
     height, width = size
     low, high = float(min(size)), float(max(size))
+    thin = False
     if longest is not None and high / low * short > longest:
-        short = round(longest * low / high)
+        short = max(1, round(longest * low / high))
+        # Rounded to so few pixels, the same aspect would make the other side too long.
+        thin = short < _THIN
     if height < width:
-        return short, max(1, int(short * width / height))
-    return max(1, int(short * height / width)), short
+        return short, longest if thin and longest else max(1, int(short * width / height))
+    return longest if thin and longest else max(1, int(short * height / width)), short
 
 
 class NetworkInput(NamedTuple):

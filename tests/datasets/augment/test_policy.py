@@ -129,7 +129,9 @@ def test_fixed_size():
         ((375, 1242), 800, 1333, (402, 1331)),
         ((500, 500), 480, 1333, (480, 480)),
         ((800, 1000), 800, 1333, (800, 1000)),
-        ((2, 3000), 800, 1333, (1, 1500)),
+        # So thin that rounding the short side would break the limit of the long one.
+        ((2, 3000), 800, 1333, (1, 1333)),
+        ((1, 9000), 800, 1333, (1, 1333)),
     ],
 )
 def test_sizes_are_detrs(size, short, longest, expected):
