@@ -11,6 +11,7 @@ from datasets.opening import DataRequest, open_detection_data
 from engine.run_log import read_log
 from tests.datasets import tiny
 from tests.test_cli import TINY, errors, few_threads, run, train  # noqa: F401
+from tools.evaluate_predictions import main as evaluate_file
 from tools.report import main as report_of
 from util.errors import UserError
 
@@ -76,6 +77,13 @@ def test_the_split_is_written_and_evaluation_and_resuming_use_it(
     assert (
         report_of([str(trained.parent), "--output", str(tmp_path / "report.html"), "--bootstrap", "20"]) == 0
     )
+
+    # Predictions can be evaluated without the model, on the same images and with the same groups.
+    predictions = tmp_path / "eval" / "eval" / "predictions.npy"
+    words = ("--annotations", data / "train.json", "--predictions", predictions)
+    words += ("--split", trained.parent / SPLIT_FILE, "--json", tmp_path / "again.json")
+    assert evaluate_file([str(word) for word in words]) == 0
+    assert json.loads((tmp_path / "again.json").read_text()) == metrics
 
     # Elsewhere than beside its file a checkpoint gets the same split, with a warning.
     shutil.copy(trained, tmp_path / "moved.pth")

@@ -14,11 +14,15 @@ Where next to nothing matches, it says what would: boxes in another form or size
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.annotations.cache import open_annotations
+from datasets.annotations.categories import ClassTable
+from datasets.annotations.frequency import as_in_training, recounted, with_frequencies
+from datasets.annotations.split_file import SplitFile
 from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.evaluator import evaluate_boxes, has_id_zero
 from datasets.evaluation.hints import hints, is_near_zero
@@ -40,6 +44,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--predictions", required=True, help="results JSON, predictions.npy of a run, or .npz"
     )
+    parser.add_argument(
+        "--train_annotations",
+        help="training annotations: their images group classes (APr, APc, APf) that --annotations do not",
+    )
+    parser.add_argument(
+        "--split",
+        help="split.json of a run with val_share: only the validation images of --annotations count",
+    )
     parser.add_argument("--json", help="write the metrics to this file")
     parser.add_argument("--result", help="write metrics, protocol and per-class results to this file (JSON)")
     parser.add_argument(
@@ -58,7 +70,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def evaluate(arguments: argparse.Namespace) -> BoxResult:
     """Metrics and classes; metrics only from the reference packages."""
-    annotations = open_annotations(arguments.annotations)
+    annotations = _read_annotations(arguments)
     predictions = read_predictions(arguments.predictions)
     try:
         result = _evaluate(arguments, annotations, predictions)
@@ -68,6 +80,22 @@ def evaluate(arguments: argparse.Namespace) -> BoxResult:
         for hint in hints(annotations, predictions):
             get_logger().warning("AP50 is near 0; a hint: %s", hint)
     return result
+
+
+def _read_annotations(arguments: argparse.Namespace) -> AnnotationTable:
+    """Those to evaluate on: the validation part of a split, with the groups of the training images."""
+    table = open_annotations(arguments.annotations)
+    train = open_annotations(arguments.train_annotations) if arguments.train_annotations else None
+    if arguments.split:
+        if arguments.reference:
+            raise UserError("--reference reads the whole file: leave --split or --reference out")
+        split = SplitFile.open(Path(arguments.split))
+        part, table = split.parts(table)
+        train = train or recounted(part)
+    if train is None:
+        return table
+    classes = ClassTable.from_categories(with_frequencies(train.categories))
+    return replace(table, categories=as_in_training(table.categories, classes))
 
 
 def _evaluate(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from datasets.annotations.table import AnnotationTable
 from util.errors import UserError, first_line
@@ -55,6 +56,19 @@ class SplitFile:
         found = [known for known in self.sets if len(self.sets) == 1 or known.endswith(f"-{name}")]
         return self.sets[found[0]] if len(found) == 1 else None
 
+    def parts(self, table: AnnotationTable) -> tuple[AnnotationTable, AnnotationTable]:
+        """The training and the validation part of a table that one of the splits divides.
+
+        Raises UserError where none does, for example because images were added since.
+        """
+        names = [table.file_names[i] for i in range(len(table))]
+        for split in self.sets.values():
+            if set(names) <= {*split.train, *split.val}:
+                for_val = set(split.val)
+                val = np.array([name in for_val for name in names], dtype=bool)
+                return table.select(~val), table.select(val)
+        raise UserError(f"{table.name}: not the data that {SPLIT_FILE} divides, or changed since")
+
     def write(self, folder: Path) -> None:
         """Writes the file. Raises UserError where that is not possible."""
         with atomic_write(folder / SPLIT_FILE) as file:
@@ -62,10 +76,13 @@ class SplitFile:
 
     @classmethod
     def read(cls, folder: Path) -> SplitFile | None:
-        """The file in a folder; None where it has none. Raises UserError for one that is no split."""
+        """The file in a folder; None where it has none. Raises UserError as `open` does."""
         path = folder / SPLIT_FILE
-        if not path.is_file():
-            return None
+        return cls.open(path) if path.is_file() else None
+
+    @classmethod
+    def open(cls, path: Path) -> SplitFile:
+        """The file at a path. Raises UserError for one that is no split."""
         try:
             found = msgspec.json.decode(path.read_bytes(), type=cls)
         except (msgspec.MsgspecError, OSError, RecursionError, ValueError) as error:

@@ -82,6 +82,27 @@ def test_exhaustive_annotations_get_coco_metrics_and_every_class(tmp_path):
     assert "FixedAPr" in json.loads((tmp_path / "fixed").read_text())
 
 
+def test_training_annotations_group_the_classes(tmp_path):
+    content, results = coco_case(4)
+    (tmp_path / "p.json").write_text(json.dumps(results))
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    for category in content["categories"]:
+        category.pop("frequency", None)
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    files = "--annotations", tmp_path / "a.json", "--predictions", tmp_path / "p.json"
+    for options, name in ((), "without"), (("--train_annotations", tmp_path / "train.json"), "with"):
+        assert evaluate(*files, *options, "--json", tmp_path / name) == 0
+    found, without = (json.loads((tmp_path / name).read_text()) for name in ("with", "without"))
+    assert set(found) - set(without) == {"APr", "APc", "APf"}
+    assert evaluate("--annotations", tmp_path / "train.json", *files[2:], "--json", tmp_path / "own") == 0
+    assert json.loads((tmp_path / "own").read_text()) == found
+    (tmp_path / "split.json").write_text('{"val_share": 0.2, "seed": 1, "sets": {}}')
+    with pytest.raises(UserError, match=r"a\.json: not the data that split\.json divides"):
+        evaluate(*files, "--split", tmp_path / "split.json")
+    with pytest.raises(UserError, match="leave --split or --reference out"):
+        evaluate(*files, "--split", tmp_path / "split.json", "--reference")
+
+
 def test_a_mistake_is_one_line_and_status_2(files, tmp_path):
     files[3].write_text('[{"image_id": 1')
     done = run(*files)

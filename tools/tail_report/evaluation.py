@@ -9,7 +9,6 @@ from datasets.annotations.cache import open_annotations
 from datasets.annotations.categories import FREQUENCIES, ClassTable
 from datasets.annotations.discovery import find_detection, find_image_level
 from datasets.annotations.split_file import SplitFile
-from datasets.annotations.splitting import split_table
 from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.dataset_record import DATASET_FILE, DatasetRecord, fingerprint, record_of
 from datasets.evaluation.predictions import PREDICTIONS_FILE, Predictions, read_predictions
@@ -105,7 +104,8 @@ def _open_data(
 ) -> tuple[AnnotationTable, ImageFolder | None, DatasetRecord]:
     """split: of a run that divided its data."""
     if path is not None:
-        table = _validation_part(open_annotations(path), split)
+        table = open_annotations(path)
+        table = table if split is None else split.parts(table)[1]
         if record is None:
             return table, None, record_of(table, path=path)
     else:
@@ -113,19 +113,13 @@ def _open_data(
         try:
             name = "val" if split is None else "train"
             source = find_detection(paths_of(record.data_path)[0], name, record.dataset_file)
-            table = _validation_part(source.read(), split)
+            table = source.read() if split is None else split.parts(source.read())[1]
         except UserError as error:
             raise UserError(
                 f"{error}; if the data has moved: --annotations FILE --image_folder FOLDER"
             ) from None
     folder = ImageFolder(record.images) if record.images else None
     return table, folder, replace(record, fingerprint=fingerprint(table))
-
-
-def _validation_part(table: AnnotationTable, split: SplitFile | None) -> AnnotationTable:
-    if split is None:
-        return table
-    return split_table(table, split.val_share, split.seed, split.of_set("", alone=True))[1]
 
 
 def _with_counts(record: DatasetRecord, table: AnnotationTable) -> DatasetRecord:

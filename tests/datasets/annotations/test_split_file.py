@@ -5,6 +5,7 @@ import json
 import pytest
 
 from datasets.annotations.split_file import SPLIT_FILE, Split, SplitFile
+from tests.datasets import tiny
 from util.errors import UserError
 
 SETS = {"fruit": Split(("a.jpg", "sub/c.jpg"), ("b.jpg",)), "tools": Split(("a.jpg",), ("é.jpg",))}
@@ -52,3 +53,15 @@ def test_what_is_no_split_is_one_line(tmp_path, content, message):
     with pytest.raises(UserError) as error:
         SplitFile.read(tmp_path)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_it_divides_the_tables_whose_images_it_knows(tmp_path):
+    table = tiny.table_of(tiny.detection_content(4, "train")[0], "train.json")
+    names = [table.file_names[i] for i in range(4)]
+    file = SplitFile(0.25, 7, {**SETS, "x": Split(("gone.jpg", *names[1:]), (names[0],))})
+    train, val = file.parts(table)
+    assert val.image_ids.tolist() == [1] and train.image_ids.tolist() == [2, 3, 4]
+    with pytest.raises(UserError, match=r"not the data that split\.json divides"):
+        SplitFile(0.25, 7, SETS).parts(table)
+    with pytest.raises(UserError, match="cannot be read"):
+        SplitFile.open(tmp_path / SPLIT_FILE)
