@@ -131,7 +131,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     start = time.monotonic()
     findings = examine(args)
-    print(report(findings, terminal_width(), every_example=args.all))
+    folder = str(args.data[0]) if len(args.data) == 1 else ""
+    print(report(findings, terminal_width(), every_example=args.all, folder=folder))
     print(f"\n{headline(findings)} {time.monotonic() - start:.1f} s.")
     if args.plot.is_file():
         print(args.plot)

@@ -88,6 +88,7 @@ ANNOTATIONS = [
     (lambda c: c["annotations"][0].update(bbox=[5, 5, 0, 9]), 1, "1 boxes have no width or height"),
     (lambda c: c["annotations"][0].update(bbox=[500, 5, 9, 9]), 1, "1 boxes lie outside their image"),
     (lambda c: c["annotations"][0].update(bbox=[70, 50, 20, 9]), 1, "1 boxes reach beyond their image"),
+    (lambda c: c["annotations"][0].update(id=0), 0, "an annotation has the id 0"),
     (lambda c: c["annotations"].clear(), 2, "there are no boxes"),
     (lambda c: c["images"].clear(), 2, "no images are listed"),
     (lambda c: c["categories"].clear(), 2, "no classes are listed"),

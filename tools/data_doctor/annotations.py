@@ -30,7 +30,8 @@ def _check_images(split: str, raw: RawAnnotations) -> Iterator[Finding]:
         repeated(raw.file_names), "merge their annotations: each listing lacks the boxes of the others",
     )  # fmt: skip
     empty = len(np.setdiff1d(raw.image_ids, raw.box_image_ids))
-    if empty and len(raw.file_names):
+    # Where there are no boxes at all, another finding says so.
+    if empty and len(raw.annotation_ids):
         many = empty > len(raw.file_names) / 2
         yield Finding(
             WARNING if many else NOTE, split, f"{empty:,} of {len(raw.file_names):,} images have no box",
@@ -42,6 +43,11 @@ def _check_entries(split: str, raw: RawAnnotations) -> Iterator[Finding]:
     ids = raw.annotation_ids
     yield from found(WARNING, split, "{n} annotation ids are listed more than once", repeated(ids.tolist()),
                      "harmless here, but other tools refuse such files: renumber them")  # fmt: skip
+    if (ids == 0).any():
+        what = (
+            "an annotation has the id 0: other tools count what matches it as missed, this project does not"
+        )
+        yield Finding(NOTE, split, what)
     known = np.isin(raw.box_category_ids, [c.id for c in raw.categories])
     yield from found(ERROR, split, "{n} annotations are of a class that is not listed",
                      _named(ids, ~known), "add the class to `categories`, or remove them")  # fmt: skip

@@ -25,7 +25,9 @@ _STRAY = 0.01
 def check_boxes(where: str, raw: RawAnnotations, sizes: np.ndarray) -> Iterator[Finding]:
     """sizes: (I, 2) height and width of the images as they are read, 0 if unknown."""
     if not len(raw.boxes_xywh):
-        yield Finding(ERROR, where, "there are no boxes", "is it the right file?")
+        # What is wrong with the entries explains it otherwise.
+        if not raw.faults:
+            yield Finding(ERROR, where, "there are no boxes", "is it the right file?")
         return
     boxes = _Boxes.of(raw, sizes)
     pattern = list(_misread(where, boxes))

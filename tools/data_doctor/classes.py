@@ -31,7 +31,8 @@ def check_classes(where: str, raw: RawAnnotations, *, training: bool) -> Iterato
                      "names identify classes: rename or merge them")  # fmt: skip
     if training:
         yield from _alike(where, raw.categories)
-        yield from _tail(where, raw)
+        if len(raw.annotation_ids):
+            yield from _tail(where, raw)
 
 
 def check_classes_of_both(where: str, train: RawAnnotations, val: RawAnnotations) -> Iterator[Finding]:
@@ -41,8 +42,9 @@ def check_classes_of_both(where: str, train: RawAnnotations, val: RawAnnotations
     yield from found(ERROR, where, "{n} classes are not among those of training", unknown,
                      "give both files the same `categories`")  # fmt: skip
     shown = set(val.box_category_ids.tolist())
+    unseen = [c.name for c in val.categories if c.id not in shown]
     yield from found(NOTE, where, "{n} classes have no box: their AP is undefined and does not count",
-                     [c.name for c in val.categories if c.id not in shown], "")  # fmt: skip
+                     unseen if shown else [], "")  # fmt: skip
 
 
 def image_counts(raw: RawAnnotations) -> dict[int, int]:

@@ -118,8 +118,11 @@ class Examination:
         try:
             find_image_level(self.data, path)
         except UserError as error:
-            severity = Severity.ERROR if path else Severity.NOTE
-            self.findings.append(Finding(severity, where, str(error)))
+            if path:
+                self.findings.append(Finding(Severity.ERROR, where, str(error)))
+            else:
+                what = "there are no images with a label only: train with use_imagenet=False"
+                self.findings.append(Finding(Severity.NOTE, where, what, kind=what))
             return
         counts = report = None
         with warnings_as_findings(where, self.findings):

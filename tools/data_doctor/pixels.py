@@ -45,16 +45,16 @@ def _modes(where: str, checks: Sequence[ImageCheck]) -> Iterator[Finding]:
         if check.mode not in ("", "RGB"):
             names[check.mode].append(check.name)
     modes = sorted(names, key=lambda mode: -len(names[mode]))
-    examples = [f"{len(names[m]):,} {_mode(m)}, such as {names[m][0]}" for m in modes]
+    examples = [f"{_mode(mode)}: {len(names[mode]):,}, such as {names[mode][0]}" for mode in modes]
     count = sum(map(len, names.values()))
     if count:
-        what = "{n} images are not of 8-bit RGB; they become it (docs/data.md)"
+        what = "{n} images are converted to 8-bit RGB (docs/data.md)"
         yield Finding(NOTE, where, what.format(n=f"{count:,}"), "", examples, what, count)
 
 
 def _mode(mode: str) -> str:
     if mode.startswith("I"):
-        return f"16 bits of grey ({mode})"
+        return f"grey of 16 bits ({mode})"
     return f"{_MODES[mode]} ({mode})" if mode in _MODES else mode
 
 

@@ -1,8 +1,10 @@
 """All findings as one text: the worst first, one entry for a kind of fault, a few examples each."""
 
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from termcolor import colored
 
@@ -20,6 +22,11 @@ _OUTCOMES = {
     Severity.WARNING: "training runs, with less or other data than you may think",
     Severity.ERROR: "training stops, or its metrics mean nothing",
 }
+_VERBS = {"are": "is", "have": "has", "lie": "lies", "reach": "reaches", "contain": "contains",
+          "differ": "differs", "match": "matches", "belong": "belongs", "do": "does"}  # fmt: skip
+_NOUNS = {"xes": "x", "sses": "ss", "ies": "y", "s": ""}
+# The number, what stands before the noun, the noun, what belongs to it, the verb.
+_ONE = re.compile(rf"^1 ((?:\w+ )*?)(\w+s)((?: of [\w ]+?)?) ({'|'.join(_VERBS)}) ")
 
 
 def terminal_width() -> int:
@@ -40,15 +47,33 @@ def headline(findings: Sequence[Finding]) -> str:
     return f"{outcome[0].upper()}{outcome[1:]}: {', '.join(parts)}."
 
 
-def report(findings: Sequence[Finding], width: int, *, every_example: bool = False) -> str:
+def report(findings: Sequence[Finding], width: int, *, every_example: bool = False, folder: str = "") -> str:
     """The headline, then every kind of fault, worst and most frequent first, then the notes.
 
     width: of a line.  every_example: shows all of them, one a line.
+    folder: examples name files relative to it.
     """
+    if folder:
+        cut = f"{folder.rstrip('/')}/"
+        findings = [replace(f, examples=[e.replace(cut, "") for e in f.examples]) for f in findings]
     kinds = sorted(_kinds(findings), key=lambda kind: (-kind[0].severity, -sum(f.count for f in kind)))
     blocks = [_block(kind, width, every_example) for kind in kinds if kind[0].severity > Severity.NOTE]
     notes = "\n".join(_block(kind, width, every_example) for kind in kinds if not kind[0].severity)
     return "\n\n".join([headline(findings), *blocks, *([notes] if notes else [])])
+
+
+def in_singular(what: str) -> str:
+    """`1 images are missing` as `1 image is missing`; other numbers stay as they are."""
+    found = _ONE.match(what)
+    if found is None:
+        return what
+    before, noun, after, verb = found.groups()
+    rest = what[found.end() :].replace("their ", "its ").replace("and are ", "and is ")
+    return f"1 {before}{_singular(noun)}{after} {_VERBS[verb]} {rest}"
+
+
+def _singular(noun: str) -> str:
+    return next((noun.removesuffix(e) + new for e, new in _NOUNS.items() if noun.endswith(e)), noun)
 
 
 def _kinds(findings: Iterable[Finding]) -> Iterator[list[Finding]]:
@@ -68,7 +93,8 @@ def _block(kind: Sequence[Finding], width: int, every_example: bool) -> str:
         what = first.kind.format(n=f"{sum(f.count for f in kind):,}")
         lines = [_wrapped(f"{places}: {what}", width, label)]
     else:
-        lines = [_wrapped(f"{', '.join(f.where for f in kind)}: {first.what}", width, label)]
+        places = ", ".join(f.where for f in kind)
+        lines = [_wrapped(f"{places}: {in_singular(first.what)}", width, label)]
     lines[0] = colored(label, _COLOURS[first.severity], attrs=["bold"]) + lines[0][len(label) :]
     for finding in kind:
         lines += _examples(finding, width, every_example)

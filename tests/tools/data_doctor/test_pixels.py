@@ -49,13 +49,13 @@ def test_modes_are_counted_in_one_finding(tmp_path):
     Image.fromarray(np.full((40, 50), 999, np.uint16)).save(tmp_path / "g.png")
     faults, (finding,) = look(tmp_path, [*modes, "g.png"])
     assert faults == [] and finding.severity is Severity.NOTE
-    assert finding.what.startswith("6 images are not of 8-bit RGB") and finding.count == 6
+    assert finding.what.startswith("6 images are converted to 8-bit RGB") and finding.count == 6
     assert list(finding.examples) == [
-        "2 grey (L), such as a.png",
-        "1 colour with transparency (RGBA), such as c.png",
-        "1 colours of printing (CMYK), such as d.jpg",
-        "1 black and white (1), such as e.png",
-        "1 16 bits of grey (I;16), such as g.png",
+        "grey (L): 2, such as a.png",
+        "colour with transparency (RGBA): 1, such as c.png",
+        "colours of printing (CMYK): 1, such as d.jpg",
+        "black and white (1): 1, such as e.png",
+        "grey of 16 bits (I;16): 1, such as g.png",
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.tools.data_doctor.faulty_sets import a_thousand_faults
 from tools.data_doctor import machine
 from tools.data_doctor.findings import Finding, Severity, found, warnings_as_findings
-from tools.data_doctor.report import headline, report
+from tools.data_doctor.report import headline, in_singular, report
 from tools.doctor import main
 from util.logging import get_logger
 
@@ -78,3 +78,29 @@ def test_warnings_that_differ_in_names_only_are_one_finding():
     assert [f.count for f in findings] == [40, 1]
     assert findings[0].what == "40 times: ...: ... odd lines"
     assert findings[0].examples[39] == "39.txt: 39 odd lines"
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("1 images are missing", "1 image is missing"),
+        ("1 boxes have no width or height", "1 box has no width or height"),
+        ("1 boxes reach beyond their image", "1 box reaches beyond its image"),
+        ("1 images have an EXIF tag and are read as stored", "1 image has an EXIF tag and is read as stored"),
+        ("1 annotation ids are listed more than once", "1 annotation id is listed more than once"),
+        ("1 entries are invalid", "1 entry is invalid"),
+        ("1 classes have no box", "1 class has no box"),
+        ("1 pairs of class names differ in one letter", "1 pair of class names differs in one letter"),
+        ("11 images are missing", "11 images are missing"),
+        ("1 class folders hold no image", "1 class folders hold no image"),
+        ("71 of 100 boxes are the same", "71 of 100 boxes are the same"),
+    ],
+)
+def test_one_thing_is_in_the_singular(what, expected):
+    assert in_singular(what) == expected
+
+
+def test_files_are_named_from_the_data_folder_on():
+    (finding,) = found(Severity.WARNING, "train", "{n} rows are odd", ["/data/a/labels/1.txt line 3"], "")
+    assert "labels/1.txt line 3" in report([finding], 80, folder="/data/a/")
+    assert "/data/a" not in report([finding], 80, folder="/data/a/")
