@@ -39,9 +39,7 @@ def test_training_policies(size):
         assert params.decode_size[0] * params.decode_size[1] <= MOST_PIXELS
         kinds.add(params.crop is not None)
         result = params(sample)
-        assert result.size == tuple(result.image.shape[1:]) and max(result.size) < 1400 <= 1333 * min(
-            result.size
-        )
+        assert result.size == tuple(result.image.shape[1:]) and max(result.size) < 1400
         assert result.boxes.tolist()[0] == pytest.approx([0, 0, result.size[1], result.size[0]], abs=0.1)
         assert result.image.unique().tolist() == [90]
     assert kinds == {True, False}
