@@ -92,7 +92,7 @@ def build_datasets(
         record,
         val_set.damaged_ids,
         sets=sets,
-        split=request.split and replace(request.split, sets={**request.split.sets, **data.divided}),
+        split=_divided(request, data),
         val_parts=tuple(part.as_in_training(val_annotations.categories) for part in data.val.parts),
     )
     if data.train is None:
@@ -153,6 +153,12 @@ def _request(config: Config, settings: RunSettings, trained: Sequence[str]) -> D
         split=_split_plan(config, settings),
         allow_outside=settings.allow_outside,
     )
+
+
+def _divided(request: DataRequest, data: DetectionData) -> SplitFile | None:
+    if request.split is None or not data.divided:
+        return None
+    return replace(request.split, sets={**request.split.sets, **data.divided})
 
 
 def _split_plan(config: Config, settings: RunSettings) -> SplitFile | None:

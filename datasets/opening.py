@@ -120,12 +120,7 @@ def open_detection_data(request: DataRequest, *, train: bool = True) -> Detectio
     ]
     divided = {opened.name: opened.divided for opened in sets if opened.divided is not None}
     if request.split is not None and not divided:
-        val = sets[0].val
-        raise UserError(
-            f"val_share={request.split.val_share:g} divides data without a validation split, and "
-            f"{request.data_path[0]} has one ({val and val.paths[0]}): leave val_share out"
-        )
-    _check_labelled(sets, request.labelled)
+        _refuse_share(sets[0], request, train)
     sets = _edited(sets, request)
     for opened in sets:
         _check_same_classes(opened)
@@ -237,6 +232,21 @@ def _check_labelled(sets: Sequence[OpenedSet], labelled: Mapping[str, Sequence[s
             raise UserError(
                 f"labelled_classes: {name!r} has no class {missing!r}.{nearest(missing, by_name[name])}"
             )
+
+
+def _refuse_share(opened: OpenedSet, request: DataRequest, train: bool) -> None:
+    """Raises UserError for a share that does nothing in training.
+
+    An evaluation on other data than that of training has it from the checkpoint, and logs that only.
+    """
+    assert request.split is not None and opened.val is not None
+    problem = (
+        f"val_share={request.split.val_share:g} divides data without a validation split, and "
+        f"{request.data_path[0]} has one ({opened.val.paths[0]})"
+    )
+    if train:
+        raise UserError(f"{problem}: set val_share=0")
+    get_logger().info("%s: it is evaluated", problem)
 
 
 def _edited(sets: Sequence[OpenedSet], request: DataRequest) -> list[OpenedSet]:

@@ -114,6 +114,13 @@ def test_another_share_or_a_split_that_is_there_is_an_error(trained, config_file
     assert run(*words, options=OPTIONS) == 2
     line = errors(capsys)
     assert "val_share=0.25 divides data without a validation split" in line and "val.json" in line
+    # A checkpoint brings the key along to data that is split.
+    assert (
+        run("--eval", "--resume", trained, "--data_path", both, "--output_dir", tmp_path / "both_eval") == 0
+    )
+    assert json.loads((tmp_path / "both_eval" / "eval" / "result.json").read_text())["images"] == 5
+    assert not (tmp_path / "both_eval" / SPLIT_FILE).exists()
+    capsys.readouterr()
     (tmp_path / "run").mkdir(exist_ok=True)
     (tmp_path / "run" / SPLIT_FILE).write_text("{}")
     assert run(*words, options=OPTIONS) == 2
