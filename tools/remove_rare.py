@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import msgspec
 
-from datasets.annotations.json_errors import Int64, describe_fault
-from datasets.annotations.json_schema import read_categories
+from datasets.annotations.json_errors import Int64, convert, describe_fault
+from datasets.annotations.json_schema import typed_categories
 from datasets.annotations.json_stream import Entry, read_entries, write_entries
 from util.errors import UserError, run_command
 from util.files import atomic_write
@@ -39,13 +39,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def rare_classes(path: Path) -> dict[int, str]:
     """Category id -> name of the rare classes. Raises UserError where no class says how frequent it is."""
-    categories = read_categories(path)
-    if not any(c.get("frequency") for c in categories):
+    categories = typed_categories(path)
+    if not any(c.frequency for c in categories):
         raise UserError(
             f"{path}: its {len(categories)} categories have no `frequency` (r, c, f); "
             "tools/category_counts.py --update adds it"
         )
-    return {c["id"]: c["name"] for c in categories if c.get("frequency") == "r"}
+    return {c.id: c.name for c in categories if c.frequency == "r"}
 
 
 class BoxClass(msgspec.Struct):
@@ -74,7 +74,7 @@ class WithoutRare:
 
     def _category_id(self, entry: Entry) -> int:
         try:
-            return msgspec.convert(entry.value, BoxClass).category_id
+            return convert(entry.value, BoxClass).category_id
         except msgspec.ValidationError as error:
             raise UserError(f"{self.path}: {describe_fault('annotation', entry.value, error)}") from None
 

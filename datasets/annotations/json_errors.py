@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from util.errors import UserError, nearest
+from util.text_files import encoding_fault
 
 # An id. `1.0` and `"1"` are as good as 1; `true`, `1.5` and `"one"` are none.
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -23,7 +24,6 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 ENDS_EARLY = "ends early (after {} characters): an unfinished download or copy?"
 NOT_VALID = "is not valid JSON (line {}, column {}: {})"
-NOT_TEXT = "is not a JSON text file ({} at byte {})"
 # What Python's parser refuses in valid JSON too.
 TOO_DEEP, TOO_LONG = "is nested too deeply", "holds an integer of too many digits"
 _HALF_NUMBERS = ("-", ".", "e", "E", "e-", "e+", "E-", "E+")
@@ -45,13 +45,21 @@ def load_json(path: str | Path) -> Any:
             raise UserError(f"{path}: {ENDS_EARLY.format(len(error.doc))}") from None
         raise UserError(f"{path}: {NOT_VALID.format(error.lineno, error.colno, error.msg)}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: {NOT_TEXT.format(error.reason, error.start)}") from None
+        lines = error.object[: error.start].count(b"\n")
+        raise UserError(f"{path}: {not_text(error, error.start + 1, lines + 1)}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except RecursionError:
         raise UserError(f"{path}: {TOO_DEEP}") from None
     except ValueError:
         raise UserError(f"{path}: {TOO_LONG}") from None
+
+
+def not_text(error: UnicodeDecodeError, position: int, line: int) -> str:
+    """What is wrong with a byte of a file, the fix, and its place, from 1 on."""
+    if not error.encoding.startswith("utf-8"):
+        return f"is not a JSON text file (line {line}: byte {position} is not {error.encoding.upper()})"
+    return f"is not a JSON text file ({encoding_fault(error.object[error.start], position, line)})"
 
 
 def is_text(value: Any) -> bool:

@@ -183,16 +183,17 @@ def _flags(rows: Sequence[Any], name: str) -> np.ndarray:
 
 
 def read_categories(path: Path) -> list[dict[str, Any]]:
-    """The `categories` of a file as they are. Raises UserError if there are none, or one breaks the rules."""
+    """The `categories` of a file as they are, but for id and name, as `Category` reads these.
+
+    Raises UserError if there are none, or one breaks the rules.
+    """
     found: list[dict[str, Any]] = []
     for key, rows in read_members(path, {"categories": dict[str, Any]}, _refuse(path)):
         if key == "categories":
             found += rows or []
     if not found:
         raise UserError(f"{path}: has no `categories`")
-    for entry in found:
-        check_category(entry, path)
-    return found
+    return [check_category(entry, path) for entry in found]
 
 
 def typed_categories(path: Path | None) -> list[Category]:
@@ -201,12 +202,13 @@ def typed_categories(path: Path | None) -> list[Category]:
 
 
 def check_category(entry: Any, path: Path) -> dict[str, Any]:
-    """The entry itself. Raises UserError naming the file if it breaks the rules of `Category`."""
+    """The entry, with id and name as `Category` reads them. Raises UserError naming the file if it breaks the
+    rules of that."""
     try:
-        Category.from_json(entry)
+        category = Category.from_json(entry)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return entry
+    return {**entry, "id": category.id, "name": category.name}
 
 
 def _refuse(path: Path, fault: Fault | None = None) -> Callable[[str, Any, msgspec.ValidationError], None]:

@@ -19,12 +19,12 @@ import msgspec
 
 from datasets.annotations.json_errors import (
     ENDS_EARLY,
-    NOT_TEXT,
     NOT_VALID,
     TOO_DEEP,
     TOO_LONG,
     convert,
     is_cut,
+    not_text,
     require_file,
 )
 from util.errors import UserError
@@ -325,8 +325,9 @@ class _Window:
     def fault(self, path: Path, error: json.JSONDecodeError | UnicodeDecodeError) -> UserError:
         """What is wrong with the file, and where."""
         if isinstance(error, UnicodeDecodeError):
-            position = self._file.tell() - len(error.object) + error.start
-            return UserError(f"{path}: {NOT_TEXT.format(error.reason, position)}")
+            position = self._file.tell() - len(error.object) + error.start + 1
+            line = self._lines + self.text.count("\n") + error.object[: error.start].count(b"\n") + 1
+            return UserError(f"{path}: {not_text(error, position, line)}")
         if is_cut(error) and self.ended:
             return UserError(f"{path}: {ENDS_EARLY.format(self._before + len(self.text))}")
         column = error.colno + (self._column if error.lineno == 1 else 0)

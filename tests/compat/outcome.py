@@ -63,9 +63,14 @@ def follow_up(checkpoint: Path, data: Path, clip: tuple[Path, Path], folder: Pat
 
 
 def metrics(printed: str) -> dict[str, str]:
-    """The table that `main.py` prints: name -> the digits as they stand there."""
+    """The table that `main.py` prints: name -> the digits as they stand there; of an undefined metric those
+    that earlier revisions printed."""
     rows = [line.split() for line in printed.splitlines()]
-    return {row[0]: row[1] for row in rows if len(row) == 2 and row[0].startswith("A")}
+    return {
+        row[0]: row[1] if row[1] != "-" else "-1.0000"
+        for row in rows
+        if len(row) == 2 and row[0].startswith("A")
+    }
 
 
 def write_numbers(path: Path, numbers: Mapping[str, Any]) -> None:

@@ -36,6 +36,17 @@ def test_images_boxes_and_frequencies_are_counted(train, capsys):
     assert "classes: 3 (1 r, 1 c, 1 f)" in capsys.readouterr().out
 
 
+def test_ids_that_are_text_and_spaces_around_names_are_as_they_are_read(train, tmp_path):
+    content = json.loads(train.read_text())
+    for category in content["categories"]:
+        category.update(id=str(category["id"]), name=f" {category['name']} ")
+    (tmp_path / "texts.json").write_text(json.dumps(content))
+    main([str(train), "--update", str(tmp_path / "texts.json")])
+    assert [row[1:] for row in counts(tmp_path / "texts.json")] == [(9, 10, "r"), (4, 4, "r"), (1, 1, "r")]
+    main([str(tmp_path / "texts.json"), "--output", str(tmp_path / "out.json")])
+    assert counts(tmp_path / "out.json") == counts(train.with_name("lvis_v1_train_cat_info.json"))
+
+
 def test_files_are_updated_and_else_unchanged(train, tmp_path):
     val = tiny.write_detection(tmp_path, "val", 3, first_id=100)
     before = [json.loads(p.read_text()) for p in (train, val)]
@@ -66,8 +77,8 @@ def test_classes_that_do_not_fit_are_named(train, tmp_path):
 
 
 def test_ids_as_strings_are_named(train):
-    train.write_text(train.read_text().replace('"category_id": 5', '"category_id": "5"'))
-    with pytest.raises(UserError, match=r"annotation 14: its `category_id` is '5': expected `int`"):
+    train.write_text(train.read_text().replace('"category_id": 5', '"category_id": "five"'))
+    with pytest.raises(UserError, match=r"annotation 14: its `category_id` is 'five': expected `int`"):
         main([str(train)])
 
 

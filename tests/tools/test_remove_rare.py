@@ -30,6 +30,20 @@ def test_a_file_of_rare_boxes_alone_becomes_one_without_boxes(tmp_path):
     assert json.loads((tmp_path / "out.json").read_text())["annotations"] == []
 
 
+def test_ids_that_are_text_are_ids(tmp_path):
+    path = tiny.write_detection(tmp_path, "train", 9)
+    main([str(path), "--output", str(tmp_path / "numbers.json")])
+    content = json.loads(path.read_text())
+    for category in content["categories"]:
+        category["id"] = str(category["id"])
+    for annotation in content["annotations"][::2]:
+        annotation["category_id"] = float(annotation["category_id"])
+    path.write_text(json.dumps(content))
+    main([str(path), "--output", str(tmp_path / "texts.json")])
+    kept = [json.loads((tmp_path / f"{n}.json").read_text())["annotations"] for n in ("numbers", "texts")]
+    assert kept[0] == kept[1] and len(kept[0]) == 13
+
+
 def test_without_frequencies_it_says_how_to_get_them(tmp_path):
     path = tiny.write_detection(tmp_path, "train", 2)
     path.write_text(path.read_text().replace('"frequency"', '"often"'))

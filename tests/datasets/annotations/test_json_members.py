@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from datasets.annotations.json_errors import load_json
 from datasets.annotations.json_reader import read_annotations
 from datasets.annotations.json_stream import read_list, read_members
 from tests.datasets import tiny
@@ -135,6 +136,13 @@ def test_files_with_a_byte_order_mark(tmp_path, encoding):
 
 def test_bytes_that_are_not_text_are_named(tmp_path):
     path = tmp_path / "a.json"
-    path.write_bytes(b'{"a": "' + "ü".encode() * 50 + b'\xff"}')
-    with pytest.raises(UserError, match=r"not a JSON text file \(invalid start byte at byte 107\)"):
+    path.write_bytes(b'{"a":\n"' + "ü".encode() * 50 + b'",\n"b": "\xba\xec"}')
+    place = r"line 3: byte 117 of the file, 0xba, is not UTF-8; save"
+    for block in (10, 1000):
+        with pytest.raises(UserError, match=rf"not a JSON text file \({place}"):
+            members(path, block)
+    with pytest.raises(UserError, match=rf"not a JSON text file \({place}"):
+        load_json(path)
+    path.write_bytes('{"a": 1'.encode("utf-16") + b"\x00\xd8")
+    with pytest.raises(UserError, match=r"not a JSON text file \(line 1: byte 17 is not UTF-16"):
         members(path, 10)
