@@ -47,7 +47,7 @@ def generate(folder: Path, images: int) -> list[Path]:
         run = folder / f"run{seed}"
         (run / "eval").mkdir(parents=True)
         np.save(run / "eval" / "predictions.npy", draw_predictions(annotations, PER_IMAGE, seed))
-        record_of(annotations, path=path).write(run / "eval")
+        record_of(annotations, paths=[path]).write(run / "eval")
         runs.append(run)
     return runs
 

@@ -68,9 +68,18 @@ def build_datasets(
     Raises UserError for whatever the user can fix.
     """
     request = _request(config, settings, trained)
+    if train:
+        _check_weights(config, request)
     data = open_detection_data(request, train=train)
     classes = ClassTable.from_categories((data.train or data.val).table.categories, class_names)
     classes.check_num_classes(config.num_classes)
+    parts = _for_evaluation(config, settings, request, data, classes)
+    return parts if data.train is None else _for_training(config, settings, data, data.train, parts)
+
+
+def _for_evaluation(
+    config: Config, settings: RunSettings, request: DataRequest, data: DetectionData, classes: ClassTable
+) -> DataParts:
     val_annotations = replace(data.val.table, categories=as_in_training(data.val.table.categories, classes))
     val_set = DetectionDataset(
         val_annotations,
@@ -82,45 +91,45 @@ def build_datasets(
         max_damaged_share=config.max_damaged_share,
         draft=config.decode_draft,
     )
-    val_loader = _val_loader(config, settings, val_set)
-    record = _record(config, request, data, val_annotations)
-    sets = data.union.class_names if data.union else {}
-    parts = DataParts(
+    return DataParts(
         classes,
-        val_loader,
+        _val_loader(config, settings, val_set),
         val_annotations,
-        record,
+        _record(config, request, data, val_annotations),
         val_set.damaged_ids,
-        sets=sets,
+        sets=data.union.class_names if data.union else {},
         split=_divided(request, data),
         val_parts=tuple(part.as_in_training(val_annotations.categories) for part in data.val.parts),
     )
-    if data.train is None:
-        return parts
+
+
+def _for_training(
+    config: Config, settings: RunSettings, data: DetectionData, train: OpenedSplit, parts: DataParts
+) -> DataParts:
+    """parts: for evaluation."""
     if data.union:
-        get_logger().info("%s", short_union_table(data.union, data.train.parts))
-    train_annotations = data.train.table
+        get_logger().info("%s", short_union_table(data.union, train.parts))
+    classes, annotations = parts.classes, train.table
     open_vocabulary = settings.dataset_file == "lvis_openvocab"
     if open_vocabulary:
         # The federated loss draws classes by these counts: it must not teach that rare ones are absent.
         classes = classes.without_rare_images()
     train_set = DetectionDataset(
-        train_annotations,
-        data.train.images,
+        annotations,
+        train.images,
         classes,
         _train_policy(config, settings),
         seed=settings.seed,
         rare=not open_vocabulary,
         max_damaged_share=config.max_damaged_share,
         draft=config.decode_draft,
-        judged=_judged_columns(config, settings, train_annotations, classes),
+        judged=_judged_columns(config, settings, annotations, classes),
     )
     if not len(train_set.boxes):
         rare = " but those of rare classes, which lvis_openvocab leaves out" if open_vocabulary else ""
-        raise UserError(f"{train_annotations.name}: has no box to train on{rare}")
+        raise UserError(f"{annotations.name}: has no box to train on{rare}")
     image_level = _image_level(config, settings, classes, data.categories) if config.use_imagenet else None
-    train_loader = _train_loader(config, settings, train_set, image_level, _weights(config, data.train))
-    record = record.with_counts(
+    record = parts.record.with_counts(
         dict(zip(classes.names, classes.image_counts, strict=True)),
         image_level.images_of_class(classes.names) if image_level else {},
     )
@@ -128,9 +137,9 @@ def build_datasets(
         parts,
         classes=classes,
         record=record,
-        train_loader=train_loader,
+        train_loader=_train_loader(config, settings, train_set, image_level, _weights(config, train)),
         worst_batch=partial(_worst_batch, config, settings, train_set),
-        union_table=union_table(data.union, data.train.parts) if data.union else "",
+        union_table=union_table(data.union, train.parts) if data.union else "",
     )
 
 
@@ -138,11 +147,6 @@ def _request(config: Config, settings: RunSettings, trained: Sequence[str]) -> D
     paths = paths_of(settings.data_path)
     if len(paths) > 1 and settings.dataset_file == "lvis_openvocab":
         raise UserError("lvis_openvocab trains without LVIS's rare classes: it takes one --data_path")
-    if config.set_weights and len(config.set_weights) != len(paths):
-        raise UserError(
-            f"set_weights={list(config.set_weights)} has {len(config.set_weights)} weights for {len(paths)} "
-            f"data sets ({', '.join(set_names(paths))})"
-        )
     return DataRequest(
         data_path=paths,
         dataset_file=settings.dataset_file,
@@ -180,14 +184,24 @@ def _record(
     images, paths = data.val.images, request.data_path
     return record_of(
         val_annotations,
-        path=data.val.paths[0] if len(paths) == 1 else "",
+        paths=data.val.paths,
         images=images.root if isinstance(images, ImageFolder) else "",
         data_path=paths[0] if len(paths) == 1 else paths,
         dataset_file=request.dataset_file,
         imagenet_path=config.imagenet_path,
         edits=request.edits,
+        labelled=request.labelled,
         class_names=data.union.class_names if data.union else {},
     )
+
+
+def _check_weights(config: Config, request: DataRequest) -> None:
+    count, names = len(config.set_weights), set_names(request.data_path)
+    if count and count != len(names):
+        raise UserError(
+            f"set_weights={list(config.set_weights)} has {count} weights for {len(names)} data sets "
+            f"({', '.join(names)})"
+        )
 
 
 def _weights(config: Config, split: OpenedSplit) -> np.ndarray | None:

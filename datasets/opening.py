@@ -18,10 +18,10 @@ from datasets.annotations.discovery import (
     find_split,
     folder_of,
     missing_split,
-    open_image_level,
     open_source,
 )
 from datasets.annotations.frequency import COMMON, RARE, with_frequencies
+from datasets.annotations.source import AnnotationSource
 from datasets.annotations.split_file import Split, SplitFile
 from datasets.annotations.splitting import divide
 from datasets.annotations.table import AnnotationTable
@@ -45,6 +45,7 @@ class DataRequest:
         named.
     split:        how data without a validation split is divided; None: it is not.
     allow_outside: as in `open_detection`.
+    need_images:  False opens annotations too whose images are gone.
     """
 
     data_path: tuple[str, ...]
@@ -55,6 +56,7 @@ class DataRequest:
     labelled: Mapping[str, Sequence[str]] = field(default_factory=dict)
     split: SplitFile | None = None
     allow_outside: bool = False
+    need_images: bool = True
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ def open_detection_data(request: DataRequest, *, train: bool = True) -> Detectio
     divided = {opened.name: opened.divided for opened in sets if opened.divided is not None}
     if request.split is not None and not divided:
         _refuse_share(sets[0], request, train)
+    if not request.trained:
+        _check_labelled(sets, request.labelled)
     sets = _edited(sets, request)
     for opened in sets:
         _check_same_classes(opened)
@@ -131,9 +135,15 @@ def open_detection_data(request: DataRequest, *, train: bool = True) -> Detectio
 def open_labelled_images(
     paths: Sequence[str], imagenet_path: str = "", *, allow_outside: bool = False
 ) -> tuple[AnnotationTable, ImageFolder]:
+    """The images that have a label but no boxes. Arguments and errors as in `find_labelled_images`."""
+    source = find_labelled_images(paths, imagenet_path)
+    return open_source(source, None if allow_outside else folder_of(source.path))
+
+
+def find_labelled_images(paths: Sequence[str], imagenet_path: str = "") -> AnnotationSource:
     """The images that have a label but no boxes, which one of the data sets may have beside it.
 
-    Raises UserError as `open_image_level` does, and where more than one set has some.
+    Raises UserError as `find_image_level` does, and where more than one set has some.
     """
     found: dict[Path, str] = {}
     for path in paths if len(paths) > 1 and not imagenet_path else ():
@@ -142,8 +152,7 @@ def open_labelled_images(
     if len(found) > 1:
         folders = " and ".join(str(folder_of(place)) for place in found)
         raise UserError(f"image-level data in {folders}: set imagenet_path to one of them")
-    path = next(iter(found.values()), paths[0])
-    return open_image_level(path, imagenet_path, allow_outside=allow_outside)
+    return find_image_level(next(iter(found.values()), paths[0]), imagenet_path)
 
 
 def _with_frequencies(train: OpenedSplit) -> OpenedSplit:
@@ -191,7 +200,12 @@ def _open_set(name: str, path: str, request: DataRequest, train: bool) -> Opened
         source = find(path, split, request.dataset_file)
         if source is None:
             return None
-        table, images = open_source(source, inside)
+        try:
+            table, images = open_source(source, inside)
+        except UserError:
+            if request.need_images:
+                raise
+            table, images = source.read(), ImageFolder(folder_of(path))
         if several:
             table = replace(table, name=f"{name}: {table.name}")
         if name in request.labelled:

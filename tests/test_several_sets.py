@@ -8,6 +8,7 @@ from engine.run_log import read_log
 from tests.checkpoints import read_checkpoint
 from tests.datasets.sets import coco, write_coco, write_yolo
 from tests.test_cli import config_file, run
+from tools import report
 
 __all__ = ["config_file"]  # a fixture
 
@@ -30,6 +31,11 @@ def trained(sets, config_file, tmp_path_factory):
     words = ("-c", config_file, "--output_dir", folder, "--data_path", sets / "pets", sets / "street")
     assert run(*words, options=OPTIONS) == 0
     return folder / "checkpoint.pth"
+
+
+def write_report(evaluated, path):
+    assert not report.main([str(evaluated), "--output", str(path), "--bootstrap", "20"])
+    return path.read_text()
 
 
 def numbers(text):
@@ -91,3 +97,32 @@ def test_a_list_of_classes_travels_in_the_checkpoint(sets, config_file, tmp_path
     assert run("--eval", "--resume", path, "--output_dir", tmp_path / "again") == 0
     results = [json.loads((tmp_path / f / "eval" / "result.json").read_text()) for f in ("run", "again")]
     assert results[0] == results[1] and [c["name"] for c in results[0]["classes"]] == ["dog"]
+    write_report(tmp_path / "again", tmp_path / "report.html")
+
+
+def test_a_report_reads_the_sets_as_the_evaluation_did(trained, tmp_path, caplog):
+    page = write_report(trained.parent, tmp_path / "report.html")
+    assert "pets/images/val/1.png" in page and "street/1.png" in page
+    assert "cannot be read" not in caplog.text
+
+
+def test_what_training_says_of_sets_does_not_hinder_the_evaluation_of_one(sets, config_file, tmp_path):
+    words = (
+        "-c",
+        config_file,
+        "--output_dir",
+        tmp_path / "run",
+        "--data_path",
+        sets / "pets",
+        sets / "street",
+    )
+    said = (
+        "set_weights=[1,2]",
+        "labelled_classes={'street': ['hound'], 'pets': ['dog']}",
+        "merge={'d': ['dog']}",
+    )
+    assert run(*words, "--debug", options=(*OPTIONS, *said)) == 0
+    path = tmp_path / "run" / "checkpoint.pth"
+    assert run("--eval", "--resume", path, "--data_path", sets / "pets", "--output_dir", tmp_path / "e") == 0
+    write_report(tmp_path / "run", tmp_path / "report.html")
+    write_report(tmp_path / "e", tmp_path / "report.html")

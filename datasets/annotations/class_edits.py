@@ -85,6 +85,12 @@ def edited(table: AnnotationTable, edits: ClassEdits) -> AnnotationTable:
     return replace(table, categories=tuple(categories))
 
 
+def as_asked(table: AnnotationTable, edits: ClassEdits) -> AnnotationTable:
+    """A single set's table after all edits. Raises UserError as `edited` and `kept` do."""
+    table = edited(table, edits)
+    return kept(table, edits.classes) if edits.classes else table
+
+
 def kept(table: AnnotationTable, names: Collection[str]) -> AnnotationTable:
     """The table with these of its classes: boxes of others are dropped, and lists no longer name them.
 

@@ -39,7 +39,8 @@ class DatasetRecord:
     fingerprint: of the annotations' content.
     classes: of the validation annotations, ascending by id.
     damaged_image_ids: of images that could not be read: predictions and metrics leave them out.
-    edits: of the class list.  class_names: of several sets' classes in the union, by set."""
+    edits: of the class list.  class_names: of several sets' classes in the union, by set.
+    labelled: the classes that were looked for in a set's images, by set."""
 
     data_path: str | tuple[str, ...]
     dataset_file: str
@@ -51,6 +52,7 @@ class DatasetRecord:
     damaged_image_ids: tuple[int, ...] = ()
     edits: ClassEdits = field(default_factory=ClassEdits)
     class_names: ClassNames = field(default_factory=dict)
+    labelled: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def with_counts(
         self,
@@ -89,27 +91,29 @@ class DatasetRecord:
 def record_of(
     annotations: AnnotationTable,
     *,
-    path: Path | str,
+    paths: Sequence[Path],
     images: Path | str = "",
     data_path: Path | str | Sequence[str] = "",
     dataset_file: str = "",
     imagenet_path: str = "",
     edits: ClassEdits | None = None,
     class_names: ClassNames | None = None,
+    labelled: Mapping[str, Sequence[str]] | None = None,
 ) -> DatasetRecord:
-    """The record of validation annotations that were read from `path`, without counts."""
+    """The record of validation annotations that were read from `paths`, without counts."""
     return DatasetRecord(
         data_path=_absolute(data_path)
         if isinstance(data_path, (str, Path))
         else tuple(map(_absolute, data_path)),
         dataset_file=dataset_file,
         imagenet_path=_absolute(imagenet_path),
-        annotations=_absolute(path),
+        annotations=", ".join(map(_absolute, paths)),
         images=_absolute(images),
         fingerprint=fingerprint(annotations),
         classes=tuple(RecordedClass(c.name, c.frequency) for c in annotations.categories),
         edits=edits or ClassEdits(),
         class_names=class_names or {},
+        labelled=labelled or {},
     )
 
 

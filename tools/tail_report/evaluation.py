@@ -7,14 +7,15 @@ from pathlib import Path
 
 from datasets.annotations.cache import open_annotations
 from datasets.annotations.categories import FREQUENCIES, ClassTable
-from datasets.annotations.discovery import find_detection, find_image_level
+from datasets.annotations.class_edits import as_asked
 from datasets.annotations.split_file import SplitFile
 from datasets.annotations.table import AnnotationTable
 from datasets.evaluation.dataset_record import DATASET_FILE, DatasetRecord, fingerprint, record_of
 from datasets.evaluation.predictions import PREDICTIONS_FILE, Predictions, read_predictions
 from datasets.image_level import image_labels_count
+from datasets.images.folders import Images
 from datasets.images.reader import ImageFolder
-from datasets.opening import paths_of
+from datasets.opening import DataRequest, find_labelled_images, open_detection_data, paths_of
 from util.errors import UserError
 from util.logging import get_logger
 
@@ -28,7 +29,7 @@ class Evaluation:
     folder: Path
     predictions: Predictions
     annotations: AnnotationTable
-    images: ImageFolder | None
+    images: Images | None
     record: DatasetRecord
 
 
@@ -92,7 +93,7 @@ def open_evaluations(runs: list[Path], annotations: Path | None, images: Path | 
         table = table.without(image_ids)
     if images is not None:
         folder_of_images = ImageFolder(images)
-    record = _with_counts(record, table)
+    record = _with_counts(record, table, SplitFile.read(folders[0].parent))
     return [
         Evaluation(name, folder, read_predictions(folder / PREDICTIONS_FILE), table, folder_of_images, record)
         for name, folder in zip(names_of(runs), folders, strict=True)
@@ -101,28 +102,45 @@ def open_evaluations(runs: list[Path], annotations: Path | None, images: Path | 
 
 def _open_data(
     record: DatasetRecord | None, path: Path | None, split: SplitFile | None
-) -> tuple[AnnotationTable, ImageFolder | None, DatasetRecord]:
+) -> tuple[AnnotationTable, Images | None, DatasetRecord]:
     """split: of a run that divided its data."""
+    images: Images | None
     if path is not None:
         table = open_annotations(path)
         table = table if split is None else split.parts(table)[1]
         if record is None:
-            return table, None, record_of(table, path=path)
+            return table, None, record_of(table, paths=[path])
+        table = as_asked(table, record.edits)
+        images = ImageFolder(record.images) if record.images else None
     else:
         assert record is not None  # open_evaluations asks for --annotations
         try:
-            name = "val" if split is None else "train"
-            source = find_detection(paths_of(record.data_path)[0], name, record.dataset_file)
-            table = source.read() if split is None else split.parts(source.read())[1]
+            opened = open_detection_data(_request(record, split), train=False).val
         except UserError as error:
             raise UserError(
                 f"{error}; if the data has moved: --annotations FILE --image_folder FOLDER"
             ) from None
-    folder = ImageFolder(record.images) if record.images else None
-    return table, folder, replace(record, fingerprint=fingerprint(table))
+        table, images = opened.table, opened.images
+    return table, images, replace(record, fingerprint=fingerprint(table))
 
 
-def _with_counts(record: DatasetRecord, table: AnnotationTable) -> DatasetRecord:
+def _request(record: DatasetRecord, split: SplitFile | None) -> DataRequest:
+    """The data as the evaluation had it."""
+    return DataRequest(
+        paths_of(record.data_path),
+        record.dataset_file,
+        record.edits,
+        record.class_names,
+        tuple(c.name for c in record.classes),
+        record.labelled,
+        split,
+        # The evaluation would have refused what it was not to read.
+        allow_outside=True,
+        need_images=False,
+    )
+
+
+def _with_counts(record: DatasetRecord, table: AnnotationTable, split: SplitFile | None) -> DatasetRecord:
     """Counts that the evaluation did not know are taken from the data, as far as it is in place.
 
     A file with frequencies states training images for each class, as LVIS does.
@@ -131,24 +149,25 @@ def _with_counts(record: DatasetRecord, table: AnnotationTable) -> DatasetRecord
         if any(c.frequency in FREQUENCIES for c in table.categories):
             record = record.with_counts({c.name: c.image_count or 0 for c in table.categories})
         elif record.data_path:
-            record = record.with_counts(_training_images(record))
+            record = record.with_counts(_training_images(record, split))
     if all(c.image_level_images is None for c in record.classes) and record.data_path:
         record = record.with_counts(None, _image_level_images(record, table))
     return record
 
 
-def _training_images(record: DatasetRecord) -> dict[str, int] | None:
+def _training_images(record: DatasetRecord, split: SplitFile | None) -> dict[str, int] | None:
     try:
-        table = find_detection(paths_of(record.data_path)[0], "train", record.dataset_file).read()
+        train = open_detection_data(_request(record, split)).train
     except UserError as error:
         get_logger().warning("training images of the classes are not known (%s)", error)
         return None
-    return {c.name: c.image_count or 0 for c in table.categories}
+    assert train is not None  # it was asked for
+    return {c.name: c.image_count or 0 for c in train.table.categories}
 
 
 def _image_level_images(record: DatasetRecord, table: AnnotationTable) -> dict[str, int] | None:
     try:
-        labelled = find_image_level(paths_of(record.data_path)[0], record.imagenet_path).read()
+        labelled = find_labelled_images(paths_of(record.data_path), record.imagenet_path).read()
     except UserError:
         # Most runs have none.
         return None

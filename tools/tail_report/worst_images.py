@@ -76,7 +76,7 @@ def worst_images(evaluation: Evaluation, judged: Judged, number: int) -> dict[st
     if evaluation.images is not None and (lost := [e["file"] for e in entries if "pixels" not in e]):
         get_logger().warning(
             "%s: %d images cannot be read (first: %s); the report shows their boxes alone",
-            evaluation.images.root,
+            evaluation.annotations.name,
             len(lost),
             lost[0],
         )

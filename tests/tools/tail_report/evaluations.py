@@ -56,5 +56,5 @@ def write_record(
 ) -> None:
     """dataset.json, without counts."""
     images = data / "lvis_v1" if dataset_file == "lvis" else data
-    record = record_of(annotations, path=path, images=images, data_path=data, dataset_file=dataset_file)
+    record = record_of(annotations, paths=[path], images=images, data_path=data, dataset_file=dataset_file)
     record.write(folder / "eval")
