@@ -141,10 +141,9 @@ def _tail(where: str, raw: RawAnnotations) -> Iterator[Finding]:
         return
     groups = [group_of(c.frequency, count) for count, _, c in shown]
     parts = [f"{groups.count(g)} {word}" for g, word in _GROUPS.items() if g in groups]
-    most, (middle, _, _) = shown[-1], shown[len(shown) // 2]
+    (fewest, _, _), (middle, _, _), (most, _, _) = shown[0], shown[len(shown) // 2], shown[-1]
     yield Finding(
         NOTE, where,
-        f"{len(shown):,} classes with boxes: {', '.join(parts)}. The most frequent is in {most[0]:,} images "
-        f"({most[1]}), the median class in {middle:,}, the rarest are", "",
-        [f"{name} {count:,}" for count, name, _ in shown],
+        f"classes with boxes: {len(shown):,} ({', '.join(parts)}), in {fewest:,} to {most:,} images each "
+        f"(median {middle:,}); the rarest:", "", [f"{name} {count:,}" for count, name, _ in shown],
     )  # fmt: skip

@@ -63,6 +63,11 @@ def repeated(values: Sequence) -> list[str]:
     return [str(value) for value, count in Counter(values).items() if count > 1]
 
 
+def _plain(text: str) -> str:
+    """Without braces, which `str.format` would replace."""
+    return re.sub(r"[{}]", "...", text)
+
+
 class _Listener(logging.Handler):
     """messages: format -> what was logged with it."""
 
@@ -79,7 +84,7 @@ class _Listener(logging.Handler):
             if len(messages) == 1:
                 yield Finding(Severity.WARNING, where, messages[0])
             else:
-                what = re.sub(r"[{}]|%[-#0 +]*[\d.]*\w", "...", form)
+                what = re.sub(r"%[-#0 +]*[\d.]*\w", "...", _plain(form))
                 yield from found(Severity.WARNING, where, f"{{n}} times: {what}", messages, "")
 
 
@@ -95,7 +100,8 @@ def warnings_as_findings(where: str, findings: list[Finding], *, warnings: bool 
     try:
         yield
     except UserError as error:
-        findings.append(Finding(Severity.ERROR, where, str(error), "training stops with this message"))
+        stops = "training stops with this message"
+        findings.append(Finding(Severity.ERROR, where, str(error), stops, kind=_plain(str(error))))
     finally:
         logger.removeHandler(listener)
         logger.propagate = propagate

@@ -3,17 +3,8 @@
 import json
 import shutil
 
-import pytest
-
 from tests.tools.data_doctor.faulty_sets import coco, write
-from tools.data_doctor import machine
 from tools.doctor import main
-
-
-@pytest.fixture(autouse=True)
-def _shared_memory(monkeypatch):
-    """Whatever this machine has."""
-    monkeypatch.setattr(machine, "free_shared_memory", lambda: 2**40)
 
 
 def write_set(root, change=lambda train, val: None, images=6):

@@ -5,14 +5,12 @@ import json
 import pytest
 
 from tests.datasets import tiny
-from tools.data_doctor import machine
 from tools.doctor import main
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
+def data(tmp_path):
     """A tiny LVIS set."""
-    monkeypatch.setattr(machine, "free_shared_memory", lambda: 2**40)
     tiny.write_detection(tmp_path / "DATA", "train", 9)
     tiny.write_detection(tmp_path / "DATA", "val", 9, first_id=100)
     return tmp_path / "DATA"

@@ -5,17 +5,10 @@ import json
 import pytest
 
 from tests.tools.data_doctor.faulty_sets import a_thousand_faults
-from tools.data_doctor import machine
 from tools.data_doctor.findings import Finding, Severity, found, warnings_as_findings
 from tools.data_doctor.report import headline, in_singular, report
 from tools.doctor import main
 from util.logging import get_logger
-
-
-@pytest.fixture(autouse=True)
-def _shared_memory(monkeypatch):
-    """Whatever this machine has."""
-    monkeypatch.setattr(machine, "free_shared_memory", lambda: 2**40)
 
 
 def named(count):

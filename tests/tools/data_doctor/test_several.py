@@ -6,15 +6,8 @@ import pytest
 
 from tests.datasets.annotations.test_yolo import write_yolo
 from tests.tools.data_doctor.test_copies import write_set
-from tools.data_doctor import machine
 from tools.doctor import main
 from util.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def _shared_memory(monkeypatch):
-    """Whatever this machine has."""
-    monkeypatch.setattr(machine, "free_shared_memory", lambda: 2**40)
 
 
 def diagnose(*words, folder):
