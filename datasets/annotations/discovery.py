@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets.annotations.class_folders import ClassFolderSource
-from datasets.annotations.found_instead import files_there
+from datasets.annotations.found_instead import files_there, unpacked_folders
 from datasets.annotations.json_source import IMAGE_LEVEL_JSON, JsonSource
 from datasets.annotations.open_images import OpenImagesSource
 from datasets.annotations.source import IMAGE_LEVEL, AnnotationSource
@@ -105,12 +105,15 @@ def find_detection(data_path: str | Path, split: str, dataset_file: str = "lvis"
 def missing_split(data_path: str | Path, split: str, dataset_file: str) -> str:
     """What is said of data that lacks a split: what was looked for, what is there, and the way out."""
     path = Path(data_path)
-    looked_for = "; ".join(r.looks_for.format(split=split) for r in READERS if r.looks_for)
-    can_be_divided = split == "val" and find_split(path, "train", dataset_file) is not None
+    readers: list[type[AnnotationSource]] = READERS
+    ends, other = "", None
+    if split == "val" and (other := find_split(path, "train", dataset_file)):
+        readers, ends = [type(other)], f"; {VAL_SHARE}"
+    looked_for = "; ".join(r.looks_for.format(split=split) for r in readers if r.looks_for)
     there = files_there(path) if path.is_dir() else path.name
     return (
         f"--data_path {path}: no annotation file for {split}; there is {there or 'none of any format'}; "
-        f"looked for {looked_for}{f'; {VAL_SHARE}' if can_be_divided else ''}"
+        f"{'there is nothing but training data; ' if other else ''}looked for {looked_for}{ends}"
     )
 
 
@@ -123,7 +126,10 @@ def find_split(data_path: str | Path, split: str, dataset_file: str = "lvis") ->
     if not path.exists():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"--data_path {path}: no such folder.{nearest(path.name, beside)}")
-    return next((s for reader in READERS if (s := reader.find(path, split, dataset_file))), None)
+    for folder in (path, *unpacked_folders(path)):
+        if found := next((s for r in READERS if (s := r.find(folder, split, dataset_file))), None):
+            return found
+    return None
 
 
 def find_image_level(data_path: str | Path, imagenet_path: str = "") -> AnnotationSource:

@@ -8,8 +8,9 @@ from pathlib import Path
 from datasets.annotations.json_search import json_candidates
 from datasets.images.class_sources import is_image
 
-_SUFFIXES = (".json", ".xml", ".csv", ".yaml", ".yml", ".txt")
+_SUFFIXES = (".json", ".xml", ".csv", ".yaml", ".yml", ".txt", ".data", ".zip")
 _MOST_NAMED = 6
+_MOST_NESTED = 2
 # Folders in a folder that are looked into, and files of each.
 _MOST_FOLDERS, _MOST_FILES = 200, 10_000
 
@@ -35,6 +36,19 @@ def files_there(folder: Path) -> str:
     more = [f"{len(named) - 2 * _MOST_NAMED} more"] if len(named) > 2 * _MOST_NAMED else []
     images = _images_there(folder)
     return ", ".join([*named[: 2 * _MOST_NAMED], *more, *many[:_MOST_NAMED], *images])
+
+
+def unpacked_folders(folder: Path) -> list[Path]:
+    """The only folder in a folder that holds nothing else but the archive that it came from, and that in it:
+    archives are unpacked into a folder of their name."""
+    found: list[Path] = []
+    while len(found) < _MOST_NESTED:
+        entries = [p for p in _children(folder, _MOST_FOLDERS) if not p.name.endswith((".zip", "__MACOSX"))]
+        if len(entries) != 1 or not entries[0].is_dir():
+            break
+        folder = entries[0]
+        found.append(folder)
+    return found
 
 
 def _images_there(folder: Path) -> list[str]:

@@ -59,14 +59,15 @@ def pick(candidates: Sequence[JsonCandidate], split: str) -> JsonCandidate | Non
 def _places(folder: Path) -> Iterator[Path]:
     """The folders that are searched."""
     yield folder
-    for inner in _folders(folder):
+    for inner in folders_in(folder):
         by_split = bool(split_of(Path(inner.name)))
         if by_split or inner.name.lower() in HOMES:
             yield inner
-            yield from (deep for deep in _folders(inner) if by_split or split_of(Path(deep.name)))
+            yield from (deep for deep in folders_in(inner) if by_split or split_of(Path(deep.name)))
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, but no hidden ones; none where it cannot be read."""
     return _entries(folder, folders=True)
 
 

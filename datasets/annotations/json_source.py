@@ -8,8 +8,14 @@ from pathlib import Path
 from datasets.annotations.cache import open_annotations
 from datasets.annotations.categories import Category
 from datasets.annotations.json_schema import read_columns
-from datasets.annotations.json_search import HOMES, json_candidates, pick
-from datasets.annotations.source import IMAGE_LEVEL, SPLIT_NAMES, AnnotationSource, RawAnnotations
+from datasets.annotations.json_search import HOMES, folders_in, json_candidates, pick
+from datasets.annotations.source import (
+    IMAGE_LEVEL,
+    SPLIT_NAMES,
+    AnnotationSource,
+    RawAnnotations,
+    split_of,
+)
 from datasets.annotations.table import AnnotationTable
 from util.errors import UserError, nearest
 
@@ -72,7 +78,7 @@ class JsonSource(AnnotationSource):
         if found is None and path.is_dir():
             others = [c for c in json_candidates(path) if c.path.name not in _OTHER_PURPOSES]
             found = picked.path if (picked := pick(others, split)) else None
-        return cls(found, split, _image_roots(found, split)) if found else None
+        return cls(found, split, _image_roots(found, split, path)) if found else None
 
     def read(self) -> AnnotationTable:
         return open_annotations(self.path)
@@ -103,16 +109,24 @@ def _places(home: Path) -> tuple[Path, Path]:
     return home / "annotations", home
 
 
-def _image_roots(annotations: Path, split: str) -> tuple[Path, ...]:
-    """Folders that a JSON's file names may be relative to: LVIS's and COCO's, then those of exporters."""
-    beside = annotations.parent
-    home = beside.parent if beside.name.lower() in HOMES else beside
-    usual = [home, home / f"{split}2017", home / "train2017", home / "images", home / "data"]
+def _image_roots(annotations: Path, split: str, data: Path) -> tuple[Path, ...]:
+    """Folders that a JSON's file names may be relative to: LVIS's and COCO's, then those of exporters.
+
+    data: the path that the user gave; the folders above the file are searched up to this one, and one more.
+    """
+    above = [annotations.parent, *annotations.parents[1:4]]
+    levels = above[: above.index(data) + 2] if data in above else above[:2]
     # CVAT: `images/default` belongs to `instances_default.json`.
     subset = annotations.stem.removeprefix("instances_")
-    names = (*SPLIT_NAMES[split], subset, beside.name)
-    usual += [folder / name for name in dict.fromkeys(names) for folder in (home / "images", home)]
-    usual += [home / s / inner for s in SPLIT_NAMES[split] for inner in ("images", "data")]
-    usual += [beside, home.parent, home.parent / "images", home.parent / "data"]
-    usual += [home.parent / folder / s for s in SPLIT_NAMES[split] for folder in ("images", "")]
-    return tuple(dict.fromkeys(usual))
+    roots: list[Path] = []
+    for home in sorted(levels, key=lambda folder: folder.name.lower() in HOMES):
+        roots += [home, home / f"{split}2017", home / "train2017", home / "images", home / "data"]
+        named = [f / name for f in (home / "images", home) for name in (*SPLIT_NAMES[split], subset)]
+        named += [inner for f in (home / "images", home) for inner in _folders_of(f, split)]
+        roots += [place for f in named for place in (f, f / "images", f / "data")]
+    return tuple(dict.fromkeys(roots))
+
+
+def _folders_of(folder: Path, split: str) -> list[Path]:
+    """The folders in a folder that are named for a split, in whatever way (`Train`, `val2014`)."""
+    return [inner for inner in folders_in(folder) if split_of(Path(inner.name)) == split]

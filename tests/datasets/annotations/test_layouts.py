@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.annotations.discovery import find_detection, find_split, open_detection
 from datasets.annotations.source import split_of
 from tests.layouts import coco, open_images, voc, yolo
-from tests.layouts.drawn import CLASSES, as_drawn, as_read
+from tests.layouts.drawn import CLASSES, as_drawn, as_read, of_split
 from util.errors import UserError
 
 SPLIT = (
@@ -117,3 +118,46 @@ def test_which_of_several_files_is_meant_is_not_guessed(tmp_path):
 )
 def test_what_a_name_says_of_the_split(name, split):
     assert split_of(Path(name)) == split
+
+
+@pytest.mark.parametrize(
+    ("name", "images"),
+    [
+        ("annotations/train/coco.json", "images/train"),
+        ("annotations/instances_train2014.json", "images/train2014"),
+        ("labels/train.json", "Train/data"),
+        ("train/annotations/coco.json", "train/images"),
+    ],
+)
+def test_images_are_found_wherever_tools_put_them(tmp_path, name, images):
+    coco.write(tmp_path / name, coco.content(of_split(None), lambda i: f"{i.stem}.png"))
+    for image in of_split(None):
+        image.save(tmp_path / images / f"{image.stem}.png")
+        Image.new("RGB", (9, 9)).save(path_in(tmp_path / "images" / "val", f"{image.stem}.png"))
+    assert as_read(*open_detection(tmp_path, "train")) == as_drawn(None)
+
+
+def path_in(folder, name):
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+def test_an_archive_that_was_unpacked_into_one_more_folder(tmp_path):
+    coco.label_studio(tmp_path / "export" / "project-7")
+    (tmp_path / "export.zip").touch()
+    (tmp_path / "__MACOSX").mkdir()
+    assert as_read(*open_detection(tmp_path, "train")) == as_drawn(None)
+    assert find_split(tmp_path, "val") is None
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=r"there is .*export\.zip"):
+        find_detection(tmp_path, "train")
+
+
+def test_data_that_is_not_split_says_so(tmp_path):
+    coco.cvat_task(tmp_path)
+    with pytest.raises(UserError) as caught:
+        find_detection(tmp_path, "val")
+    message = str(caught.value)
+    assert "instances_default.json (annotations, named for no split)" in message
+    assert "there is nothing but training data; looked for " in message and "YOLO" not in message
+    assert message.endswith("val_share=0.2 takes a fifth of the training images for validation")

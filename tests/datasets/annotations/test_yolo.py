@@ -244,7 +244,7 @@ def test_without_names_or_splits_it_says_what_to_write(tmp_path):
     (tmp_path / "images" / "val").rename(tmp_path / "images" / "unseen")
     with pytest.raises(
         UserError,
-        match=r"no annotation file for val; .*images in images/train \(6\), images/unseen \(3\); looked for ",
+        match=r"for val; .*images in images/train \(6\), images/unseen \(3\); .*looked for YOLO",
     ):
         open_detection(tmp_path, "val")
 
