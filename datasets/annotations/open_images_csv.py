@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from datasets.annotations.json_errors import is_class_name
 from util.errors import UserError
 from util.text_files import stream_lines
 
@@ -126,7 +127,7 @@ def read_class_names(path: Path) -> dict[str, str]:
     for line, fields in _rows(path):
         if line == 1 and fields[:1] == ["LabelName"]:
             continue
-        if len(fields) < 2 or not fields[0].strip() or not fields[1].strip():
+        if len(fields) < 2 or not fields[0].strip() or not is_class_name(fields[1].strip()):
             raise UserError(f"{path} line {line}: {','.join(fields)!r:.60} is not `label,name`")
         label = fields[0].strip()
         if label in names:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from datasets.annotations.json_errors import is_text
+from datasets.annotations.json_errors import is_class_name
 from util.errors import UserError
 
 # Bytes of a file, which has a few hundred for each object.
@@ -55,7 +55,12 @@ def read_voc(path: Path) -> VocImage:
             objects.append(_object(thing, from_one))
         except ValueError as error:
             faults.append(f"{path} line {thing.get(_LINE)}: {error}")
-    size = tuple(_length(root.findtext(f"size/{side}")) for side in ("height", "width"))
+    size = [0, 0]
+    for place, side in enumerate(("height", "width")):
+        try:
+            size[place] = _length(side, root.findtext(f"size/{side}"))
+        except ValueError as error:
+            faults.append(f"{path}: {error}")
     filename = (root.findtext("filename") or "").strip()
     return VocImage(filename, (size[0], size[1]), objects, faults)
 
@@ -90,8 +95,10 @@ def _parse(path: Path) -> Element:
 def _object(thing: Element, from_one: bool) -> VocObject:
     """Raises ValueError saying what is wrong."""
     name = (thing.findtext("name") or "").strip()
-    if not is_text(name):
+    if not name:
         raise ValueError("an object without a `name`")
+    if not is_class_name(name):
+        raise ValueError(f"the `name` of an object, {name!r:.60}, is no line of text")
     box = thing.find("bndbox")
     if box is None:
         other = " (it has a rotated one, `robndbox`)" if thing.find("robndbox") is not None else ""
@@ -112,9 +119,11 @@ def _object(thing: Element, from_one: bool) -> VocObject:
     return VocObject(name, (left, top, right - left, bottom - top), _FLAGS[flag.lower()], line)
 
 
-def _length(text: str | None) -> int:
-    """Of a side; 0 for what is none, as some tools write where they do not know it."""
-    if text is None or not _NUMBER.fullmatch(text):
+def _length(side: str, text: str | None) -> int:
+    """Of a side; 0 where it is not stated. Raises ValueError for what is no number of pixels."""
+    if text is None or not text.strip():
         return 0
-    value = float(text)
-    return int(value) if 0 < value < 2**31 else 0
+    value = float(text) if _NUMBER.fullmatch(text) else -1.0
+    if not 0 <= value < 2**31 or not value.is_integer():
+        raise ValueError(f"its `{side}` is {text.strip()!r:.40}, not a number of pixels")
+    return int(value)
