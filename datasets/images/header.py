@@ -20,7 +20,7 @@ from datasets.images.exif import (
     turned_size,
     view_of,
 )
-from datasets.images.limits import LimitError, check_bytes, check_pixels, open_image
+from datasets.images.limits import LimitError, check_bytes, check_kind, check_pixels, open_image
 from util.pixels import Size
 
 _HEAD, _TAIL = 1 << 15, 512
@@ -55,6 +55,7 @@ class Header(NamedTuple):
 
 def inspect_file(path: str | Path, decode: bool = False) -> Header:
     """`inspect` for a file. Raises DamagedError, and OSError if it cannot be read."""
+    check_kind(path)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         size = os.fstat(descriptor).st_size

@@ -44,11 +44,16 @@ def check_bytes(size: int) -> None:
         raise LimitError(f"has {size / 2**20:.0f} MiB, of {MAX_BYTES >> 20} allowed")
 
 
+def check_kind(path: str | Path) -> None:
+    """Raises OSError for a pipe, which would be waited for, and a device; also for what is not there."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "a pipe or device, not a file")
+
+
 def read_file(path: str | Path) -> bytes:
     """The content of a file. Raises LimitError, and OSError where it cannot be read."""
-    mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # to open a pipe would wait for a writer
-        raise OSError(errno.EINVAL, "a pipe or device, not a file")
+    check_kind(path)
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         check_bytes(size)

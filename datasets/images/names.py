@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -63,16 +64,19 @@ def locate(
     has:   whether there is such a file or member.
     taken: files that other images are, which no name can mean but by its spelling.
     """
+    _is_folder.cache_clear()  # of an earlier look
     index = _Index(root)
     found: dict[str, tuple[str, str]] = {}
     missing: dict[str, str] = {}
     for name in dict.fromkeys(names):
         forms = _forms(name)
         result = _respelt(forms, root, has) or index.nearest(forms)
-        if isinstance(result, tuple):
-            found[name] = result
-        else:
+        if isinstance(result, str):
             missing[name] = result
+        elif has(result[1]):
+            found[name] = result
+        else:  # a link to nothing, a pipe
+            missing[name] = ""
     users = defaultdict(list)
     for name, (rule, file) in found.items():
         users[file].append((rule, name))
@@ -111,13 +115,14 @@ def _respelt(
                 continue
             if has(tail):
                 return (FOLDER if skipped else rule), tail
-            believed |= _is_folder(root, parts[skipped:-1])
+            believed |= _is_folder(root, tuple(parts[skipped:-1]))
         if believed:
             return None
     return None
 
 
-def _is_folder(root: Path, parts: list[str]) -> bool:
+@lru_cache(maxsize=1024)
+def _is_folder(root: Path, parts: tuple[str, ...]) -> bool:
     return bool(parts) and ".." not in parts and os.path.isdir(root.joinpath(*parts))
 
 
@@ -148,7 +153,9 @@ class _Index:
         prefix = _UPLOAD.match(stem) if not candidates else None
         if prefix:
             candidates = self._of_stem(stem[prefix.end() :])
-        folder = next((t for n in range(len(parts) - 1) if _is_folder(self._root, t := parts[n:-1])), None)
+        folder = next(
+            (t for n in range(len(parts) - 1) if _is_folder(self._root, tuple(t := parts[n:-1]))), None
+        )
         meant = _best(parts, [file for file in candidates if folder in (None, file[:-1])])
         if len(meant) == 1:
             return _rule(parts, meant[0], bool(prefix)), "/".join(meant[0])

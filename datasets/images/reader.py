@@ -75,10 +75,14 @@ class ImageFolder:
         """
         absent = self._absent(names)
         taken = set(names) if absent else ()
-        located = locate(absent, self.root, lambda name: self.find(name) is not None, taken)
+        located = locate(absent, self.root, self._has, taken)
         self._files = {name: file for name, (_, file) in located.found.items()}
         self.missing = located.missing
         return located
+
+    def _has(self, name: str) -> bool:
+        # In this order: most names that are tried are nowhere.
+        return self._find(name) is not None and not self.refusal(name)
 
     def _absent(self, names: Sequence[str]) -> list[str]:
         """The names that are no files, nor members of archives."""
@@ -173,10 +177,10 @@ class ImageFolder:
 
     def nearest(self, name: str) -> str:
         """Why a file of this name cannot be read, or what is there instead; "" where nothing is known."""
-        if instead := self.missing.get(name):
-            return f"; there is {instead}"
         if reason := _why_no_file(self.root / name):
             return f" ({reason})"
+        if instead := self.missing.get(name):
+            return f"; there is {instead}"
         stem, suffix = os.path.splitext(name)
         suffixes = (s for lower in IMAGE_SUFFIXES for s in (lower, lower.upper()))
         other = next((stem + s for s in suffixes if s != suffix and self.find(stem + s)), None)

@@ -1,6 +1,7 @@
 """Names of images as tools on other machines write them lead to the files that are meant, or to none."""
 
 import json
+import os
 import unicodedata
 
 import numpy as np
@@ -10,7 +11,11 @@ from PIL import Image
 from datasets.annotations.discovery import open_detection
 from datasets.build import RunSettings, build_datasets
 from datasets.images import names as rules
+from datasets.images.header import inspect_file
+from datasets.images.limits import read_file
+from datasets.images.preprocess import ImageError, MissingImageError
 from datasets.images.reader import ImageFolder
+from inference.inputs import read_image
 from tests.datasets.annotations.test_yolo import CONFIG
 from util.errors import UserError
 
@@ -193,3 +198,30 @@ def test_an_image_that_vanishes_is_missing_too(tmp_path, caplog):
     list(parts.val_loader)
     assert parts.val_loader.missing() == ["val/7.jpg"] and parts.val_loader.damaged() == []
     assert "no such image; the metrics leave it out (1 missing so far)" in caplog.text
+
+
+def test_what_is_no_file_is_missing_with_the_reason(tmp_path):
+    put(tmp_path / "a.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    images = ImageFolder(tmp_path)
+    names = {
+        "folder.jpg": "a folder",
+        "pipe.jpg": "a pipe or device",
+        "n" * 300 + ".jpg": "File name too long",
+        "a.jpg/b.jpg": "Not a directory",
+        "a\0.jpg": "embedded null byte",
+    }
+    assert set(images.resolve([*names, "a.jpg"]).missing) == set(names)
+    for name, reason in names.items():
+        with pytest.raises(MissingImageError, match=rf"no such image \({reason}\)"):
+            images.open(name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for read in (inspect_file, read_file):
+        with pytest.raises(OSError, match="a pipe or device, not a file"):
+            read(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match=r"pipe\.jpg: cannot be read \(a pipe"):
+        read_image(tmp_path / "pipe.jpg")
