@@ -76,13 +76,13 @@ class OpenedSplit:
 class OpenedSet:
     """One data set, None for a split that it lacks or that was not asked for.
 
-    divided: what became of its one split; None where it has two.
+    divided: as in `DetectionData`; empty where it has two splits.
     """
 
     name: str
     train: OpenedSplit | None
     val: OpenedSplit | None
-    divided: Split | None = None
+    divided: Mapping[str, Split] = field(default_factory=dict)
 
     @property
     def splits(self) -> list[OpenedSplit]:
@@ -95,7 +95,7 @@ class DetectionData:
 
     categories: before `ClassEdits.classes` left some out; image-level classes are matched to them.
     union: how the classes of several sets became one list; None for a single one.
-    divided: by the name of each set that has no validation split, what became of its images.
+    divided: what became of the images of sets without a validation split, by their keys in the request.
     """
 
     train: OpenedSplit | None
@@ -120,7 +120,7 @@ def open_detection_data(request: DataRequest, *, train: bool = True) -> Detectio
     sets = [
         _open_set(name, path, request, train) for name, path in zip(names, request.data_path, strict=True)
     ]
-    divided = {opened.name: opened.divided for opened in sets if opened.divided is not None}
+    divided = {key: split for opened in sets for key, split in opened.divided.items()}
     if request.split is not None and not divided:
         _refuse_share(sets[0], request, train)
     if not request.trained:
@@ -216,12 +216,13 @@ def _open_set(name: str, path: str, request: DataRequest, train: bool) -> Opened
     if val is None and request.split is not None:
         whole = opened("train", required=True)
         assert whole is not None and isinstance(whole.images, ImageFolder)  # find_detection raises
-        parts = divide(name, whole.table, whole.images, request.split, alone=not several)
+        key = request.split.key_of(name, alone=not several)
+        parts = divide(key, whole.table, whole.images, request.split)
         return OpenedSet(
             name,
             replace(whole, table=parts.train) if train else None,
             replace(whole, table=parts.val),
-            parts.split,
+            {key: parts.split},
         )
     if val is None and not several:
         raise UserError(missing_split(path, "val", request.dataset_file))

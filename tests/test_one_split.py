@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.annotations.split_file import SPLIT_FILE, SplitFile
+from datasets.annotations.split_file import SPLIT_FILE, Split, SplitFile
 from datasets.opening import DataRequest, open_detection_data
 from engine.run_log import read_log
 from tests.datasets import tiny
@@ -127,10 +127,15 @@ def test_another_share_or_a_split_that_is_there_is_an_error(trained, config_file
     assert "split.json: cannot be read" in errors(capsys)
 
 
-def test_a_dry_run_writes_nothing(config_file, data, tmp_path, capsys):
+def test_a_split_of_ones_own_is_used_as_it_is(config_file, data, tmp_path, caplog):
+    names = sorted(path.name for path in (data / "images").iterdir())
+    own = SplitFile(0.25, 1, {"mine": Split(tuple(names[4:]), tuple(names[:4]))})
+    own.write(tmp_path / "run")
+    caplog.set_level("INFO")
     words = ("-c", config_file, "--data_path", data, "--output_dir", tmp_path / "run")
     assert run(*words, options=(*OPTIONS, "dry_run=True")) == 0
-    assert not (tmp_path / "run" / SPLIT_FILE).exists()
+    assert "4 of 12 images are for validation" in caplog.text and "were added" not in caplog.text
+    assert SplitFile.read(tmp_path / "run") == own
 
 
 def yolo(root: Path) -> Path:

@@ -45,16 +45,16 @@ class SplitFile:
     seed: int
     sets: Mapping[str, Split] = field(default_factory=dict)
 
-    def of_set(self, name: str, *, alone: bool) -> Split | None:
-        """The split of a set, None where there is none.
+    def key_of(self, name: str, *, alone: bool) -> str:
+        """What a set is called here: by its name, as long as it is not called otherwise.
 
         alone: no other set is read. Its folder may then have been renamed, or other sets may have been
             read with it and made its name longer.
         """
         if name in self.sets or not alone:
-            return self.sets.get(name)
+            return name
         found = [known for known in self.sets if len(self.sets) == 1 or known.endswith(f"-{name}")]
-        return self.sets[found[0]] if len(found) == 1 else None
+        return found[0] if len(found) == 1 else name
 
     def parts(self, table: AnnotationTable) -> tuple[AnnotationTable, AnnotationTable]:
         """The training and the validation part of a table that one of the splits divides.

@@ -82,16 +82,14 @@ class Divided:
     split: Split
 
 
-def divide(
-    name: str, table: AnnotationTable, images: ImageFolder, plan: SplitFile, *, alone: bool = True
-) -> Divided:
+def divide(key: str, table: AnnotationTable, images: ImageFolder, plan: SplitFile) -> Divided:
     """The training and the validation part of a set.
 
-    name: of the set.  images: its images, where copies are looked for among those that are new.
-    plan: share and seed, and earlier splits.  alone: as in `SplitFile.of_set`.
+    key: of the set in the plan, which has share and seed, and earlier splits.
+    images: of the set, where copies are looked for among those that are new.
     Raises UserError as `split_table` does.
     """
-    known = plan.of_set(name, alone=alone)
+    known = plan.sets.get(key)
     names = {table.file_names[i] for i in range(len(table))}
     # Those of an earlier split stay where they are, copies or not.
     new = names.difference(known.train, known.val) if known else names

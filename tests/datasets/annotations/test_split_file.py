@@ -22,17 +22,14 @@ def test_it_is_read_as_it_was_written(tmp_path):
 
 def test_a_set_is_found_by_its_name_and_a_single_one_by_any():
     both = SplitFile(0.2, 7, SETS)
-    assert both.of_set("tools", alone=True) == both.of_set("tools", alone=False) == SETS["tools"]
-    assert both.of_set("other", alone=True) is None
+    assert both.key_of("tools", alone=True) == both.key_of("tools", alone=False) == "tools"
+    assert both.key_of("other", alone=True) == "other"
     one = SplitFile(0.2, 7, {"fruit": SETS["fruit"]})
-    assert one.of_set("moved", alone=True) == SETS["fruit"] and one.of_set("moved", alone=False) is None
-    longer = SplitFile(0.2, 7, {"a-set": SETS["fruit"], "b-set": SETS["tools"], "c": SETS["tools"]})
-    assert longer.of_set("set", alone=True) is None
-    assert (
-        SplitFile(0.2, 7, {"a-set": SETS["fruit"], "c": SETS["tools"]}).of_set("set", alone=True)
-        == SETS["fruit"]
-    )
-    assert SplitFile(0.2, 7).of_set("fruit", alone=True) is None
+    assert one.key_of("moved", alone=True) == "fruit" and one.key_of("moved", alone=False) == "moved"
+    longer = {"a-set": SETS["fruit"], "c": SETS["tools"]}
+    assert SplitFile(0.2, 7, longer).key_of("set", alone=True) == "a-set"
+    assert SplitFile(0.2, 7, {**longer, "b-set": SETS["tools"]}).key_of("set", alone=True) == "set"
+    assert SplitFile(0.2, 7).key_of("fruit", alone=True) == "fruit"
 
 
 @pytest.mark.parametrize(
