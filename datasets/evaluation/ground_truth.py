@@ -24,10 +24,14 @@ class GroundTruth:
     category_index: (G,) int64 0..K-1.
     ignored:        (G, A) bool: neither missed when unmatched nor counted when matched.
     crowd:          (G,) bool: may be matched by any number of detections.
-    keys:           (U,) int64 ascending: the (image, category) pairs that are evaluated.
+    keys:           (U,) int64 ascending: the (image, category) pairs that are evaluated, but for those
+                    without a box that `exhaustive` and `judged` tell of.
     first, count:   (U + 1,) int64: the boxes of each key; the last entry, empty, serves all other keys.
     not_exhaustive: (U + 1,) bool: not every instance is annotated, so unmatched detections are ignored.
     exhaustive:     all other pairs are evaluated too, as pairs without a box.
+    judged:         (L + 1, K) bool: the classes of each judged list, none in the last row.
+    judged_list:    (I,) int32: the row of each image, -1 for the last. Its classes are evaluated there:
+                    keys would be one for each image and class of an exhaustive set.
     """
 
     rows: np.ndarray
@@ -40,6 +44,12 @@ class GroundTruth:
     count: np.ndarray
     not_exhaustive: np.ndarray
     exhaustive: bool
+    judged: np.ndarray
+    judged_list: np.ndarray
+
+    def is_judged(self, image_index: np.ndarray, category_index: np.ndarray) -> np.ndarray:
+        """(n,) bool: the judged lists name the pair."""
+        return self.judged[self.judged_list[image_index], category_index]
 
     def key_index(self, keys: np.ndarray) -> np.ndarray:
         """(n,) int64: the index 0..U-1 of each of n keys, -1 where it is absent."""
@@ -84,11 +94,14 @@ def _group_by_key(
     order = np.argsort(key, kind="stable")
     rows, key = rows[order], key[order]
     starts = run_starts(key)
+    lists = annotations.judged
+    judged = np.zeros((len(lists) + 1, num_categories), bool)
+    judged[lists.row_of_value, lists.values] = True
     not_exhaustive = _pair_keys(annotations.not_exhaustive, num_categories)
-    # Known to be annotated wherever it is: verified absent, or looked for.
-    verified = (annotations.negatives, annotations.judged_by_image)
-    listed = [not_exhaustive] if exhaustive else [_pair_keys(v, num_categories) for v in verified]
-    keys = sorted_unique(np.concatenate((key[starts], *listed)))
+    image, category = np.divmod(not_exhaustive, num_categories)
+    unsure = not_exhaustive[exhaustive | judged[annotations.judged_list[image], category]]
+    absent = [] if exhaustive else [_pair_keys(annotations.negatives, num_categories)]
+    keys = sorted_unique(np.concatenate((key[starts], unsure, *absent)))
     first, count = np.zeros((2, len(keys) + 1), dtype=np.int64)
     with_boxes = np.searchsorted(keys, key[starts])
     first[with_boxes], count[with_boxes] = starts, np.diff(np.append(starts, len(key)))
@@ -103,6 +116,8 @@ def _group_by_key(
         count=count,
         not_exhaustive=np.append(np.isin(keys, not_exhaustive), False),
         exhaustive=exhaustive,
+        judged=judged,
+        judged_list=annotations.judged_list,
     )
 
 

@@ -169,7 +169,8 @@ class _DetectionCollector:
         key = batch.image_index[rows] * self.num_categories + batch.category_index[rows]
         key_index = gt.key_index(key)
         if not gt.exhaustive:
-            listed = np.flatnonzero(key_index >= 0)
+            judged = gt.is_judged(batch.image_index[rows], batch.category_index[rows])
+            listed = np.flatnonzero((key_index >= 0) | judged)
             rows, key, key_index = rows[listed], key[listed], key_index[listed]
         boxes_xywh = batch.boxes_xywh[rows]
         outside = outside_area_ranges(boxes_xywh[:, 2] * boxes_xywh[:, 3])

@@ -11,7 +11,7 @@ from datasets.annotations.categories import ClassTable, renamed
 from datasets.annotations.class_union import unite_classes
 from datasets.annotations.union import NamedTable, unite
 from datasets.evaluation.evaluator import BoxEvaluator, evaluate_boxes
-from datasets.evaluation.predictions import read_predictions
+from datasets.evaluation.predictions import Predictions, read_predictions
 from tests.datasets import tiny
 from tests.datasets.evaluation.box_cases import coco_case, lvis_case
 from util.structures import Detections
@@ -145,3 +145,21 @@ def test_own_predictions_are_those_of_the_file(tmp_path):
         5,
     }
     assert evaluate_boxes(tables["b"], own).metrics["AP"] == metrics["b/AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_judged_list_is_evaluated_as_negatives_of_all_of_its_classes(seed):
+    """Also where it names a class that is not exhaustively annotated."""
+    content, results = lvis_case(seed)
+    rng = np.random.default_rng(seed)
+    ids = [c["id"] for c in content["categories"]]
+    kinds = [[i for i in ids if rng.random() < 0.6] for _ in range(3)]
+    for image in content["images"]:
+        if rng.random() < 0.7:
+            image["labelled_category_ids"] = kinds[rng.integers(3)]
+    judged = tiny.table_of(content, "judged")
+    for image in content["images"]:
+        image["neg_category_ids"] += image.pop("labelled_category_ids", [])
+    listed = tiny.table_of(content, "listed")
+    predictions = Predictions.from_results(results)
+    assert evaluate_boxes(judged, predictions).metrics == evaluate_boxes(listed, predictions).metrics
