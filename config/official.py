@@ -24,10 +24,6 @@ UNSUPPORTED_KEYS: dict[str, tuple[Any, str]] = {
     "masks": (False, _MASKS),
     "inst_masks": (False, _MASKS),
     "with_vector": (False, _MASKS),
-    "use_checkpoint": (
-        False,
-        "activations are not recomputed; use `accumulate_steps` with a smaller `batch_size`",
-    ),
     "dilation": (False, "pass `output_stride` in `backbone_args` instead"),
     "position_embedding": ("sine", "positions are sine embeddings"),
     "pre_norm": (False, "layers normalise after the residual sum"),

@@ -81,9 +81,10 @@ def train_steps(values: dict) -> tuple[list[float], dict[str, torch.Tensor]]:
     return losses, copy.deepcopy(model.state_dict())
 
 
-def test_two_ranks_train_as_one():
+@pytest.mark.parametrize("use_checkpoint", [False, True])
+def test_two_ranks_train_as_one(use_checkpoint):
     losses, weights = train_steps(CONFIG)
-    two = run_on_ranks(2, train_steps, CONFIG)
+    two = run_on_ranks(2, train_steps, {**CONFIG, "use_checkpoint": use_checkpoint})
     for rank_losses, rank_weights in two:
         assert rank_losses == pytest.approx(losses, rel=1e-4)
         for name, weight in weights.items():

@@ -60,6 +60,12 @@ class ModelKeys:
     dec_n_points: int = config_field(
         4, "Sampling points per level and head in the decoder", minimum=1, maximum=256
     )
+    use_checkpoint: bool | str | tuple[str, ...] = config_field(
+        False,
+        "Activations are computed again in the backward pass instead of kept: less memory, more work, the "
+        "same losses; `True`, or some of `backbone,encoder,decoder`",
+        choices=(False, True, "backbone", "encoder", "decoder"),
+    )
     num_queries: int = config_field(
         900, "Queries selected from the encoder proposals", minimum=1, maximum=100000
     )

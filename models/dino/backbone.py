@@ -20,6 +20,7 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from models.dino.folding import call_folded, make_foldable
+from models.dino.recompute import recomputed
 from models.dino.simple_pyramid import SimpleFeaturePyramid
 from util.errors import UserError, first_line, nearest
 from util.hub import offline_if_unreachable
@@ -34,7 +35,12 @@ DEFAULT_TAGS = {"resnet50": "resnet50.tv_in1k", "resnet101": "resnet101.tv_in1k"
 
 
 class Backbone(nn.Module):
-    """Feature maps of an image: (B, 3, H, W) -> [(B, channels[i], H / strides[i], W / strides[i]), ...]."""
+    """Feature maps of an image: (B, 3, H, W) -> [(B, channels[i], H / strides[i], W / strides[i]), ...].
+
+    recompute: backward computes the body again, and only the image is kept.
+    """
+
+    recompute = False
 
     def __init__(self, body: nn.Module, channels: Sequence[int], strides: Sequence[float]):
         super().__init__()
@@ -46,7 +52,12 @@ class Backbone(nn.Module):
         self.folds = make_foldable(body)
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        features = self.body(x) if torch.compiler.is_compiling() else call_folded(self.body, self.folds, x)
+        if torch.compiler.is_compiling():
+            features = self.body(x)
+        elif self.recompute:
+            features = recomputed(self.body, call_folded, self.body, self.folds, x)
+        else:
+            features = call_folded(self.body, self.folds, x)
         if self.is_nhwc:
             features = [f.permute(0, 3, 1, 2) for f in features]
         # The neck's group norm is several times faster on contiguous maps than on channels-last ones.

@@ -21,6 +21,7 @@ from models.dino.matcher import HungarianMatcher
 from models.dino.neck import Neck
 from models.dino.position import SinePosition
 from models.dino.query_selection import QuerySelection
+from models.dino.recompute import parts_to_recompute
 
 
 def build_dino(
@@ -71,6 +72,8 @@ def build_detector(
     if config.channels_last:
         # Convolutions answer in the layout of their weights, so the images follow.
         backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    recompute = parts_to_recompute(config.use_checkpoint)
+    backbone.recompute = "backbone" in recompute
     layer: dict[str, Any] = {
         "dim": dim,
         "levels": levels,
@@ -94,10 +97,16 @@ def build_detector(
             num_layers=config.enc_layers,
             points=config.enc_n_points,
             position=SinePosition(dim, config.pe_temperatureH, config.pe_temperatureW),
+            recompute="encoder" in recompute,
             **layer,
         ),
         query_selection=QuerySelection(dim, config.num_queries, encoder_classifier),
-        decoder=Decoder(num_layers=config.dec_layers, points=config.dec_n_points, **layer),
+        decoder=Decoder(
+            num_layers=config.dec_layers,
+            points=config.dec_n_points,
+            recompute="decoder" in recompute,
+            **layer,
+        ),
         head=head,
         denoising=denoising,
     )

@@ -13,6 +13,7 @@ from models.dino.layers import MLP, FeedForward, inverse_sigmoid
 from models.dino.ops import MSDeformAttn
 from models.dino.position import box_position
 from models.dino.pyramid import Pyramid
+from models.dino.recompute import recomputed
 from models.dino.sixteen_bit import autocast_type, in_sixteen_bit
 
 
@@ -96,12 +97,24 @@ def attention_bias(mask: Bool[Tensor, "Q Q"], queries: Float[Tensor, "B Q D"]) -
 
 
 class Decoder(nn.Module):
-    """`num_layers` decoder layers with iterative box refinement."""
+    """`num_layers` decoder layers with iterative box refinement.
+
+    recompute: backward computes each layer again, and only its input is kept.
+    """
 
     def __init__(
-        self, dim: int, num_layers: int, levels: int, heads: int, points: int, ffn_dim: int, dropout: float
+        self,
+        dim: int,
+        num_layers: int,
+        levels: int,
+        heads: int,
+        points: int,
+        ffn_dim: int,
+        dropout: float,
+        recompute: bool = False,
     ):
         super().__init__()
+        self.recompute = recompute
         self.dim = dim
         self.layers = nn.ModuleList(
             DecoderLayer(dim, levels, heads, points, ffn_dim, dropout) for _ in range(num_layers)
@@ -132,7 +145,11 @@ class Decoder(nn.Module):
             detached = reference_boxes.detach()
             scaled = detached[:, :, None] * ratios
             position = self.query_position(box_position(scaled[:, :, 0], self.dim))
-            queries = in_sixteen_bit(layer, device, queries, position, scaled, memory, bias)
+            arguments = (layer, device, queries, position, scaled, memory, bias)
+            if self.recompute:
+                queries = recomputed(layer, in_sixteen_bit, *arguments)
+            else:
+                queries = in_sixteen_bit(*arguments)
             hidden.append(queries)
             references.append(reference_boxes)
             if i + 1 < len(self.layers):

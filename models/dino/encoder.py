@@ -10,6 +10,7 @@ from models.dino.layers import FeedForward
 from models.dino.ops import MSDeformAttn
 from models.dino.position import SinePosition
 from models.dino.pyramid import Pyramid, cells, flatten_levels, token_mask, valid_cells, valid_ratios
+from models.dino.recompute import recomputed
 from models.dino.sixteen_bit import autocast_type, in_sixteen_bit
 
 
@@ -36,7 +37,10 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Feature levels -> memory: position and level embeddings, then `num_layers` encoder layers."""
+    """Feature levels -> memory: position and level embeddings, then `num_layers` encoder layers.
+
+    recompute: backward computes each layer again, and only its input is kept.
+    """
 
     def __init__(
         self,
@@ -48,8 +52,10 @@ class Encoder(nn.Module):
         ffn_dim: int,
         dropout: float,
         position: SinePosition,
+        recompute: bool = False,
     ):
         super().__init__()
+        self.recompute = recompute
         self.position = position
         self.level_embed = nn.Parameter(torch.randn(levels, dim))
         self.layers = nn.ModuleList(
@@ -65,7 +71,11 @@ class Encoder(nn.Module):
             tokens = tokens.to(dtype)
             pyramid = replace(pyramid, positions=pyramid.positions.to(dtype))
         for layer in self.layers:
-            tokens = in_sixteen_bit(layer, tokens.device, tokens, pyramid, points)
+            arguments = (layer, tokens.device, tokens, pyramid, points)
+            if self.recompute:
+                tokens = recomputed(layer, in_sixteen_bit, *arguments)
+            else:
+                tokens = in_sixteen_bit(*arguments)
         return replace(pyramid, tokens=tokens)
 
     def embed(self, levels: list[Float[Tensor, "B D _ _"]], mask: Bool[Tensor, "B H W"]) -> Pyramid:
