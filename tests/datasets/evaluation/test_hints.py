@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from datasets.annotations.categories import Category
+from datasets.annotations.categories import Category, ClassTable
 from datasets.annotations.table import AnnotationTable
-from datasets.evaluation.evaluator import evaluate_boxes
+from datasets.evaluation.evaluator import BoxEvaluator, evaluate_boxes
 from datasets.evaluation.hints import hints, is_near_zero
 from datasets.evaluation.predictions import Predictions
+from tests.datasets import tiny
+from tests.datasets.evaluation.box_cases import coco_case, lvis_case
+from util.structures import Detections
 
 # COCO's ids of its first 80 classes have gaps; so has this list.
 IDS = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 17])
@@ -170,3 +174,31 @@ def test_they_are_for_results_near_0_and_change_nothing():
     assert evaluate_boxes(TABLE, wrong).metrics == metrics and np.array_equal(wrong.boxes, before)
     assert not is_near_zero(evaluate_boxes(TABLE, right).metrics, right)
     assert not is_near_zero({"AP50": -1.0}, right)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_predictions_are_too_odd(seed):
+    """An evaluation must not end because of a hint."""
+    content, results = (lvis_case if seed % 2 else coco_case)(seed)
+    table = tiny.table_of(content, "val.json")
+    rng = np.random.default_rng(seed)
+    odd = Predictions.from_results(results)
+    values = rng.choice([0, -1, 1e300, np.nan, np.inf, 5], odd.boxes.shape)
+    boxes = np.where(rng.random(odd.boxes.shape) < 0.2, values, odd.boxes)
+    ids = rng.choice([0, -5, 2**62, 7], len(odd))
+    for change in ({}, {"boxes": boxes}, {"image_ids": ids}, {"category_ids": ids, "boxes": boxes}):
+        assert all(isinstance(line, str) for line in hints(table, replace(odd, **change)))
+
+
+def test_an_evaluation_near_0_logs_them(tmp_path, caplog):
+    caplog.set_level("INFO")
+    classes = ClassTable.from_categories(TABLE.categories)
+    evaluator = BoxEvaluator(TABLE, classes, tmp_path)
+    for row, image_id in enumerate(TABLE.image_ids.tolist()):
+        rows = TABLE.rows(row)
+        fractions = to_xyxy(TABLE.boxes_xywh[rows]) / TABLE.sizes[row][[1, 0, 1, 0]]
+        scores = torch.full((len(fractions),), 0.5)
+        labels = torch.from_numpy(TABLE.category_index[rows].astype(np.int64))
+        evaluator.update([image_id], [Detections(scores, labels, torch.from_numpy(fractions).float())])
+    assert evaluator.finish()["AP50"] == 0
+    assert "AP50 is near 0; a hint: the boxes are fractions of the image, 0..1" in caplog.text
