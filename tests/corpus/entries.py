@@ -173,10 +173,35 @@ def _png_cut_in_its_text() -> bytes:
     return buffer.getvalue()[:60]
 
 
+_QUARTER_TURN = b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+
+
+def _image(kind: str, mode: str = "RGB", **options: object) -> Callable[[], bytes]:
+    def make() -> bytes:
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.new(mode, (40, 50)).save(buffer, kind, **options)
+        return buffer.getvalue()
+
+    return make
+
+
 _add(
     "png",
     cut_before_its_orientation=(_png_cut_in_its_text, "does not decode"),
     postscript=(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "does not decode"),
+    orientation_beyond_its_block=(_image("PNG", exif=b"MM\0*\xff\xff\xff\xff"), None),
+    orientation_of_a_quarter_turn=(_image("PNG", exif=_QUARTER_TURN), None),
+)
+_add("jpeg", orientation_of_a_quarter_turn=(_image("JPEG", exif=_QUARTER_TURN), None))
+_add("webp", orientation_of_a_quarter_turn=(_image("WEBP", exif=_QUARTER_TURN), None))
+_add(
+    "tiff",
+    orientation_of_a_quarter_turn=(_image("TIFF", tiffinfo={0x0112: 6}), None),
+    orientation_of_no_kind=(_image("TIFF", tiffinfo={0x0112: 9}), None),
+    floating_point=(_image("TIFF", mode="F"), "floating-point numbers"),
+    integers_of_32_bits=(_image("TIFF", mode="I"), "32-bit or signed integers"),
 )
 
 _add(

@@ -92,7 +92,9 @@ def open_evaluations(runs: list[Path], annotations: Path | None, images: Path | 
     for image_ids in damaged:
         table = table.without(image_ids)
     if images is not None:
-        folder_of_images = ImageFolder(images)
+        upright = isinstance(folder_of_images, ImageFolder) and folder_of_images.upright
+        folder_of_images = ImageFolder(images, upright=upright)
+        folder_of_images.resolve([table.file_names[i] for i in range(len(table))])
     record = _with_counts(record, table, SplitFile.read(folders[0].parent))
     return [
         Evaluation(name, folder, read_predictions(folder / PREDICTIONS_FILE), table, folder_of_images, record)
