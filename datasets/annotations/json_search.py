@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from datasets.annotations.source import split_of
@@ -86,7 +87,17 @@ def _entries(folder: Path, folders: bool) -> list[Path]:
 
 
 def _reason(path: Path) -> str:
-    """Why a JSON file is no annotation file. The keys are searched for, not parsed: a file may be large."""
+    """Why a JSON file is no annotation file."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return _lacks(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)  # a start asks for it several times
+def _lacks(path: Path, size: int, modified_ns: int) -> str:
+    """The keys are searched for, not parsed: a file may be large."""
     wanted = {key: re.compile(rb'"%s"\s*:' % key.encode()) for key in _KEYS}
     segments = re.compile(rb'"segments_info"\s*:')
     try:
