@@ -51,7 +51,8 @@ def find_open_images(path: Path) -> Mapping[str, OpenImagesFiles]:
 def images_of(path: Path, split: str, files: OpenImagesFiles) -> dict[str, str]:
     """Image id -> name below the data folder: of the first folder that has any, by the split's name first."""
     names = dict.fromkeys((files.subset, *SPLIT_NAMES[split]))
-    folders = [f for name in names for f in (name, f"images/{name}", f"data/{name}")]
+    # FiftyOne keeps masks, images too, beside `data`.
+    folders = [f for name in names for f in (f"{name}/data", name, f"images/{name}", f"data/{name}")]
     for folder in (*folders, "images", "data"):
         if found := images_below(path / folder) if (path / folder).is_dir() else []:
             return {PurePosixPath(name).stem: f"{folder}/{name}" for name in found}

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from datasets.annotations.open_images import OpenImagesSource
 from datasets.annotations.voc import VocSource
 from datasets.annotations.voc_xml import read_voc
@@ -10,7 +12,7 @@ from datasets.annotations.yolo_layout import YoloFolder
 from datasets.annotations.yolo_lists import listed_images
 from tests.fuzz.readers import reader
 from tests.layouts import open_images, voc
-from tests.layouts.drawn import drawn, of_split
+from tests.layouts.drawn import drawn
 
 
 @reader("labels.txt", "0 0.5 0.5 0.2 0.25\n2 0.1 0.2 0.1 0.1\n1 0.1 0.1 0.2 0.1 0.2 0.2\n")
@@ -79,7 +81,7 @@ def _read_open_images(path: Path) -> None:
     source = OpenImagesSource.find(path.parent, "val", "lvis")
     assert source is not None
     raw = source.check()
-    assert len(raw.boxes_xywh) <= sum(len(image.boxes) for image in of_split("val"))
+    assert np.isfinite(raw.boxes_xywh).all()
 
 
 @reader("validation-annotations-bbox.csv", lambda f: _open_images(f, "validation-annotations-bbox.csv"))

@@ -72,3 +72,4 @@ def fiftyone(root: Path) -> None:
         text(root / name / "metadata" / "classes.csv", CLASS_NAMES)
         for image in images:
             save(image, root / name / "data")
+            save(image, root / name / "labels" / "masks" / "0")
