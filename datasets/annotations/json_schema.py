@@ -16,7 +16,7 @@ from datasets.annotations.json_errors import Int64, convert, describe_fault, is_
 from datasets.annotations.json_stream import BLOCK, read_members
 from datasets.annotations.outlines import box_around
 from datasets.annotations.root_category import without_root
-from util.errors import UserError
+from util.errors import UserError, nearest
 
 # Ours: the classes that were looked for in an image or, at the top of the file, in those that do not say.
 LABELLED = "labelled_category_ids"
@@ -251,4 +251,7 @@ def read_columns(
             adders[key](value)
     if not seen.issuperset(("images", "categories")):
         raise UserError(f"{path}: not an annotation file (needs `images`, `annotations` and `categories`)")
+    if "annotations" not in seen and nearest("annotations", seen):
+        keys = ", ".join(sorted(seen))
+        raise UserError(f"{path}: has no `annotations` but {keys:.200}: rename the key that holds the boxes")
     return images, boxes, without_root(categories, boxes.has_class, path)

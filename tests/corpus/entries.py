@@ -50,6 +50,23 @@ _add(
         _annotations("images", lambda rows: rows[0].update(file_name="\ud800")),
         "half of a character",
     ),
+    half_a_synset=(
+        _annotations("categories", lambda rows: rows[0].update(synset="\ud800")),
+        "`synset` holds half of a character",
+    ),
+    count_beyond_64_bits=(
+        _annotations("categories", lambda rows: rows[0].update(image_count=2**63)),
+        "its `image_count` is",
+    ),
+    long_frequency=(
+        _annotations("categories", lambda rows: rows[0].update(frequency="x" * 5000)),
+        "expected r, c or f",
+    ),
+    name_of_two_lines=(
+        _annotations("categories", lambda rows: rows[0].update(name="a\nb")),
+        "is no line of text",
+    ),
+    crowd_as_text=(_annotations("annotations", lambda rows: rows[0].update(iscrowd="no")), "expected 0 or 1"),
     deep=(b"[" * 100_000, "not an object"),
     deep_member=(b'{"images": ' + b"[" * 100_000, "nested too deeply"),
     commas=(b'{"images": [' + b"," * 100_000 + b"]}", "ends early"),
@@ -159,6 +176,7 @@ _add(
     no_date=(_YAML + "names: [2020-13-45]\n", None),
     code=(_YAML + "names: !!python/object/apply:os.getcwd []\n", "is not valid YAML"),
     long_path=("names: [cup]\ntrain: " + "x" * 5_000 + "\n", "does not exist"),
+    zero_byte_in_a_name=(_YAML + 'names: ["a\\0b"]\n', "is no line of text"),
     zero_byte=('names: [cup]\ntrain: "a\\0b"\n', "does not exist"),
     an_image_for_a_list=("names: [cup]\ntrain: images/train/a.png\n", "is not a text file"),
 )

@@ -151,6 +151,10 @@ def drop(key, index, name):
         (change("categories", 1, id=1), "category id 1 is listed twice"),
         (lambda content: content["categories"].clear(), "class list is empty"),
         (lambda content: content.pop("images"), "not an annotation file"),
+        (
+            lambda content: content.update(annotation=content.pop("annotations")),
+            "has no `annotations` but annotation, categories, images: rename the key",
+        ),
     ],
 )
 def test_bad_content_is_one_line_with_file_and_id(tmp_path, content, spoil, message):
