@@ -134,7 +134,7 @@ def _united(category: Category, other: Category) -> Category:
     """A class of the union with another set's. Their frequencies are those of one set each: counts decide."""
     if category.synset and other.synset and category.synset != other.synset:
         get_logger().warning(
-            "class %r is %r in one set and %r in another, and becomes one class (rename keeps them apart)",
+            "class %r is %r in one set and %r in another, and becomes one class: give it another name in one",
             category.name, category.synset, other.synset,
         )  # fmt: skip
     words = (w for w in (*category.synonyms, other.name, *other.synonyms) if w != category.name)

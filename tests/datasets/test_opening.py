@@ -168,6 +168,13 @@ def test_class_lists_hold_for_training_validation_and_image_level_data(two, tmp_
     assert parts.record.edits.classes == ("pet",)
 
 
+def test_a_merge_joins_classes_of_two_sets_that_nothing_connects(two):
+    config = replace(ALONE, merge={"mover": ("cat", "car")})
+    parts = build_datasets(config, RunSettings(paths(two, "pets", "street")))
+    assert parts.classes.names == ("mover", "dog") and parts.classes.image_counts == (4, 3)
+    assert parts.sets["street"] == {"hound": "dog", "mover": "mover"}
+
+
 def test_unknown_names_are_errors_in_training_and_evaluation(two):
     run = RunSettings(paths(two, "pets", "street"))
     with pytest.raises(UserError, match=r"classes: the data has no class 'catt'. Did you mean 'cat'"):
