@@ -322,3 +322,16 @@ _add(
     empty=(b"", "is not valid XML (no element found)"),
     zero_byte=(b"<annotation>\0</annotation>", "is not valid XML"),
 )
+
+_HEAD = "ImageID,LabelName,XMin,XMax,YMin,YMax\n"
+_ROW = "000000000000a0f7,/m/02zt3,"
+_add(
+    "open_images_boxes",
+    empty=(b"", "has no column 'ImageID'"),
+    long_field=(_HEAD + _ROW + "9" * 200_000 + ",1,1,1\n", "is no CSV (field larger"),
+    long_head=(",".join("x" * 500 for _ in range(50)), "has no column 'ImageID'"),
+    zero_byte=(_HEAD + "\0", "a zero byte in line 2"),
+    other_encoding=(_HEAD.encode() + b"\xff\n", "is not UTF-8"),
+    no_row=(_HEAD, None),
+    infinite=(_HEAD + _ROW + "0,1e400,0,1\n", None),
+)
