@@ -21,6 +21,8 @@ from util import distributed
 from util.structures import Losses, Targets
 
 Kind = Literal["decoder", "encoder", "denoising"]
+# Of every prediction set, by their names without suffix.
+SET_LOSSES = ("loss_ce", "loss_bbox", "loss_giou")
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,11 @@ class Criterion(nn.Module):
         named: dict[str, Tensor] = {}
         groups = self.prediction_sets(output, targets)
         members = list(chain(*groups))
-        total = output.encoder.boxes_cxcywh.new_zeros(())
-        for name, losses in self.set_losses(groups).items():
-            weights = [self.loss_weight(name, member.kind, targets.image_level) for member in members]
-            total = total + (losses * self._on_device(weights, losses)).sum()
-            for member, loss in zip(members, losses.detach().unbind(), strict=True):
-                named[name + member.suffix] = loss
+        losses = self.set_losses(groups)
+        weights = [self.loss_weight(n, m.kind, targets.image_level) for n in SET_LOSSES for m in members]
+        total = (losses * self._on_device(weights, losses).view_as(losses)).sum()
+        for name, row in zip(SET_LOSSES, losses.detach(), strict=True):
+            named |= {name + m.suffix: loss for m, loss in zip(members, row.unbind(), strict=True)}
         for member in members:
             for extra in self.extra_losses:
                 for name, loss in extra(member, targets, semantic).items():
@@ -229,8 +230,8 @@ class Criterion(nn.Module):
         """Matched pairs of the last layer, mean over ranks, at least 1."""
         return distributed.all_reduce_mean(like.new_full((), float(pairs))).clamp(min=1)
 
-    def set_losses(self, groups: Sequence[PredictionSets]) -> dict[str, Tensor]:
-        """The losses of all S prediction sets in their order, normalised, (S,) each, by name without suffix.
+    def set_losses(self, groups: Sequence[PredictionSets]) -> Float[Tensor, "3 S"]:
+        """SET_LOSSES of all S prediction sets in their order, normalised.
 
         Groups differ in queries and pairs, so they meet as flat tensors: every loss is called once.
         """
@@ -238,11 +239,8 @@ class Criterion(nn.Module):
         target_boxes = torch.cat([sets.boxes_cxcywh.flatten(0, 1) for sets in groups]).to(boxes.dtype)
         normaliser = torch.cat([sets.num_boxes.expand(len(sets)) for sets in groups])
         pairs = [(len(sets), len(sets.matches)) for sets in groups]
-        return {
-            "loss_ce": self._class_losses(groups) / normaliser,
-            "loss_bbox": _sums(l1_loss(boxes, target_boxes), pairs) / normaliser,
-            "loss_giou": _sums(giou_loss(boxes, target_boxes), pairs) / normaliser,
-        }
+        box_losses = torch.stack((l1_loss(boxes, target_boxes), giou_loss(boxes, target_boxes)))
+        return torch.cat((self._class_losses(groups)[None], _sums(box_losses, pairs))) / normaliser
 
     def _class_losses(self, groups: Sequence[PredictionSets]) -> Float[Tensor, " S"]:
         """Sums of the focal loss over queries and classes.
@@ -300,10 +298,10 @@ def _class_logits(sets: PredictionSets) -> tuple[Float[Tensor, "S B Q M"], Float
     return logits, one_hot
 
 
-def _sums(values: Float[Tensor, " P"], shapes: Sequence[tuple[int, int]]) -> Float[Tensor, " S"]:
-    """Row sums of tables of these shapes, which lie one after the other in `values`."""
-    parts = values.split([rows * columns for rows, columns in shapes])
-    return torch.cat([part.view(shape).sum(-1) for part, shape in zip(parts, shapes, strict=True)])
+def _sums(values: Float[Tensor, "N P"], shapes: Sequence[tuple[int, int]]) -> Float[Tensor, "N S"]:
+    """Row sums of tables of these shapes, which lie one after the other in each of N `values`."""
+    parts = values.split([rows * columns for rows, columns in shapes], 1)
+    return torch.cat([p.unflatten(1, shape).sum(-1) for p, shape in zip(parts, shapes, strict=True)], 1)
 
 
 def denoising_matches(targets: Targets, layout: DenoisingLayout) -> Matches:
