@@ -14,6 +14,8 @@ _COLOURS = {Severity.NOTE: "cyan", Severity.WARNING: "yellow", Severity.ERROR: "
 # Examples of a kind that are shown: so many, or as many short ones as fill so many lines.
 _SHOWN, _LINES = 3, 2
 _INDENT = " " * 8
+# A space at which no line ends.
+_UNBROKEN = "\N{NO-BREAK SPACE}"
 # Lines are as long as the terminal's, within these limits.
 _NARROWEST, _WIDEST = 60, 120
 # What a run makes of data whose worst finding is of this severity.
@@ -110,10 +112,11 @@ def _examples(finding: Finding, width: int, every_example: bool) -> Iterator[str
     if shown and not every_example and all(len(e) < room // 3 for e in examples[:_SHOWN]):
         line, shown = "", 0
         while shown < len(examples) and len(f"{line}{examples[shown]}") < _LINES * room - 20:
-            line += f"{examples[shown]}; "
+            line += f"{examples[shown].replace(' ', _UNBROKEN)}; "
             shown += 1
         left = len(examples) - shown
-        yield _wrapped(line + f"{left:,} more" if left else line.removesuffix("; "), width, indent)
+        line = f"{line}{left:,} more" if left else line.removesuffix("; ")
+        yield _wrapped(line, width, indent).replace(_UNBROKEN, " ")
         return
     for example in examples[:shown]:
         yield _wrapped(example, width, indent)

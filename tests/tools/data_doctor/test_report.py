@@ -56,6 +56,9 @@ def test_no_name_is_cut_and_as_many_short_ones_are_shown_as_fit():
     assert "folder/" * 20 + "2.jpg:" in text and "3.jpg" not in text and "6 more" in text
     (finding,) = found(Severity.WARNING, "train", "{n} classes have no box", list("abcdefgh"), "")
     assert "a; b; c; d; e; f; g; h\n" in report([finding], 60) + "\n"
+    (finding,) = found(Severity.WARNING, "train", "{n} annotations are odd", named(40), "")
+    ends = [line.strip().rstrip(";") for line in report([finding], 60).splitlines()]
+    assert "annotation" not in [line.split()[-1] for line in ends if line], "names stay on a line"
 
 
 def test_data_without_faults_says_so():
