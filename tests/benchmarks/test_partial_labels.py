@@ -1,6 +1,8 @@
 """The two sets of half the labels, and the table."""
 
-from benchmarks.partial_labels import METRICS, VARIANTS, half_labelled, half_of_class, summary
+from benchmarks.partial_labels import METRICS, VARIANTS, at_score, half_labelled, half_of_class, summary
+from datasets.evaluation.judged import judge
+from datasets.evaluation.predictions import Predictions
 from tests.datasets import tiny
 
 
@@ -29,3 +31,17 @@ def test_the_table_gives_means_and_the_share_of_the_gap():
 def test_without_a_gap_there_is_no_share():
     found = {name: [dict.fromkeys(METRICS, 0.2)] for name in VARIANTS}
     assert "| APr | 20.0 (20.0) | 20.0 (20.0) | 20.0 (20.0) |  |" in summary(found).splitlines()
+
+
+def test_recall_and_precision_from_a_score_on(tmp_path):
+    """Of five boxes; above the score one is found and one detection is false."""
+    content, _ = tiny.detection_content(3, "val")
+    table = tiny.table_of(content, "val.json")
+    boxes = [{k: a[k] for k in ("image_id", "category_id", "bbox")} for a in content["annotations"]]
+    assert len(boxes) == 5
+    # The second is where there is nothing, and the third is right but too weak.
+    boxes[1]["bbox"] = [60, 0, 15, 15]
+    results = [{**box, "score": score} for box, score in zip(boxes, (0.9, 0.5, 0.2), strict=False)]
+    _, judged = judge(table, Predictions.from_results(results))
+    recall, precision, f1 = at_score(judged).values()
+    assert (recall, precision, f1) == (1 / 5, 1 / 2, 2 / 7)
