@@ -131,9 +131,11 @@ def run(folders):
 
 
 def test_after_a_kill_finished_classes_are_not_done_again(folders):
-    # A pipe that nobody writes to: the program waits there, in the last class, when it is killed.
-    trap = folders / BARGE / "trap.JPEG"
-    os.mkfifo(trap)
+    # The last class takes seconds: the program is in it when it is killed.
+    image = next((folders / BARGE).iterdir())
+    more = [folders / BARGE / f"more_{number}.JPEG" for number in range(30_000)]
+    for path in more:
+        os.link(image, path)
     parts = folders.parent / f".{NAME}.parts"
     first = run(folders)
     deadline = time.monotonic() + 60
@@ -143,7 +145,8 @@ def test_after_a_kill_finished_classes_are_not_done_again(folders):
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert not (folders.parent / NAME).exists()
-    trap.unlink()
+    for path in more:
+        path.unlink()
     # Would be noticed if they were looked at again: they are no images any more.
     status = (folders / BANJO).stat()
     for path in (folders / BANJO).iterdir():

@@ -32,7 +32,7 @@ def test_null_is_not_a_number():
         ({"image_id": True}, "its `image_id` is True: expected `int`"),
         ({"image_id": 1.5}, "its `image_id` is 1.5: expected `int`"),
         ({"image_id": None}, "its `image_id` is None: expected `int`"),
-        ({"image_id": "\ud800"}, "holds half of a character"),
+        ({"image_id": "\ud800"}, r"its `image_id` is '\\ud800': holds half of a character"),
         ({"category_id": 2**63}, "its `category_id` is 9223372036854775808: expected `int` <="),
         ({"score": "high"}, "its `score` is 'high': expected `float"),
         ({"score": True}, "its `score` is True: expected `float"),
