@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -67,6 +68,16 @@ class LoaderProcesses:
     def _next(self, batches: Iterator[Any]) -> Any:
         """The next batch, or _END."""
         given_up = time.monotonic() + self._patience
+        # A process that is stopped while it hands over a batch keeps `next` in a read without a time limit.
+        watch = threading.Timer(self._patience + 2 * POLL, self._kill)
+        watch.daemon = True
+        watch.start()
+        try:
+            return self._waited_for(batches, given_up)
+        finally:
+            watch.cancel()
+
+    def _waited_for(self, batches: Iterator[Any], given_up: float) -> Any:
         while True:
             try:
                 return next(batches, _END)
@@ -75,7 +86,8 @@ class LoaderProcesses:
                 if str(error).startswith("Caught "):
                     raise
                 waited = str(error).startswith("DataLoader timed out")
-                fault = self._death(0 if waited else _ENDING)
+                killed = time.monotonic() > given_up + 2 * POLL
+                fault = self._stuck() if killed else self._death(0 if waited else _ENDING)
                 if not fault and not waited:
                     fault = f"a batch did not arrive ({_reason(error)})"
                 if not fault and time.monotonic() > given_up:

@@ -94,8 +94,14 @@ def token_mask(mask: Bool[Tensor, "B H W"], shapes: Shapes) -> Bool[Tensor, "B S
 
 def _pixels(height: int, width: int, shapes: Shapes, device: torch.device) -> Int64[Tensor, " S"]:
     """Which pixel of an image, row by row, each token's mask is read from."""
-    numbers = torch.arange(height * width, device=device, dtype=torch.float64).view(1, 1, height, width)
-    return torch.cat([F.interpolate(numbers, size=shape).flatten() for shape in shapes]).long()
+    rows, columns = (torch.arange(n, device=device, dtype=torch.float32) for n in (height, width))
+    pixels = [_nearest(rows, h)[:, None] * width + _nearest(columns, w) for h, w in shapes]
+    return torch.cat([level.flatten() for level in pixels])
+
+
+def _nearest(numbers: Float[Tensor, " n"], count: int) -> Int64[Tensor, " _"]:
+    """`count` of them, by nearest neighbour. In float32, as ONNX runtimes have it: sides are exact there."""
+    return F.interpolate(numbers[None, None], size=count).flatten().long()
 
 
 def valid_ratios(mask: Bool[Tensor, "B S"], where: Cells) -> Float[Tensor, "B L 2"]:

@@ -278,7 +278,7 @@ _LATEST, _BEST = "checkpoint.pth", "checkpoint_best.pth"
 
 POINTS = {
     "before the first step": Point("engine.fit", _around("", "train_one_epoch")),
-    "within an accumulated step": Point("engine.train_epoch", _around("TrainStep", "_losses")),
+    "within an accumulated step": Point("engine.train_epoch", _around("Task", "losses")),
     "after a step": Point("engine.train_epoch", _around("TrainStep", "_step", after=True)),
     "half a checkpoint": Point("util.checkpoint", _half_checkpoint),
     "before a checkpoint's fsync": Point("engine.checkpoint_writer", _sync(f".{_LATEST}.")),
