@@ -73,14 +73,10 @@ def _cells(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Cells:
         centres.append(centre)
         sizes.append(torch.cat([torch.full((1, 1), side, **options) for side in (width, height)], dim=1))
         level.append(torch.full((height * width,), number, device=device))
-        edge = first.new_zeros((len(first), len(shapes), 2))
-        edge[:, number] = first
-        edges.append(edge.flatten(1))
+        edges.append(F.pad(first.to(dtype), (2 * number, 2 * (len(shapes) - 1 - number))))
     levels, numbers = torch.cat(sizes), torch.cat(level)
     scales = torch.cat([torch.full((1, 1), 2.0**number, **options) for number in range(len(shapes))])
-    return Cells(
-        torch.cat(centres), levels[numbers], numbers, scales[numbers], levels, torch.cat(edges).to(dtype)
-    )
+    return Cells(torch.cat(centres), levels[numbers], numbers, scales[numbers], levels, torch.cat(edges))
 
 
 def token_mask(mask: Bool[Tensor, "B H W"], shapes: Shapes) -> Bool[Tensor, "B S"]:
