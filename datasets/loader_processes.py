@@ -76,6 +76,8 @@ class LoaderProcesses:
             return self._waited_for(batches, given_up)
         finally:
             watch.cancel()
+            # A thread that is still ending when Python exits aborts the process.
+            watch.join()
 
     def _waited_for(self, batches: Iterator[Any], given_up: float) -> Any:
         while True:
