@@ -34,13 +34,6 @@ class Ragged:
         """The rows where `keep`, (rows,) bool, is True."""
         return Ragged(self.values[keep[self.row_of_value]], offsets_of(self.lengths[keep]))
 
-    def take(self, rows: np.ndarray) -> Ragged:
-        """Those rows in that order, as often as they are named; an empty one for -1."""
-        lengths = np.where(rows < 0, 0, np.append(self.lengths, 0)[rows])
-        offsets = offsets_of(lengths)
-        place = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        return Ragged(self.values[place], offsets)
-
     def distinct(self) -> tuple[Ragged, np.ndarray]:
         """The rows, each once, and (rows,) int32: which of them each row is."""
         number_of: dict[bytes, int] = {}

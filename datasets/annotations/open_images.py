@@ -19,7 +19,7 @@ from datasets.annotations.open_images_csv import (
     read_verified,
 )
 from datasets.annotations.open_images_layout import OpenImagesFiles, find_open_images, images_of
-from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations
+from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations, refuse_faults
 from datasets.annotations.table import AnnotationTable
 from datasets.columns import Ragged
 from datasets.images.header import DamagedError, inspect_file
@@ -49,8 +49,7 @@ class OpenImagesSource(AnnotationSource):
         Raises UserError naming the first invalid row and counting them.
         """
         split = _read(self.path, self.split)
-        if split.faults:
-            raise UserError(f"{split.faults[0]} ({len(split.faults)} such rows; tools/doctor.py lists them)")
+        refuse_faults(split.faults, "rows")
         if split.damaged:
             get_logger().warning("%s: %d damaged images are skipped, first: %s",
                                  split.name, len(split.damaged), split.damaged[0])  # fmt: skip

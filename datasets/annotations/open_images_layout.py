@@ -16,13 +16,12 @@ _VERIFIED = "{subset}-annotations-human-imagelabels{kind}.csv"
 _FIFTYONE = ("detections.csv", "classifications.csv")
 _HOMES = ("", "annotations", "csv", "csv_folder", "labels", "metadata")
 _CLASSES = (
-    *("class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv"),
-    *(
-        "oidv6-class-descriptions.csv",
-        "oidv7-class-descriptions.csv",
-        "class-descriptions.csv",
-        "classes.csv",
-    ),
+    "class-descriptions-boxable.csv",
+    "oidv7-class-descriptions-boxable.csv",
+    "oidv6-class-descriptions.csv",
+    "oidv7-class-descriptions.csv",
+    "class-descriptions.csv",
+    "classes.csv",
 )
 
 

@@ -81,6 +81,12 @@ class RawAnnotations:
         )
 
 
+def refuse_faults(faults: Sequence[str], what: str) -> None:
+    """Raises UserError with the first fault and their number. what: 'lines', 'rows', ..."""
+    if faults:
+        raise UserError(f"{faults[0]} ({len(faults)} such {what}; tools/doctor.py lists them)")
+
+
 @dataclass(frozen=True)
 class AnnotationSource(ABC):
     """One split found on disk, in one data format. A format is a subclass, listed in `discovery.READERS`.

@@ -152,11 +152,6 @@ class AnnotationTable:
             federated=True,
         )
 
-    @property
-    def judged_by_image(self) -> Ragged:
-        """The judged list of each image, I rows; empty where the file states none."""
-        return self.judged.take(self.judged_list)
-
     def report_warnings(self) -> None:
         """Warns of what is odd about the file."""
         for warning in self.warnings:

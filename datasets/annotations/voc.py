@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.annotations.categories import Category
-from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations
+from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations, refuse_faults
 from datasets.annotations.table import AnnotationTable
 from datasets.annotations.voc_layout import VocPart, find_voc
 from datasets.annotations.voc_xml import VocImage, VocObject, read_voc
@@ -37,10 +37,7 @@ class VocSource(AnnotationSource):
         object and counting them.
         """
         split = _read(self.path, self.split)
-        if split.faults:
-            raise UserError(
-                f"{split.faults[0]} ({len(split.faults)} such faults; tools/doctor.py lists them)"
-            )
+        refuse_faults(split.faults, "faults")
         if split.unlabelled:
             get_logger().info("%s: %d of %d images have no XML file, and so no boxes",
                               split.name, split.unlabelled, len(split.names))  # fmt: skip

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations
+from datasets.annotations.source import SPLIT_NAMES, AnnotationSource, RawAnnotations, refuse_faults
 from datasets.annotations.table import AnnotationTable
 from datasets.annotations.yolo_labels import LabelReader, in_pixels
 from datasets.annotations.yolo_layout import YoloFolder, YoloSplit, find_yolo
@@ -53,10 +53,7 @@ class YoloSource(AnnotationSource):
                 f"images, as {split.images[0]!r:.100})"
             )
         labels = _read_labels(split)
-        if labels.faults:
-            raise UserError(
-                f"{labels.faults[0]} ({len(labels.faults)} such lines; tools/doctor.py lists them)"
-            )
+        refuse_faults(labels.faults, "lines")
         if labels.damaged:
             get_logger().warning(
                 "%s: %d images are damaged, first: %s",

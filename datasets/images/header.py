@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,15 +55,22 @@ class Header(NamedTuple):
         return view_of(self.stored, self.orientation, stated, upright=upright)
 
 
-def inspect_file(path: str | Path, decode: bool = False) -> Header:
-    """`inspect` for a file. Raises DamagedError, and OSError if it cannot be read."""
+@contextmanager
+def open_parts(path: str | Path) -> Iterator[tuple[Reader, int]]:
+    """A file's reader and its bytes. Raises OSError if it cannot be read."""
     check_kind(path)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         size = os.fstat(descriptor).st_size
-        return inspect(lambda offset, count: os.pread(descriptor, count, offset), size, decode)
+        yield lambda offset, count: os.pread(descriptor, count, offset), size
     finally:
         os.close(descriptor)
+
+
+def inspect_file(path: str | Path, decode: bool = False) -> Header:
+    """`inspect` for a file. Raises DamagedError, and OSError if it cannot be read."""
+    with open_parts(path) as (read, size):
+        return inspect(read, size, decode)
 
 
 def inspect(read: Reader, size: int, decode: bool = False) -> Header:

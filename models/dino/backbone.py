@@ -54,10 +54,8 @@ class Backbone(nn.Module):
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         if torch.compiler.is_compiling():
             features = self.body(x)
-        elif self.recompute:
-            features = recomputed(self.body, call_folded, self.body, self.folds, x)
         else:
-            features = call_folded(self.body, self.folds, x)
+            features = recomputed(self.recompute, call_folded, self.body, self.folds, x)
         if self.is_nhwc:
             features = [f.permute(0, 3, 1, 2) for f in features]
         # The neck's group norm is several times faster on contiguous maps than on channels-last ones.

@@ -145,11 +145,8 @@ class Decoder(nn.Module):
             detached = reference_boxes.detach()
             scaled = detached[:, :, None] * ratios
             position = self.query_position(box_position(scaled[:, :, 0], self.dim))
-            arguments = (layer, device, queries, position, scaled, memory, bias)
-            if self.recompute:
-                queries = recomputed(layer, in_sixteen_bit, *arguments)
-            else:
-                queries = in_sixteen_bit(*arguments)
+            arguments = (device, queries, position, scaled, memory, bias)
+            queries = recomputed(self.recompute, in_sixteen_bit, layer, *arguments)
             hidden.append(queries)
             references.append(reference_boxes)
             if i + 1 < len(self.layers):

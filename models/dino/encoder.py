@@ -71,11 +71,8 @@ class Encoder(nn.Module):
             tokens = tokens.to(dtype)
             pyramid = replace(pyramid, positions=pyramid.positions.to(dtype))
         for layer in self.layers:
-            arguments = (layer, tokens.device, tokens, pyramid, points)
-            if self.recompute:
-                tokens = recomputed(layer, in_sixteen_bit, *arguments)
-            else:
-                tokens = in_sixteen_bit(*arguments)
+            arguments = (tokens.device, tokens, pyramid, points)
+            tokens = recomputed(self.recompute, in_sixteen_bit, layer, *arguments)
         return replace(pyramid, tokens=tokens)
 
     def embed(self, levels: list[Float[Tensor, "B D _ _"]], mask: Bool[Tensor, "B H W"]) -> Pyramid:

@@ -22,18 +22,18 @@ def parts_to_recompute(chosen: bool | str | Sequence[str]) -> tuple[str, ...]:
     return (chosen,) if isinstance(chosen, str) else tuple(chosen)
 
 
-def recomputed(module: nn.Module, function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)`, which runs `module`; where there are gradients, only the arguments are kept.
+def recomputed(wanted: bool, function: Callable[..., Any], module: nn.Module, *arguments: Any) -> Any:
+    """`function(module, *arguments)`; if wanted, and where there are gradients, only the arguments are kept.
 
     Random numbers and autocast are the same when it runs again, and batch norms count a batch once.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return function(*arguments)
+    if not wanted or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return function(module, *arguments)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _with_spare_statistics(module)
 
-    return checkpoint(function, *arguments, use_reentrant=False, context_fn=contexts)
+    return checkpoint(function, module, *arguments, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager

@@ -85,6 +85,11 @@ def table_of(content: dict, name: str) -> AnnotationTable:
         return read_annotations(path)
 
 
+def judged_lists(table: AnnotationTable) -> list[list[int]]:
+    """The judged list of each image; empty where none is stated."""
+    return [table.judged[row].tolist() if row >= 0 else [] for row in table.judged_list.tolist()]
+
+
 def write_detection(root: Path, split: str, count: int, first_id: int = 1) -> Path:
     """Writes one split below `root`/lvis_v1 and returns its JSON's path."""
     content, drawn = detection_content(count, split, first_id)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from datasets.images.damaged import too_many_damaged
 from datasets.images.exif import UPRIGHT, Reader
-from datasets.images.header import DamagedError, Header, inspect
+from datasets.images.header import DamagedError, Header, inspect, open_parts
 from datasets.images.preprocess import EncodedImage, ImageError
 from datasets.images.reader import ImageFolder
 from datasets.images.turned import HOW_READ
@@ -142,12 +142,8 @@ def _part(data: bytes, offset: int, count: int) -> bytes:
 
 
 def _inspected_file(path: Path, decode: bool) -> tuple[bytes, Header]:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        length = os.fstat(descriptor).st_size
-        return _inspected(lambda offset, count: os.pread(descriptor, count, offset), length, decode)
-    finally:
-        os.close(descriptor)
+    with open_parts(path) as (read, length):
+        return _inspected(read, length, decode)
 
 
 def _inspected(read: Reader, length: int, decode: bool) -> tuple[bytes, Header]:

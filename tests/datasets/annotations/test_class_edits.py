@@ -4,6 +4,7 @@ import pytest
 
 from datasets.annotations.class_edits import ClassEdits, edited, kept
 from tests.datasets.sets import table
+from tests.datasets.tiny import judged_lists
 from util.errors import UserError
 
 CLASSES = ["car", "truck", "cat", "dog"]
@@ -64,8 +65,7 @@ def test_judged_lists_follow():
     ]
     edits = ClassEdits(merge={"vehicle": ("car", "truck")}, rename={"dog": "hound"})
     found = kept(edited(table("t", CLASSES, IMAGES, lists), edits), ["vehicle", "hound"])
-    by_image = found.judged_by_image
-    judged = [{found.categories[c].name for c in by_image[i]} for i in range(4)]
+    judged = [{found.categories[c].name for c in row} for row in judged_lists(found)]
     # The second image was searched for trucks alone.
     assert judged == [{"vehicle"}, {"hound"}, {"hound"}, set()]
     assert (found.judged_list < 0).tolist() == [False, False, False, True] and len(found.judged) == 2

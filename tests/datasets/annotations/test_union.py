@@ -6,6 +6,7 @@ from datasets.annotations.class_union import unite_classes
 from datasets.annotations.union import NamedTable, unite
 from datasets.annotations.union_table import short_union_table, union_table
 from tests.datasets.sets import PLACES, table
+from tests.datasets.tiny import judged_lists
 
 A = table("a.json", ["cat", "dog"], [["cat"], ["dog", "cat"]])
 B = table("b.json", ["dog", "car", "bus"], [["car"], [], ["dog", "bus"]])
@@ -23,7 +24,7 @@ def united(**tables):
 
 
 def judged_in(found, image):
-    return {found.categories[c].name for c in found.judged_by_image[image]}
+    return {found.categories[c].name for c in judged_lists(found)[image]}
 
 
 def test_images_and_boxes_stand_one_set_after_another():
