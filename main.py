@@ -1,5 +1,6 @@
 """Train or evaluate a detector: command line -> config -> parts -> engine. See `python main.py --help`."""
 
+import gc
 import logging
 import os
 import sys
@@ -27,7 +28,9 @@ from datasets.annotations.categories import ClassTable
 from datasets.annotations.split_file import SPLIT_FILE, SplitFile
 from datasets.build import DataParts, RunSettings, build_datasets
 from datasets.evaluation.evaluator import BoxEvaluator, name_undefined
+from engine.batch_size import choose_batch_size, learning_rate_rule
 from engine.build import build_settings, build_state, wrap_distributed
+from engine.device import use_tf32
 from engine.dry_run import make_forecast
 from engine.evaluate import evaluate, report_metrics
 from engine.fit import Validation, fit
@@ -41,13 +44,14 @@ from engine.trackers import import_trackers
 from engine.train_epoch import Task
 from inference.torch_model import class_frequencies
 from inference.vocabulary import WordRequest, ask, names_in
-from models.richsem.build import build_model
+from models.richsem.build import ModelParts, build_model
 from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
+from models.richsem.naming import check_sides
 from util import distributed
 from util.checkpoint import Checkpoint, check_class_names
 from util.console import print_any_text
 from util.errors import UserError
-from util.logging import setup_logging
+from util.logging import get_logger, setup_logging
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +95,7 @@ def run(argv: list[str] | None, stopping: Stopping) -> int:
         section = run_section(args, checkpoint.run if checkpoint else {})
         seed_everything(section["seed"], distributed.rank())
         config = choose_config(args, checkpoint)
+        use_tf32(config.tf32)
         split = find_split(args, config, folder, checkpoint)
         data = RunSettings(**section, **process_section(args, device), split=split)
         stopping.limit(args.time_limit)
@@ -153,10 +158,45 @@ def train(job: Job) -> int:
         job.checkpoint.check_resumable()
     distributed.on_main(lambda: import_trackers(config.tracker, folder.path))
     if config.dry_run:
-        return build_and_train(job)
+        return build_and_train(with_batch_size(job))
     with folder.training(job.args.resume, job.seen):
         setup_logging(distributed.rank(), folder.text_log)
-        return build_and_train(job)
+        return build_and_train(with_batch_size(job))
+
+
+def with_batch_size(job: Job) -> Job:
+    """The same with a number for batch_size='auto': the checkpoint's, else the largest that fits."""
+    config = job.config
+    if config.batch_size != AUTO:
+        return job
+    if job.checkpoint is not None:
+        number = checkpoint_config(job.checkpoint).batch_size
+        return replace(job, config=replace(config, batch_size=number))
+    number, line = try_batch_sizes(job)
+    # The optimizer and its schedule hold each other.
+    gc.collect()
+    seed_everything(job.run["seed"], distributed.rank())
+    if distributed.is_main():
+        get_logger().info("%s", line)
+        images = number * distributed.world_size() * config.accumulate_steps
+        get_logger().info("%s", learning_rate_rule(images, config.lr))
+    return replace(job, config=replace(config, batch_size=number))
+
+
+def try_batch_sizes(job: Job) -> tuple[int, str]:
+    """Images per process, and a line for people. The parts of the trial are made again for the run itself."""
+    config, device, data = job.config, job.device, build_datasets(job.config, job.data)
+    assert data.train_loader is not None and data.worst_batch is not None
+    classes = data.classes
+    parts = build_model(config, classes.names, classes.image_counts, device, load_backbone=False)
+    return choose_batch_size(
+        Task(parts.model, parts.criterion, parts.teacher),
+        build_state(config, parts.model, len(data.train_loader), device),
+        data.worst_batch,
+        replace(build_settings(config, device), on_nonfinite="stop"),
+        most=data.train_images // distributed.world_size(),
+        ranks_here=job.data.ranks_here,
+    )
 
 
 def build_and_train(job: Job) -> int:
@@ -182,7 +222,9 @@ def build_and_train(job: Job) -> int:
     if args.pretrain_model_path:
         source = open_checkpoint(args.pretrain_model_path)
         load_pretrained(parts.model, source, names, ignored=args.finetune_ignore)
-    settings = build_settings(config, device, args.debug)
+    if checkpoint is None and not config.dry_run:
+        distributed.on_main(partial(look_at_teacher, config, parts, data, device))
+    settings = build_settings(config, device, args.debug, len(data.train_loader))
     state = build_state(config, parts.model, settings.iterations(len(data.train_loader)), device)
     state.start(checkpoint, args.start_epoch)
     if checkpoint is not None:
@@ -206,6 +248,15 @@ def build_and_train(job: Job) -> int:
         forecast_run(job, task, state, data, validation, settings)
         return 0
     return fit(task, state, data.train_loader, validation, settings, run, identity, job.stopping)
+
+
+def look_at_teacher(config: Config, parts: ModelParts, data: DataParts, device: torch.device) -> None:
+    """check_teacher: raises UserError where the teacher names image-level images worse than chance."""
+    if config.check_teacher and parts.teacher is not None and data.labelled is not None:
+        pair = f"clip_model={config.clip_model!r} with clip_pretrained={config.clip_pretrained!r}"
+        batches = data.labelled.batches(most=64, per_class=4)
+        classifier: Any = parts.model.head.classifier
+        check_sides(parts.teacher, classifier.text, batches, device, pair)
 
 
 def write_split(data: DataParts, folder: Path) -> None:

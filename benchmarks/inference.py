@@ -1,11 +1,11 @@
 """Images per second of prediction: from JPEG files to drawings and JSON, and where the time goes.
 
-    python benchmarks/inference.py [--checkpoint runs/quickstart/run/checkpoint.pth] [--json OUT]
+    python benchmarks/inference.py [--device cpu|cuda] [--checkpoint runs/quickstart/run/checkpoint.pth]
 
-Every case predicts the same generated 480x640 JPEGs. The baseline is what tools/predict.py did before issue 9
-(revision 124b857): one image at a time, the network as it was trained, a PNG for each drawing. Ours is what
-the command does now. They take turns; a row's time is that of one image. Before they are timed, their
-detections are compared: the notes have the largest differences.
+The first cases predict the same generated 480x640 JPEGs on the CPU. The baseline is what tools/predict.py did
+at revision 124b857: one image at a time, the network as it was trained, a PNG for each drawing. Ours is what
+the command does now with `--precision float32`. They take turns; a row's time is that of one image. Before
+they are timed, their detections are compared: the notes have the largest differences.
 
     inference/quickstart   the checkpoint, at its own size (short side 160); skipped where it is absent
     inference/r50/480      a ResNet-50 RichSem with 1,203 classes and random weights, at 480x640
@@ -13,7 +13,13 @@ detections are compared: the notes have the largest differences.
                            all threads, which depend less on what else the machine does
     .../network/batch      ours with `--batch` images at a time, against one at a time
 
-Each case also notes the milliseconds of its stages, one image at a time.
+Each also notes the milliseconds of its stages, one image at a time. The last cases detect in one generated
+batch of 2 images, as evaluation does: pixels to the device, network, the best 300 boxes back. Each side is a
+process of its own, as in benchmarks/train_step.py, whose baselines these are: `previous` (revision 18081fd)
+and `transformers` (its Deformable DETR). Memory is what the first batch held above what was there before.
+
+    inference/480x640/cpu/fp32   all sides in float32
+    inference/800x1333/cuda      ours as it chooses; the others in bfloat16, `previous` with channels last
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -38,6 +45,9 @@ import torch
 
 from benchmarks.images import jpeg
 from benchmarks.protocol import TIME, Row, argument_parser, interleaved, report, wanted
+from benchmarks.sides import ROOT, previous_tree, with_options
+from benchmarks.train_step import FLOAT32, OURS, Case, has_transformers, measure
+from benchmarks.whole_step.spec import Spec
 from config import load
 from datasets.sample import Sample, to_model_input
 from inference.inputs import read_image
@@ -55,6 +65,7 @@ from util.errors import UserError, run_command
 from util.structures import PaddedImages
 
 SIZE = (480, 640)
+CPU_CASE, CUDA_CASE = "inference/480x640/cpu/fp32", "inference/800x1333/cuda"
 SCORE, LIMIT = 0.3, 100
 STAGES = ("backbone", "neck", "encoder", "query_selection", "decoder", "head")
 CLASSES = 1203
@@ -206,7 +217,8 @@ def measured(
     case: str, checkpoint: Path, folder: Path, files: Sequence[Path], args: argparse.Namespace
 ) -> tuple[list[Row], dict[str, Any]]:
     """The rows of one model, and what is to be said about it."""
-    predictor = load_predictor(checkpoint, device="cpu", score=SCORE)
+    # 124b857 computed in float32. A checkpoint's own precision would compare two things at once.
+    predictor = load_predictor(checkpoint, device="cpu", precision="float32", score=SCORE)
     model = predictor.model
     assert isinstance(model, TorchModel)
     images = [read_image(path)[0] for path in files]
@@ -242,26 +254,37 @@ def measured(
     return rows, notes
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argument_parser(__doc__, device=None)
-    parser.add_argument("--checkpoint", type=Path, default=Path("runs/quickstart/run/checkpoint.pth"))
-    parser.add_argument("--images", type=int, nargs=2, default=[24, 4], help="for the quickstart and R50")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument(
-        "--network_size", type=int, nargs=2, default=list(SIZE), help="of R50, short and long"
-    )
-    args = parser.parse_args(arguments)
-    if any(number % args.batch for number in args.images):
-        raise UserError("--images must be multiples of --batch")
-    torch.set_num_threads(args.threads or torch.get_num_threads())
+def batches(args: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
+    """The case of a whole batch on this device, its sides in processes of their own."""
+    cuda = args.device == "cuda"
+    name = CUDA_CASE if cuda else CPU_CASE
+    if not wanted(name, args.only):
+        return [], {}
+    height, width = (64, 96) if args.small else (800, 1333) if cuda else SIZE
+    shape = {"height": height, "width": width, "device": args.device}
+    ours = Spec("richsem", "inference", str(ROOT), **shape, threads=args.threads or 0, small=args.small)
+    others = {"transformers": replace(ours, side="transformers")} if has_transformers() else {}
+    with previous_tree(args.previous) as folder:
+        before = replace(ours, tree=str(folder))
+        if cuda:
+            others = {f"{key} bfloat16": replace(side, autocast="bfloat16") for key, side in others.items()}
+            others["previous bfloat16 channels-last"] = with_options(before, amp=True, channels_last=True)
+        else:
+            ours = with_options(ours, **FLOAT32)
+            others["previous"] = with_options(before, **FLOAT32)
+        rows, notes = measure(Case(name, {OURS: ours} | others), args.repeats)
+    if not has_transformers():
+        notes["left out"] = {"transformers": "not installed"}
+    return rows, notes
+
+
+def files_to_drawings(args: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
+    """The cases that begin at JPEG files, on the CPU."""
     rows: list[Row] = []
     notes: dict[str, Any] = {"images": f"JPEGs of {SIZE[1]}x{SIZE[0]}, {args.images}", "batch": args.batch}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = [folder / f"{i:03d}.jpg" for i in range(max(args.images))]
-        for i, path in enumerate(files):
-            path.write_bytes(jpeg(*SIZE, i))
         cases: dict[str, tuple[Callable[[], Path], int]] = {}
         if args.checkpoint.is_file():
             cases["inference/quickstart"] = (lambda: args.checkpoint, args.images[0])
@@ -269,9 +292,36 @@ def main(arguments: list[str] | None = None) -> int:
         cases[r50] = (lambda: random_r50(folder / "r50.pth", *args.network_size), args.images[1])
         for case, (checkpoint, count) in cases.items():
             if any(wanted(name, args.only) for name in (case, f"{case}/network")):
+                for i, path in enumerate(files[:count]):
+                    path.write_bytes(jpeg(*SIZE, i))
                 more, said = measured(case, checkpoint(), folder, files[:count], args)
                 rows, notes = rows + more, notes | said
-    report(rows, packages=("torchvision", "timm", "pillow", "numpy"), json_path=args.json, notes=notes)
+    return rows, notes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argument_parser(__doc__, device="cuda runs the last case alone")
+    parser.add_argument("--checkpoint", type=Path, default=Path("runs/quickstart/run/checkpoint.pth"))
+    parser.add_argument("--images", type=int, nargs=2, default=[24, 4], help="for the quickstart and R50")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument(
+        "--network_size", type=int, nargs=2, default=list(SIZE), help="of R50, short and long"
+    )
+    parser.add_argument("--previous", type=Path, metavar="FOLDER", help="files of 18081fd, in place of git")
+    parser.add_argument("--small", action="store_true", help="tiny models in whole batches: does it run")
+    args = parser.parse_args(arguments)
+    if any(number % args.batch for number in args.images):
+        raise UserError("--images must be multiples of --batch")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda, but there is no GPU")
+    torch.set_num_threads(args.threads or torch.get_num_threads())
+    rows, notes = batches(args)
+    if args.device == "cpu":
+        more, said = files_to_drawings(args)
+        rows, notes = rows + more, notes | said
+    packages = ("torchvision", "timm", "pillow", "numpy", "transformers")
+    report(rows, device=args.device, packages=packages, json_path=args.json, notes=notes)
     return 0
 
 

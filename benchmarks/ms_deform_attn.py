@@ -3,8 +3,9 @@
     python benchmarks/ms_deform_attn.py --device cpu|cuda [--json OUT] [--only 'encoder/*']
 
 Cases are WORKLOAD/LOCATIONS/PASS, in the plain form and float32; `/fused` hands over raw offsets and logits,
-`/bf16` in 16 bit. Opponents always compute in float32, from locations that PyTorch makes for them within
-the measured time. Extra memory is the peak above inputs, outputs and gradients.
+`/bf16` in 16 bit. Opponents compute from locations that PyTorch makes for them within the measured time, and
+in float32, but for deformops, which takes 16 bit too. One that cannot run here is left out; the notes say
+why. Extra memory is the peak above inputs, outputs and gradients.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.msda.inputs import LOCAL, UNIFORM, WORKLOADS, Inputs, make_inputs
-from benchmarks.msda.opponents import Attend, opponents, ours, require_kernels
+from benchmarks.msda.opponents import OURS, SIXTEEN_BIT, Attend, opponents, ours, require_kernels
 from benchmarks.protocol import (
     MEMORY,
     TIME,
+    Deadline,
     Row,
+    add_time_limit,
     argument_parser,
     in_own_process,
     interleaved,
@@ -35,7 +38,6 @@ from benchmarks.protocol import (
     wanted,
 )
 
-OURS = "ours"
 FORWARD, BOTH = "forward", "forward+backward"
 # Input sets that take turns, so that none is found in a cache where a network would not have it.
 _ROTATED = 4
@@ -94,7 +96,7 @@ def contenders(device: str) -> dict[str, Attend]:
 
 
 def inputs_for(name: str, inputs: Inputs) -> Inputs:
-    return inputs if name == OURS else inputs.to(torch.float32)
+    return inputs if name in SIXTEEN_BIT else inputs.to(torch.float32)
 
 
 def time_case(case: Case, attends: dict[str, Attend], device: str, batch: int, repeats: int) -> list[Row]:
@@ -177,6 +179,7 @@ def main() -> int:
     parser = argument_parser(__doc__)
     parser.add_argument("--batch", type=int, help="images a call; default: 1 on the CPU, 2 on a GPU")
     parser.add_argument("--repeats", type=int, help="turns; default: 5 for the large CPU cases, else 30")
+    add_time_limit(parser)
     options = parser.parse_args()
     device, batch = options.device, options.batch or {"cpu": 1, "cuda": 2}[options.device]
     if device == "cuda" and not torch.cuda.is_available():
@@ -187,9 +190,9 @@ def main() -> int:
     present, absent = opponents(device)
     for name, why in absent.items():
         print(f"{name}: left out, {why}")
-    attends, rows = {OURS: ours, **present}, []
+    attends, rows, deadline = {OURS: ours, **present}, [], Deadline(options.time_limit)
     for case in cases():
-        if not wanted(case.name, options.only):
+        if not wanted(case.name, options.only) or not deadline.allows(case.name):
             continue
         large = device == "cpu" and case.workload == "encoder"
         rows += time_case(case, attends, device, batch, options.repeats or (5 if large else 30))
@@ -201,6 +204,7 @@ def main() -> int:
                     case, attends, device
                 )
         print(f"{case.name}: done", file=sys.stderr)
+    notes["left out"] = absent | deadline.left_out
     report(rows, device=device, packages=("transformers", "deformops"), json_path=options.json, notes=notes)
     return 0
 

@@ -13,6 +13,7 @@ import fnmatch
 import gc
 import importlib.metadata
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -77,6 +78,27 @@ def argument_parser(
     if threads:
         parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
     return parser
+
+
+def add_time_limit(parser: argparse.ArgumentParser) -> None:
+    """--time_limit, for benchmarks that may run where time is short; see `Deadline`."""
+    parser.add_argument(
+        "--time_limit", type=float, metavar="SECONDS", default=math.inf, help="no case begins later"
+    )
+
+
+class Deadline:
+    """Cases that would begin after `seconds` are left out, and `left_out` says so."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self.left_out: dict[str, str] = {}
+
+    def allows(self, case: str) -> bool:
+        if time.monotonic() < self._end:
+            return True
+        self.left_out[case] = "no time left"
+        return False
 
 
 def wanted(case: str, patterns: Sequence[str]) -> bool:
@@ -251,16 +273,29 @@ def report(
 
     notes: further facts of the run, such as sizes of what was generated.
     """
+    content = write_report(rows, device=device, packages=packages, json_path=json_path, notes=notes)
+    for part in ("machine", "versions", "notes"):
+        for key, value in content[part].items():
+            print(f"{key}: {value}")
+    print(table(rows))
+    return content
+
+
+def write_report(
+    rows: Sequence[Row],
+    *,
+    device: str = "cpu",
+    packages: Sequence[str] = (),
+    json_path: Path | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """`report` without a word: also for what is measured so far in a long run."""
     content: dict[str, Any] = {
         "machine": machine(device),
         "versions": versions(*packages),
         "notes": dict(notes or {}),
         "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
     }
-    for part in ("machine", "versions", "notes"):
-        for key, value in content[part].items():
-            print(f"{key}: {value}")
-    print(table(rows))
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(content, indent=1) + "\n")

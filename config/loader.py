@@ -40,6 +40,14 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
     return Config.from_dict(_merged(Path(path), values, overrides), origins)
 
 
+def read_values(path: str | Path) -> dict[str, Any]:
+    """The names that a file and its `_base_` files assign, for files in config style that are no config.
+
+    Raises UserError as `load` does for the file itself.
+    """
+    return _Reader().read(Path(path), chain=())[0]
+
+
 def with_overrides(config: Config, overrides: Mapping[str, Any] | None) -> Config:
     """`config` (for example a checkpoint's) with command line options on top."""
     overrides = overrides or {}
@@ -156,10 +164,12 @@ def from_official_args(args: Mapping[str, Any]) -> Config:
 
     It mixes config keys with command line flags and what the run added. Flags are dropped; other names that
     are no keys were not written by the user, so they are logged in one line rather than refused.
+    Its numbers are those of float32: `amp` is False.
     Raises UserError like `Config.from_dict`, for example where a left-out feature was in use.
     """
     known = set(known_keys()) - COMMAND_LINE_FLAGS
     stray = sorted(set(args) - known - COMMAND_LINE_FLAGS)
     if stray:
         _log.warning("ignored %d entries of the official checkpoint's args: %s", len(stray), ", ".join(stray))
-    return Config.from_dict({k: v for k, v in args.items() if k in known})
+    values = {k: v for k, v in args.items() if k in known}
+    return Config.from_dict({**values, "amp": False})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin
 
-from config.loader import merged
+from config.loader import DELETE, merged
 from config.schema import key_types
 from config.values import shown
 from util.errors import UserError
@@ -21,7 +21,8 @@ def parse_options(pairs: Iterable[str] | None) -> dict[str, Any]:
 
     A value is a number, True/False, None, `a,b` or `[a,b]` (a list), `{...}` (a dict) or else text; where the
     key is known its type decides, so a single value may stand for a list and digits for text.
-    `backbone_args.name=1` sets one entry of a dict. Later pairs win. Keys are not checked here.
+    `backbone_args.name=1` sets one entry of a dict; `{'_delete_': True}` in place of the file's, as in
+    files. Later pairs win. Keys are not checked here.
     Raises UserError where `=` is missing or a bracket does not close.
     """
     options: dict[str, Any] = {}
@@ -36,7 +37,11 @@ def parse_options(pairs: Iterable[str] | None) -> dict[str, Any]:
         value = parse_value(text) if entries else _parse_as(text, key_types().get(name))
         for entry in reversed(entries):
             value = {entry: value}
+        deletes = [isinstance(v, Mapping) and bool(v.get(DELETE)) for v in (options.get(name), value)]
         options = merged(options, {name: value})
+        if any(deletes):
+            # What it replaces is still to come: the config file's.
+            options[name][DELETE] = True
     return options
 
 

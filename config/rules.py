@@ -61,6 +61,11 @@ def _check_semantics(c: Keys) -> None:
         "set use_language=True or use_visual_distill=False",
     )
     _forbid(
+        c.distill_named_only and c.clip_distill_objective == "pred_all",
+        "distill_named_only=True asks for the class of a matched box, and clip_distill_objective='pred_all' "
+        "distils queries without one: change one of them",
+    )
+    _forbid(
         c.share_vl_proj and not c.use_language,
         "share_vl_proj=True shares a projection that use_language=False does not have: "
         "set use_language=True or share_vl_proj=False",
@@ -111,6 +116,10 @@ def _largest(value: Any) -> float:
 
 def _check_data(c: Keys) -> None:
     _forbid(
+        isinstance(c.batch_size, str) and c.batch_size != "auto",
+        f"key 'batch_size' = {shown(c.batch_size)}: must be a number, or 'auto'",
+    )
+    _forbid(
         bool(c.num_classes and c.dn_labelbook_size and c.dn_labelbook_size < c.num_classes),
         f"dn_labelbook_size={c.dn_labelbook_size} is below num_classes={c.num_classes}: "
         "set both alike, or both to 0 to derive them",
@@ -126,6 +135,17 @@ def _check_data(c: Keys) -> None:
     _forbid(
         bool(c.set_weights) and not any(c.set_weights),
         f"set_weights={list(c.set_weights)} leaves no image to train on",
+    )
+    start = c.image_level_start
+    _forbid(
+        start >= 1 and start != int(start),
+        f"image_level_start={start} must be a number of epochs, or a share of them below 1",
+    )
+    first, end = c.image_level_epochs
+    _forbid(
+        c.use_imagenet and first >= end,
+        f"image_level_start={start:g} with image_level_end={c.image_level_end} and epochs={c.epochs} leaves "
+        "no epoch to the image-level stream: change them, or set use_imagenet=False",
     )
     _forbid(not c.data_aug_scales, "data_aug_scales=[] leaves no image size: name at least one")
     _forbid(

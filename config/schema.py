@@ -46,6 +46,11 @@ class Config(Keys):
             object.__setattr__(self, name, value)
         rules.check(self)
 
+    @property
+    def images_per_batch(self) -> int:
+        """`batch_size` as a number: 1 for `auto`, where nobody has chosen yet."""
+        return self.batch_size if isinstance(self.batch_size, int) else 1
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a checkpoint or JSON: tuples become lists. `from_dict` is the way back."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}

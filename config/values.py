@@ -93,6 +93,8 @@ def check_bounds(name: str, value: Any, declared: Field) -> None:
             )
         if isinstance(number, float) and not math.isfinite(number):
             raise UserError(f"key {name!r} = {shown(value)}: must be a finite number")
+        if isinstance(number, str):
+            continue
         if low is not None and number < low:
             raise UserError(f"key {name!r} = {shown(value)}: must not be below {low}")
         if high is not None and number > high:

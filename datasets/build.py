@@ -19,11 +19,12 @@ from datasets.annotations.union_table import short_union_table, union_table
 from datasets.augment.mosaic import Mosaic
 from datasets.augment.photometric import Photometric
 from datasets.augment.policy import EvalPolicy, TrainPolicy
-from datasets.detection import DetectionDataset
+from datasets.detection import DetectionDataset, TrainingBoxes
 from datasets.evaluation.dataset_record import DatasetRecord, record_of
 from datasets.image_level import ImageLevel
 from datasets.images.reader import ImageFolder
 from datasets.judged_classes import JudgedColumns
+from datasets.labelled_sample import LabelledSample
 from datasets.loader import Collate, Loader, ShardBatchSampler
 from datasets.opening import (
     DataRequest,
@@ -37,18 +38,17 @@ from datasets.opening import (
 from datasets.run_data import DataParts, RunSettings
 from datasets.sample import SampleIndex
 from datasets.sampling.aspect import AspectGroupedSampler, aspects_of
-from datasets.sampling.mixing import ImageDataset, MixedBatchSampler, MixRatio, MultiDataset
+from datasets.sampling.mixing import ImageDataset, MixedBatchSampler, MixRatio, MultiDataset, Window
 from datasets.sampling.samplers import (
     ClassAwareSampler,
     RepeatFactorSampler,
     ShardedSampler,
     ShuffledSampler,
-    repeat_factors,
 )
 from datasets.worker_limits import affordable_workers, batch_bytes
 from util.errors import UserError
 from util.logging import get_logger
-from util.pixels import Size, padded_size
+from util.pixels import Size
 from util.structures import Batch
 
 
@@ -128,7 +128,7 @@ def _for_training(
     if not len(train_set.boxes):
         rare = " but those of rare classes, which lvis_openvocab leaves out" if open_vocabulary else ""
         raise UserError(f"{annotations.name}: has no box to train on{rare}")
-    image_level = _image_level(config, settings, classes, data.categories) if config.use_imagenet else None
+    image_level = _image_level(config, settings, classes, data.categories, train_set.boxes)
     record = parts.record.with_counts(
         dict(zip(classes.names, classes.image_counts, strict=True)),
         image_level.images_of_class(classes.names) if image_level else {},
@@ -139,6 +139,8 @@ def _for_training(
         record=record,
         train_loader=_train_loader(config, settings, train_set, image_level, _weights(config, train)),
         worst_batch=partial(_worst_batch, config, settings, train_set),
+        labelled=LabelledSample(image_level) if image_level else None,
+        train_images=len(train_set),
         union_table=union_table(data.union, train.parts) if data.union else "",
     )
 
@@ -227,29 +229,30 @@ def _judged_columns(
     return JudgedColumns(train, classes, withheld)
 
 
-def _worst_batch(config: Config, settings: RunSettings, train_set: DetectionDataset) -> Batch:
-    """The images with most boxes, all on the largest canvas that a training batch can have."""
-    height, width = _largest_canvas(config, settings, train_set.annotations.sizes, config.batch_size)
+def _worst_batch(
+    config: Config, settings: RunSettings, train_set: DetectionDataset, batch_size: int = 0
+) -> Batch:
+    """The images with most boxes, all on the largest canvas that a training batch can have.
+
+    batch_size: 0 for the config's.
+    """
+    batch_size = batch_size or config.images_per_batch
+    height, width = _largest_canvas(config, settings, train_set.annotations.sizes, batch_size)
     stretched = copy(train_set)
     stretched.policy = replace(
         _train_policy(config, settings), scales=(height,), max_size=width, fixed_size=True
     )
     crowded = np.argsort(-np.diff(train_set.boxes.offsets), kind="stable")
     # A small data set has fewer images than a batch: they repeat.
-    images = np.resize(crowded[: config.batch_size], config.batch_size)
+    images = np.resize(crowded[:batch_size], batch_size)
     found = [stretched[SampleIndex(int(i))] for i in images]
     return Collate(config.pad_size_divisor)([image for image in found if image is not None])
 
 
 def _largest_canvas(config: Config, settings: RunSettings, sizes: np.ndarray, batch_size: int) -> Size:
-    """(height, width) of the largest batch of images of these (I, 2) sizes, 0 where unknown."""
-    largest = _eval_policy(config, settings)
-    known = [largest.target((int(h), int(w))) for h, w in np.unique(sizes, axis=0) if h > 0 and w > 0]
-    # Where the file has no sizes, any shape may come.
-    known = known or [(largest.max_size, largest.max_size)]
-    if batch_size > 1 and not config.group_by_aspect:
-        return padded_size(known)
-    return max(known, key=lambda size: size[0] * size[1])
+    """(height, width) of the largest batch of images of these (I, 2) sizes in the file, 0 where unknown."""
+    together = batch_size > 1 and not config.group_by_aspect
+    return _eval_policy(config, settings).largest(sizes, together=together)
 
 
 def _train_policy(config: Config, settings: RunSettings) -> TrainPolicy:
@@ -269,14 +272,21 @@ def _eval_policy(config: Config, settings: RunSettings) -> EvalPolicy:
 
 
 def _image_level(
-    config: Config, settings: RunSettings, classes: ClassTable, categories: tuple[Category, ...]
-) -> ImageLevel:
+    config: Config,
+    settings: RunSettings,
+    classes: ClassTable,
+    categories: tuple[Category, ...],
+    boxes: TrainingBoxes,
+) -> ImageLevel | None:
+    if not config.use_imagenet:
+        return None
     annotations, images = open_labelled_images(
         paths_of(settings.data_path), config.imagenet_path, allow_outside=settings.allow_outside
     )
     mosaic = None
     if config.imagenet_use_mosaic:
         mosaic = Mosaic(size=config.mosaic_size, centre=config.mosaic_centre, fill=config.mosaic_fill)
+    threshold = config.image_level_repeat_sh
     return ImageLevel(
         annotations,
         images,
@@ -284,6 +294,7 @@ def _image_level(
         categories,
         _train_policy(config, settings),
         mosaic=mosaic,
+        class_factors=boxes.class_factors(len(classes), threshold) if threshold else None,
         seed=settings.seed,
         max_damaged_share=config.max_damaged_share,
         draft=config.decode_draft,
@@ -298,14 +309,8 @@ def _sampler(
     if config.use_cas:
         return ClassAwareSampler(boxes.image_index, boxes.labels, num_images, **shard)
     if config.use_rfs:
-        factors = repeat_factors(
-            boxes.image_index,
-            boxes.labels,
-            num_images=num_images,
-            num_classes=int(boxes.labels.max()) + 1,
-            threshold=config.rfs_repeat_sh,
-        )
-        return RepeatFactorSampler(factors if weights is None else factors * weights, **shard)
+        factors = boxes.image_factors(config.rfs_repeat_sh)
+        weights = factors if weights is None else factors * weights
     if weights is not None:
         return RepeatFactorSampler(weights, **shard)
     return ShuffledSampler(num_images, **shard)
@@ -322,33 +327,45 @@ def _train_loader(
     sampler = _sampler(config, settings, train_set, weights)
     if config.group_by_aspect:
         aspects = aspects_of(train_set.annotations.sizes)
-        sampler = AspectGroupedSampler(sampler, aspects, config.batch_size)
+        sampler = AspectGroupedSampler(sampler, aspects, config.images_per_batch)
     batches = MixedBatchSampler(
         sampler,
-        config.batch_size,
+        config.images_per_batch,
         mix_ratio=MixRatio(detection=config.main_weight, image_level=config.sub_weight),
         num_image_level=0 if image_level is None else len(image_level),
-        image_level_batch_size=config.sub_batch_size or config.batch_size,
+        image_level_factors=None if image_level is None else image_level.factors,
+        image_level_batch_size=config.sub_batch_size or config.images_per_batch,
+        window=Window(config.image_level_epochs[0], config.image_level_end or None),
     )
     if not len(batches):
-        needed = config.batch_size * settings.world_size
+        needed = config.images_per_batch * settings.world_size
         raise UserError(
             f"an epoch has {sampler.length} images, fewer than one batch of {needed} over all processes: "
             "lower batch_size"
         )
     get_logger().info(
-        "an epoch is %d box-annotated and %d image-level batches per process",
+        "an epoch is %d box-annotated and %d image-level batches per process%s",
         batches.detection_batches,
         batches.image_level_batches,
+        _window_note(config) if image_level is not None else "",
     )
     sets: list[ImageDataset] = [train_set] if image_level is None else [train_set, image_level]
-    canvas = _largest_canvas(config, settings, train_set.annotations.sizes, config.batch_size)
-    largest = [batch_bytes(canvas, config.batch_size, config.pad_size_divisor)]
+    canvas = _largest_canvas(config, settings, train_set.annotations.sizes, config.images_per_batch)
+    largest = [batch_bytes(canvas, config.images_per_batch, config.pad_size_divisor)]
     if image_level is not None:
         size, level_sizes = batches.image_level_batch_size, image_level.annotations.sizes
         canvas = image_level.canvas or _largest_canvas(config, settings, level_sizes, size)
         largest.append(batch_bytes(canvas, size, config.pad_size_divisor))
     return _loader(config, settings, MultiDataset(sets), batches, max(largest))
+
+
+def _window_note(config: Config) -> str:
+    """Which epochs, counted from 1, have image-level batches; empty for all."""
+    first, end = config.image_level_epochs
+    if (first, end) == (0, config.epochs):
+        return ""
+    epochs = f"epochs {first + 1} to {end}" if first + 1 < end else f"epoch {end}"
+    return f", in {epochs}; in the others box-annotated ones take their places"
 
 
 def _val_loader(config: Config, settings: RunSettings, val_set: DetectionDataset) -> Loader:

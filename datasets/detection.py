@@ -16,6 +16,7 @@ from datasets.images.preprocess import ImageError
 from datasets.images.turned import TurnedImages
 from datasets.judged_classes import JudgedColumns
 from datasets.sample import MIN_SIDE, Sample, SampleIndex, to_model_input
+from datasets.sampling.samplers import class_repeat_factors, repeat_factors
 from util.logging import get_logger
 from util.structures import Target
 
@@ -63,6 +64,26 @@ class TrainingBoxes:
     def image_index(self) -> np.ndarray:
         """(M,) int64."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def class_factors(self, num_classes: int, threshold: float) -> np.ndarray:
+        """(num_classes,) repeat factors, see `class_repeat_factors`."""
+        return class_repeat_factors(
+            self.image_index,
+            self.labels,
+            num_images=len(self.offsets) - 1,
+            num_classes=num_classes,
+            threshold=threshold,
+        )
+
+    def image_factors(self, threshold: float) -> np.ndarray:
+        """(I,) repeat factors, see `repeat_factors`."""
+        return repeat_factors(
+            self.image_index,
+            self.labels,
+            num_images=len(self.offsets) - 1,
+            num_classes=int(self.labels.max()) + 1,
+            threshold=threshold,
+        )
 
 
 class DetectionDataset(Dataset):

@@ -37,6 +37,8 @@ class ImageLevel(Dataset):
                  synset or synonym, so their ids need not agree.
     policy:      the augmentation of each image, before the mosaic.
     mosaic:      None shows images alone.
+    class_factors: (C,) how often images of each class come beside others, in the order and in mosaics; None
+                 for all alike.
     seed:        of the run.
     max_damaged_share: more damaged images than this are an error.
     draft:       JPEGs are decoded at the scale that their first resize needs.
@@ -53,6 +55,7 @@ class ImageLevel(Dataset):
         policy: Policy,
         *,
         mosaic: Mosaic | None = None,
+        class_factors: np.ndarray | None = None,
         seed: int = 0,
         max_damaged_share: float = 1.0,
         draft: bool = False,
@@ -70,6 +73,8 @@ class ImageLevel(Dataset):
             raise UserError(
                 f"{annotations.name}: none of its {len(annotations)} images has a class of the model"
             )
+        self.factors = None if class_factors is None else class_factors[self.labels]
+        self._ends = None if self.factors is None else np.cumsum(self.factors)
         self.damaged = DamagedImages(len(self.used), annotations.name, max_damaged_share)
         names = (annotations.file_names[i] for i in self.used.tolist())
         self.damaged.add_missing(names, images, ALL_REPLACED)
@@ -85,7 +90,7 @@ class ImageLevel(Dataset):
         image_id = self.annotations.image_ids[self.used[image]]
         shown = [image]
         if self.mosaic is not None:
-            partners = [self._readable(int(i), rng) for i in rng.integers(len(self), size=3)]
+            partners = [self._readable(int(i), rng) for i in self._drawn(3, rng)]
             shown += [partner for partner, _ in partners]
             sample = self.mosaic([sample, *(partner for _, partner in partners)], rng)
         files = tuple(self.annotations.file_names[self.used[i]] for i in shown)
@@ -112,16 +117,23 @@ class ImageLevel(Dataset):
         """File names of the images that are missing."""
         return [self.annotations.file_names[self.used[i]] for i in self.damaged.missing()]
 
+    def _drawn(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """(count,) images by their factors."""
+        if self._ends is None:
+            return rng.integers(len(self), size=count)
+        places = rng.random(count) * self._ends[-1]
+        return np.searchsorted(self._ends, places, side="right").clip(max=len(self) - 1)
+
     def _readable(self, index: int, rng: np.random.Generator) -> tuple[int, Sample]:
         """The image, or the one in its place, and what `augmented` makes of it."""
         return first_readable(lambda i: self.augmented(i, rng), index, len(self), rng, self.damaged)
 
-    def augmented(self, index: int, rng: np.random.Generator) -> Sample:
-        """Image 0..len-1 after the policy, with its coarse box. Raises ImageError."""
+    def augmented(self, index: int, rng: np.random.Generator, policy: Policy | None = None) -> Sample:
+        """Image 0..len-1 after the policy (its own, or another), with its coarse box. Raises ImageError."""
         image = int(self.used[index])
         encoded = self.images.open(self.annotations.file_names[image])
         self.turned.add(image, encoded)
-        params = self.policy.make_params(encoded.size, rng)
+        params = (policy or self.policy).make_params(encoded.size, rng)
         pixels = encoded.decode(params.decode_size if self.draft else None)
         box = whole_image_box(encoded.size)
         try:

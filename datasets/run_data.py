@@ -12,6 +12,7 @@ from datasets.annotations.split_file import SplitFile
 from datasets.annotations.table import AnnotationTable
 from datasets.annotations.union import Part
 from datasets.evaluation.dataset_record import DatasetRecord
+from datasets.labelled_sample import LabelledSample
 from datasets.loader import Loader
 from util.structures import Batch
 
@@ -59,7 +60,10 @@ class DataParts:
     record:          of the validation data; with class counts if the training data was read.
     damaged_val_ids: gives the ids of this rank's validation images that could not be read so far.
     train_loader:    None for evaluation alone.
-    worst_batch:     gives the training batch that needs most memory; None for evaluation alone.
+    labelled:        a few image-level images; None without that stream.
+    worst_batch:     gives the training batch that needs most memory, of as many images as the config says or
+        as it is asked for; None for evaluation alone.
+    train_images:    box-annotated ones.
     val_parts:       of several data sets, those with validation images; empty for a single set.
     sets:            as in `RunSettings`.
     union_table:     the classes of several training sets, for people; '' for a single set or in evaluation.
@@ -72,7 +76,9 @@ class DataParts:
     record: DatasetRecord
     damaged_val_ids: Callable[[], list[int]]
     train_loader: Loader | None = None
-    worst_batch: Callable[[], Batch] | None = None
+    labelled: LabelledSample | None = None
+    worst_batch: Callable[..., Batch] | None = None
+    train_images: int = 0
     val_parts: tuple[Part, ...] = ()
     sets: ClassNames = field(default_factory=dict)
     union_table: str = ""

@@ -1,14 +1,16 @@
 """The engine's parts from a config. The only file of the engine that sees one."""
 
+import logging
+from dataclasses import replace
+
 import torch
-from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from config import Config
 from engine.accumulate import fix_bucket_order
-from engine.device import autocast_dtype
+from engine.average import WeightAverage
 from engine.early_stopping import EarlyStopping
 from engine.freeze import freeze
 from engine.optimizer import GroupRules, build_adamw, parameter_groups
@@ -24,17 +26,27 @@ from engine.settings import TrainSettings
 from engine.state import TrainingState
 from util import distributed
 from util.errors import UserError
+from util.precision import choose_precision
+
+_log = logging.getLogger(__name__)
 
 # `--debug` stops an epoch, and an evaluation, after this many batches (as the official flag does).
 DEBUG_ITERATIONS = 15
 
 
-def build_settings(config: Config, device: torch.device, debug: bool = False) -> TrainSettings:
-    """What the loops need to know."""
-    return TrainSettings(
+def build_settings(
+    config: Config, device: torch.device, debug: bool = False, batches: int = 0
+) -> TrainSettings:
+    """What the loops need to know. Says in the log which precision that is, and why.
+
+    batches: of an epoch, 0 where nothing is trained.
+    """
+    precision = choose_precision(config.amp, config.amp_dtype, device)
+    _log.info("precision: %s", precision)
+    settings = TrainSettings(
         epochs=config.epochs,
         device=device,
-        autocast_dtype=autocast_dtype(config.amp_dtype, device) if config.amp else None,
+        autocast_dtype=precision.dtype,
         accumulate_steps=config.accumulate_steps,
         clip_max_norm=config.clip_max_norm,
         ema_epoch=config.ema_epoch,
@@ -48,6 +60,16 @@ def build_settings(config: Config, device: torch.device, debug: bool = False) ->
         max_iterations=DEBUG_ITERATIONS if debug else 0,
         trackers=config.tracker,
     )
+    if not (config.max_steps and batches):
+        return settings
+    steps = _steps_per_epoch(config, settings.iterations(batches))
+    return replace(settings, epochs=-(-config.max_steps // steps), max_steps=config.max_steps)
+
+
+def _steps_per_epoch(config: Config, iterations: int) -> int:
+    if iterations < 1:
+        raise UserError("the training set gives not one batch: fewer images than batch_size x ranks")
+    return -(-iterations // config.accumulate_steps)
 
 
 def build_state(config: Config, model: nn.Module, iterations: int, device: torch.device) -> TrainingState:
@@ -68,38 +90,25 @@ def build_state(config: Config, model: nn.Module, iterations: int, device: torch
         offsets_mult=config.lr_offsets_mult,
     )
     groups = parameter_groups(model.named_parameters(), rules)
-    optimizer = build_adamw(groups, (config.adam_beta1, config.adam_beta2))
-    if iterations < 1:
-        raise UserError("the training set gives not one batch: fewer images than batch_size x ranks")
-    steps_per_epoch = -(-iterations // config.accumulate_steps)
+    optimizer = build_adamw(groups, (config.adam_beta1, config.adam_beta2), config.shard_optimizer)
+    sixteen_bit = choose_precision(config.amp, config.amp_dtype, device).dtype
+    steps_per_epoch = _steps_per_epoch(config, iterations)
     return TrainingState(
         model=model,
         optimizer=optimizer,
         schedule=LambdaLR(optimizer, build_factor(config, steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
         accumulate_steps=config.accumulate_steps,
-        scaler=torch.amp.GradScaler(device.type, enabled=config.amp and config.amp_dtype == "float16"),
-        ema=build_ema(model, config.ema_decay, config.ema_warmup) if config.use_ema else None,
+        scaler=torch.amp.GradScaler(device.type, enabled=sixteen_bit == torch.float16),
+        ema=WeightAverage(model, config.ema_decay, config.ema_warmup) if config.use_ema else None,
         # The config counts AP in points, as tables show it.
         early_stopping=EarlyStopping(config.early_stop_patience, config.early_stop_min_delta / 100),
     )
 
 
-def build_ema(model: nn.Module, decay: float, warmup: bool = False) -> ModelEmaV3:
-    """A running average of the weights, for evaluation; buffers are copied.
-
-    warmup: the decay rises to `decay` as (1 + t) / (10 + t), so that the first weights are soon forgotten.
-    """
-    average = ModelEmaV3(
-        model, decay, use_warmup=warmup, warmup_gamma=9, warmup_power=1, exclude_buffers=True
-    )
-    average.module.requires_grad_(False)
-    return average
-
-
 def build_factor(config: Config, steps_per_epoch: int) -> Factor:
     """The schedule that the config chooses; stepwise without a choice, as in the official code."""
-    total = config.epochs * steps_per_epoch
+    total = config.max_steps or config.epochs * steps_per_epoch
     if config.onecyclelr:
         return one_cycle_factor(total)
     if config.cosine_lr:
@@ -115,12 +124,15 @@ def wrap_distributed(model: nn.Module, device: torch.device) -> nn.Module:
     """The model in DistributedDataParallel where there are several ranks.
 
     Buffers are not broadcast at every step (text embeddings are large and constant); the trainer does it
-    once an epoch. Unused parameters are dealt with in `engine.accumulate`.
+    once an epoch. Unused parameters are dealt with in `engine.accumulate`. Gradients are views of what the
+    ranks exchange, or each would be in memory twice.
     """
     if not distributed.is_distributed():
         return model
     ids = [device.index] if device.type == "cuda" else None
-    wrapped = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+    wrapped = DistributedDataParallel(
+        model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
     fix_bucket_order(wrapped)
     return wrapped
 

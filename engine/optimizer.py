@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from engine.sharded_adamw import ShardedAdamW
+from util import distributed
 from util.errors import UserError, nearest
 
 
@@ -67,11 +70,15 @@ def parameter_groups(named_parameters: Iterable[tuple[str, nn.Parameter]], rules
     return list(groups.values())
 
 
-def build_adamw(groups: list[dict], betas: tuple[float, float]) -> torch.optim.AdamW:
-    """AdamW in its fused form where every parameter's device has one, else the for-each form."""
+def build_adamw(groups: list[dict], betas: tuple[float, float], shard: bool = False) -> torch.optim.AdamW:
+    """AdamW in its fused form where every parameter's device has one, else the for-each form.
+
+    shard: spreads its state over the ranks, where there are several.
+    """
     parameters = [p for group in groups for p in group["params"]]
     fused = all(p.is_floating_point() and p.device.type in ("cuda", "cpu") for p in parameters)
-    return torch.optim.AdamW(groups, betas=betas, fused=fused, foreach=None if fused else True)
+    kind = ShardedAdamW if shard and distributed.is_distributed() else torch.optim.AdamW
+    return kind(groups, betas=betas, fused=fused, foreach=None if fused else True)
 
 
 def _contains(name: str, words: Sequence[str]) -> bool:
@@ -79,9 +86,15 @@ def _contains(name: str, words: Sequence[str]) -> bool:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, dict]:
-    """Parameter name -> the optimizer's state of it. Independent of how parameters are grouped."""
+    """Parameter name -> the optimizer's state of it. Independent of how parameters are grouped.
+
+    Called on every rank. Where the state is spread over them, rank 0 alone has it all.
+    """
+    state = optimizer.whole_state() if isinstance(optimizer, ShardedAdamW) else optimizer.state
     names = _names_by_id(model)
-    return {names[id(p)]: dict(state) for p, state in optimizer.state.items()}
+    # In one order, whichever rank a state comes from.
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p in state]
+    return {names[id(p)]: dict(state[p]) for p in parameters}
 
 
 def load_optimizer_state(
@@ -113,8 +126,16 @@ def load_optimizer_state(
             if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
                 shapes = f"{tuple(value.shape)} there and {tuple(parameter.shape)} here"
                 raise UserError(f"optimizer state {key} of {name!r} is {shapes}")
-        state[index] = saved[name]
+        if not isinstance(optimizer, ShardedAdamW) or optimizer.owns(parameter):
+            state[index] = {key: _laid_out_as(parameter, value) for key, value in saved[name].items()}
     optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+
+
+def _laid_out_as(parameter: nn.Parameter, value: Any) -> Any:
+    """A tensor of the parameter's shape in its order of memory, which the fused form takes for granted."""
+    if not isinstance(value, torch.Tensor) or not value.dim() or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _names_by_id(model: nn.Module) -> dict[int, str]:

@@ -8,6 +8,7 @@ import torch
 @dataclass(frozen=True)
 class TrainSettings:
     """epochs: of the whole run.  ema_epoch: epochs before the average begins.
+    max_steps: optimizer steps after which the last epoch ends early, 0 for whole epochs alone.
     autocast_dtype: 16-bit type of mixed precision, None for none.
     accumulate_steps: batches per optimizer step.  clip_max_norm: 0 for no clipping.
     log_interval: optimizer steps between log lines.  eval_interval: epochs between evaluations.
@@ -32,6 +33,7 @@ class TrainSettings:
     keep_checkpoints: int = 0
     on_nonfinite: str = "stop"
     max_iterations: int = 0
+    max_steps: int = 0
     trackers: tuple[str, ...] = ()
 
     def evaluates_after(self, epoch: int) -> bool:
@@ -41,3 +43,11 @@ class TrainSettings:
     def iterations(self, loader_length: int) -> int:
         """Batches of an epoch."""
         return min(loader_length, self.max_iterations) if self.max_iterations else loader_length
+
+    def iterations_left(self, loader_length: int, done: int, step: int) -> int:
+        """Batches of this epoch, of which `done` are done, after `step` optimizer steps of the run."""
+        iterations = self.iterations(loader_length)
+        if self.max_steps:
+            left = max(0, self.max_steps - step) * self.accumulate_steps
+            iterations = min(iterations, done + left)
+        return iterations

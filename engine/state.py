@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from engine.average import WeightAverage
 from engine.early_stopping import EarlyStopping
 from engine.epoch_progress import EpochProgress
 from engine.freeze import was_frozen
@@ -23,7 +23,10 @@ from util.errors import UserError
 _log = logging.getLogger(__name__)
 
 # Settings that move the places of samples in the order of batches.
-_BATCH_KEYS = ("batch_size", "sub_batch_size", "accumulate_steps", "main_weight", "sub_weight")
+_BATCH_KEYS = (
+    *("batch_size", "sub_batch_size", "accumulate_steps", "main_weight", "sub_weight"),
+    *("image_level_start", "image_level_end"),
+)
 
 
 @dataclass
@@ -49,7 +52,7 @@ class TrainingState:
     steps_per_epoch: int
     scaler: torch.amp.GradScaler
     accumulate_steps: int = 1
-    ema: ModelEmaV3 | None = None
+    ema: WeightAverage | None = None
     ema_updates: int = 0
     epoch: int = 0
     iteration: int = 0
@@ -81,6 +84,12 @@ class TrainingState:
     def step(self) -> int:
         """Optimizer steps so far."""
         return self.schedule.last_epoch
+
+    def begin_epoch(self) -> None:
+        """Starts the epoch's means. Steps that an epoch lacks which `max_steps` ended early count as made."""
+        self.progress = EpochProgress()
+        if self.step < self.epoch * self.steps_per_epoch:
+            go_to_step(self.schedule, self.epoch * self.steps_per_epoch)
 
     def finish_epoch(self) -> None:
         """Counts the epoch whose batches are done."""

@@ -16,7 +16,6 @@ from engine.accumulate import (
     touch_all_parameters,
 )
 from engine.device import autocast, peak_memory, to_device
-from engine.epoch_progress import EpochProgress
 from engine.freeze import hold_frozen_statistics
 from engine.loss_buffer import BatchOrigin, NonFinite, NonFiniteError
 from engine.nonfinite import MOST_SKIPPED
@@ -78,9 +77,10 @@ def train_one_epoch(
     loader.set_epoch(state.epoch, state.iteration)
     task.model.train()
     hold_frozen_statistics(state.model)
-    iterations, first = settings.iterations(len(loader)), state.iteration
+    first = state.iteration
     if not first:
-        state.progress = EpochProgress()
+        state.begin_epoch()
+    iterations = settings.iterations_left(len(loader), first, state.step)
     started = time.perf_counter() - state.progress.seconds
     train_step = TrainStep(task, state, settings, iterations, keep)
     step_logger = StepLogger(state, settings, iterations, log)
@@ -122,7 +122,8 @@ class TrainStep:
         self.parameters = [p for p in state.model.parameters() if p.requires_grad]
         self.origin = BatchOrigin(0)
         self._skips = settings.on_nonfinite == "skip"
-        self._bad = False
+        # The batches of the group so far, with their losses.
+        self._group: list[tuple[BatchOrigin, dict[str, Tensor], Batch]] = []
 
     def __call__(self, iteration: int, batch: Batch) -> dict[str, Tensor]:
         """Detached losses by name, with `total` and, where a step was made, `grad_norm`.
@@ -145,9 +146,8 @@ class TrainStep:
                 total = touch_all_parameters(total, self.parameters)
             self.state.scaler.scale(total).backward()
         named = {"total": losses.total.detach(), **losses.named}
-        if self._skips and not losses.total.isfinite():
-            self._bad = True
-            self._keep(named, batch)
+        if self._skips:
+            self._group.append((self.origin, dict(named), batch))
         if last:
             named["grad_norm"] = self._step()
         return named
@@ -167,7 +167,7 @@ class TrainStep:
             norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         # With float16 an infinite norm is a step that the scaler skips, not a failure.
         scaled = state.scaler.is_enabled()
-        if self._skips and self._is_bad(scaled or bool(norm.isfinite())):
+        if self._skips and self._is_bad(None if scaled else norm):
             state.scaler.update()
             self._leave_out()
         else:
@@ -184,12 +184,21 @@ class TrainStep:
         self.state.optimizer.zero_grad(set_to_none=True)
         go_to_step(self.state.schedule, self.state.step + 1)
 
-    def _is_bad(self, finite: bool) -> bool:
-        """Whether a rank's losses or the gradients are not finite, so that no rank makes the step.
+    def _is_bad(self, norm: Tensor | None) -> bool:
+        """Whether a rank's losses or the gradients' norm are not finite, so that no rank makes the step.
 
-        Raises UserError after too many in a row.
+        Reads one number from the GPU; keeps the batches whose losses are not finite. norm: None where it does
+        not count. Raises UserError after too many in a row.
         """
-        bad, self._bad = bool(distributed.max_over_ranks([self._bad or not finite])[0]), False
+        group, self._group = self._group, []
+        totals = torch.stack([named["total"].float() for _, named, _ in group])
+        numbers = totals if norm is None else torch.cat((totals, norm.float()[None]))
+        finite = bool(numbers.isfinite().all())
+        if not finite:
+            for (origin, named, batch), good in zip(group, totals.isfinite().tolist(), strict=True):
+                if not good:
+                    self._keep(origin, named, batch)
+        bad = bool(distributed.max_over_ranks([not finite])[0])
         self.state.skipped = self.state.skipped + 1 if bad else 0
         if bad and distributed.is_main():
             where = f"epoch {self.state.epoch + 1}, iteration {self.origin.iteration}"
@@ -201,9 +210,9 @@ class TrainStep:
             )
         return bad
 
-    def _keep(self, named: dict[str, Tensor], batch: Batch) -> None:
+    def _keep(self, origin: BatchOrigin, named: dict[str, Tensor], batch: Batch) -> None:
         losses = {name: float(value) for name, value in named.items()}
-        found = NonFinite(self.origin, losses, self.state.epoch + 1, distributed.rank())
+        found = NonFinite(origin, losses, self.state.epoch + 1, distributed.rank())
         _log.warning("%s", NonFiniteError(found, distributed.world_size()).what)
         if self.keep is not None:
             self.keep(found, batch)

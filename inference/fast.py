@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -14,7 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from models.dino.backbone import Backbone
 from models.dino.detector import Detector
 from models.dino.layers import with_children
-from models.richsem.classifier import LanguageClassifier, TextEmbeddings
+from models.richsem.classifier import FoldedClasses, LanguageClassifier, TextEmbeddings
 
 # (height, width) of the noise on which a rearranged backbone is compared with its original.
 _TRIAL = (64, 96)
@@ -36,8 +36,9 @@ def rearranged(model: Detector) -> Detector:
             continue
         classifier = selection.classifier
         if type(classifier) is LanguageClassifier and isinstance(classifier.projection, nn.Linear):
-            ranking = TokenRanking(classifier.projection.weight.detach(), classifier.text)
-            changed[name] = with_children(selection, classifier=ranking)
+            changed[name] = with_children(
+                selection, classifier=TokenRanking(classifier.projection, classifier.text)
+            )
     return with_children(model, **changed)
 
 
@@ -85,27 +86,16 @@ def _fold(convolution: nn.Conv2d, norm: Any) -> bool:
 
 
 class TokenRanking(nn.Module):
-    """A token's highest class logit without its embedding: in place of the encoder's classifier.
+    """In place of the encoder's classifier: its classes are projected once, and it does nothing but rank."""
 
-    With a token t, the projection P and unit text embeddings T, the cosines are T P t / |P t|. T P and P'P
-    are computed once, which leaves D (C + D) multiplications a token instead of D E + E C.
-    """
-
-    to_classes: Tensor
-    gram: Tensor
-    scale: Tensor
-
-    def __init__(self, projection: Float[Tensor, "E D"], text: TextEmbeddings) -> None:
+    def __init__(self, projection: nn.Linear, text: TextEmbeddings) -> None:
         super().__init__()
-        self.register_buffer("to_classes", F.normalize(text.raw, dim=-1) @ projection)
-        self.register_buffer("gram", projection.T @ projection)
-        self.register_buffer("scale", text.log_scale.exp())
+        self.folded = FoldedClasses.of(projection.weight.detach(), text)
 
-    def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
-        """As `LanguageClassifier.max_logit`."""
-        squares = (F.linear(queries, self.gram) * queries).sum(-1)
-        return F.linear(queries, self.to_classes).amax(-1) / squares.clamp(min=1e-12).sqrt() * self.scale
+    def ranking(self) -> Callable[[Tensor], Tensor]:
+        """As `LanguageClassifier.ranking`."""
+        return self.folded.max_logit
 
     def forward(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape C"]:
         """NaN, and no work: these logits serve the encoder's losses alone."""
-        return queries.new_full((), torch.nan).expand(*queries.shape[:-1], len(self.to_classes))
+        return queries.new_full((), torch.nan).expand(*queries.shape[:-1], len(self.folded.rows))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets.annotations.json_schema import typed_categories
 from datasets.annotations.words import Words
-from inference.export.info import ONNX, fixed_classes, is_exported
+from inference.export.info import ONNX, check_fixed, is_exported
 from inference.onnx_model import OnnxModel
 from inference.predictor import Predictor, Tile
 from inference.protocols import ImageModel
@@ -26,6 +26,7 @@ def load_predictor(
     *,
     device: str = "auto",
     precision: str | None = None,
+    compiled: bool = False,
     score: Score = DEFAULT_SCORE,
     tile: Tile | None = None,
     annotations: str | Path | None = None,
@@ -40,6 +41,7 @@ def load_predictor(
     checkpoint:  of this project or the official release, or a file of `tools/export.py`.
     device:      'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'.
     precision:   'float32', 'bfloat16' or 'float16'; None for that of the checkpoint's evaluation.
+    compiled:    encoder and decoder by torch.compile, a minute of the first images; see `TorchModel`.
     score, tile: the lowest score that is kept, and the tiles of large images, see `Predictor`.
     annotations: an LVIS file with the class names of an official checkpoint, and with synonyms for `names`.
     names:       words that replace the model's classes; add_names: that extend them; prompts: templates for
@@ -49,8 +51,8 @@ def load_predictor(
     words that the model cannot be asked for.
     """
     if is_exported(checkpoint):
-        if not (names is None and add_names is None and examples is None):
-            raise fixed_classes(checkpoint)
+        words = not (names is None and add_names is None and examples is None)
+        check_fixed(checkpoint, words=words, precision=precision, compiled=compiled)
         return Predictor(_exported_model(checkpoint, device), score, tile)
     opened = open_checkpoint(checkpoint)
     config = checkpoint_config(opened)
@@ -60,7 +62,7 @@ def load_predictor(
     trained = load_trained(opened, config, names_by_id, chosen)
     request = WordRequest(names, add_names, prompts, examples, select_by)
     trained = ask(trained, opened, config, request, categories)
-    return Predictor(TorchModel(trained, opened, config, chosen, precision), score, tile)
+    return Predictor(TorchModel(trained, opened, config, chosen, precision, compiled), score, tile)
 
 
 def _exported_model(path: str | Path, device: str) -> ImageModel:

@@ -11,14 +11,16 @@ from config import Config
 from datasets.annotations.frequency import group_of
 from datasets.augment.policy import EvalPolicy
 from datasets.sample import Sample, to_model_input
-from engine.device import autocast, autocast_dtype
+from engine.device import autocast
 from inference.fast import rearranged
 from inference.prediction import Prediction, make_prediction
+from models.dino.compiled import compile_layers
 from models.dino.output import DetectorOutput
 from models.richsem.load import TrainedModel
 from util.checkpoint import Checkpoint
 from util.errors import UserError
 from util.pixels import Size
+from util.precision import autocast_dtype, choose_precision
 from util.structures import PaddedImages
 
 # Pixels that a CPU's batch may have. Together, small images cost half; two of 480x640 cost more than apart
@@ -32,7 +34,9 @@ class TorchModel:
 
     precision: 'float32', 'bfloat16' or 'float16'; None is what the checkpoint was evaluated with. A CPU that
         only emulates bfloat16 computes in float32.
-    Raises UserError for an unknown precision.
+    compiled: the layers of encoder and decoder by torch.compile, within the first images. For a GPU: a CPU
+        gains nothing.
+    Raises UserError for an unknown precision, and where a compiler is wanted and missing.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class TorchModel:
         config: Config,
         device: torch.device,
         precision: str | None = None,
+        compiled: bool = False,
     ) -> None:
         if precision not in (None, *PRECISIONS):
             raise UserError(f"precision {precision!r}: use one of {', '.join(PRECISIONS)}")
@@ -52,10 +57,14 @@ class TorchModel:
         self.frequencies = class_frequencies(checkpoint, trained.columns)
         fixed = checkpoint.run.get("fix_size", False)
         self.policy = EvalPolicy(max(config.data_aug_scales), config.data_aug_max_size, fixed_size=fixed)
-        name = precision or (config.amp_dtype if config.amp else "float32")
-        self._dtype = None if name == "float32" else autocast_dtype(name, device)
+        if precision is None:
+            self._dtype = choose_precision(config.amp, config.amp_dtype, device).dtype
+        else:
+            self._dtype = None if precision == "float32" else autocast_dtype(precision, device)
         on_cpu = device.type == "cpu" and self._dtype is None
         self._network = rearranged(trained.model) if on_cpu else trained.model
+        if compiled:
+            compile_layers(self._network, device)
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """As `ImageModel.detect`. Raises UserError for scores that are not finite.

@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from tests import typecheck
 from tests.browser import browser as browser  # fixtures of every test
+from tests.compiling import fresh_compiler as fresh_compiler
 from tests.docs.stand_in import checkout as checkout
 from tests.docs.stand_in import finished_quickstart as finished_quickstart
 from util import logging as project_log

@@ -61,6 +61,7 @@ TINY = {
     "ema_decay": 0.5,
     "log_interval": 2,
     "eval_batch_size": 2,
+    "amp": False,
 }
 
 
@@ -340,14 +341,15 @@ def teacher(tmp_path_factory) -> tuple[str, ...]:
     (folder / "tiny_clip.json").write_text(json.dumps(model_config(size)))
     torch.save(build(size).state_dict(), folder / "tiny_clip.pt")
     files = (f"clip_model={folder / 'tiny_clip.json'}", f"clip_pretrained={folder / 'tiny_clip.pt'}")
-    return (*files, f"text_cache_dir={folder}", "use_language=True", "use_visual_distill=True")
+    text = (f"text_cache_dir={folder}", "use_language=True")
+    return (*files, *text, "use_visual_distill=True", "check_teacher=False")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_richsem_trains_and_evaluates_in_every_precision(
     precision, teacher, config_file, data, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("engine.device.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("util.precision.cpu_has_bfloat16", lambda: True)
     mixed = () if precision == "float32" else ("amp=True", f"amp_dtype={precision}")
     options = (*teacher, *mixed, "epochs=1")
     checkpoint = train(config_file, data, tmp_path / "run", options=options)

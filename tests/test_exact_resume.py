@@ -18,6 +18,8 @@ OPTIONS = [
     "dn_box_noise_scale=0.4",
     "fed_num_sample_cats=2",
     "eval_interval=2",
+    # The first epoch takes more than one pass over the boxes, the second begins in the middle of another.
+    "image_level_start=1",
 ]
 
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 import main as program
 from tests.datasets.tiny import write_all
@@ -75,3 +76,25 @@ def test_two_processes_forecast_together(words, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("dry run: nothing was written") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_an_automatic_batch_size_is_a_number_from_then_on(words, tmp_path, capsys, monkeypatch):
+    """The run is the one that this number would have given, and goes on with it."""
+    # The trial's memory follows from nothing that a test could know.
+    monkeypatch.setattr("engine.batch_size.MOST", 3)
+    auto, three = tmp_path / "auto", tmp_path / "three"
+    options = ("epochs=1", "tracker=none")
+    assert run(words, auto, "batch_size=auto", *options) == 0
+    said = (auto / "log.txt").read_text()
+    assert "batch_size='auto' takes 3: forecast" in said and "3 images a step: the release has" in said
+    assert run(words, three, "batch_size=3", *options) == 0
+    first, second = (torch.load(folder / "checkpoint.pth", weights_only=True) for folder in (auto, three))
+    assert first["config"]["batch_size"] == 3
+    assert all(torch.equal(first["model"][name], value) for name, value in second["model"].items())
+    again = [*words, "--resume", "auto"]
+    assert run(again, auto, "batch_size=auto", "epochs=2", "tracker=none") == 0
+    changed = [line for line in (auto / "log.txt").read_text().splitlines() if "changed since" in line]
+    assert len(changed) == 1 and changed[0].endswith(": epochs 1 -> 2")
+    monkeypatch.setattr("engine.batch_size.memory_at_hand", lambda *_: 2**20)
+    assert run(words, tmp_path / "none", "batch_size=auto", *options) == 2
+    assert "training on one image does not fit" in capsys.readouterr().err

@@ -19,6 +19,7 @@ CONFIG = {
     "use_language": False,
     "use_visual_distill": False,
     "use_fed_loss": False,
+    "amp": False,
     "backbone": "resnet10t",
     "backbone_weights": "none",
     "backbone_args": {"channels": [8, 16, 16, 32], "stem_width": 8},

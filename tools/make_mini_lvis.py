@@ -13,28 +13,34 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.mini_lvis.dataset import Settings, write_dataset
+from tools.mini_lvis.dataset import TAIL_SETTINGS, Settings, write_dataset
 from util.errors import UserError, run_command
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    default = Settings()
+    default, tail = Settings(), TAIL_SETTINGS
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder to make, or an empty one")
+    parser.add_argument(
+        "--tail",
+        action="store_true",
+        help="64 classes, 20 of them rare, and ten image-level images for every boxed one; otherwise 40 "
+        "classes, 10 of them rare",
+    )
     parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--train", type=int, default=default.train, help="training images")
-    parser.add_argument("--val", type=int, default=default.val, help="validation images")
+    parser.add_argument("--train", type=int, help=f"training images ({default.train}; tail: {tail.train})")
+    parser.add_argument("--val", type=int, help=f"validation images ({default.val}; tail: {tail.val})")
     parser.add_argument(
         "--image_level",
         type=int,
-        default=default.image_level,
-        help="image-level images per class, on average",
+        help=f"image-level images per class, on average ({default.image_level}; tail: {tail.image_level})",
     )
     parser.add_argument("--side", type=int, default=default.side, help="width and height of boxed images")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
@@ -53,9 +59,13 @@ def drawing_pool(workers: int) -> Iterator[Callable]:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    for name in ("train", "val", "image_level", "workers"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}.")
+    preset = TAIL_SETTINGS if args.tail else Settings()
+    asked = {
+        name: value for name in ("train", "val", "image_level") if (value := getattr(args, name)) is not None
+    }
+    for name, value in {**asked, "workers": args.workers}.items():
+        if value < 1:
+            raise UserError(f"--{name} must be at least 1, not {value}.")
     if args.seed < 0:
         raise UserError(f"--seed must not be negative, not {args.seed}.")
     if args.side < 64:
@@ -63,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
         raise UserError(f"{args.output} is not an empty folder. Remove it or name another.")
     start = time.perf_counter()
-    settings = Settings(args.seed, args.train, args.val, args.image_level, args.side)
+    settings = replace(preset, seed=args.seed, side=args.side, **asked)
     # Drawn beside its place: a folder of that name is whole, however the drawing was interrupted.
     output = args.output.resolve()
     partial = output.with_name(f"{output.name}.partial")

@@ -127,7 +127,7 @@ def imported(
     case: dict, manifest: dict, synth, dtype: torch.dtype
 ) -> tuple[ModelParts, official.OfficialCheckpoint]:
     """The case's official checkpoint, written to a file and read back like a downloaded one."""
-    config = load(ROOT / case["config"], case["overrides"])
+    config = load(ROOT / case["config"], {**case["overrides"], "amp": False})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "official.pth"
         arguments = argparse.Namespace(**{**config.to_dict(), "num_classes": case["num_classes"]})

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from config.word_flags import add_word_flags, word_arguments
 from datasets.images.preprocess import ImageError
-from inference.export.info import ONNX, fixed_classes, is_exported
+from inference.export.info import ONNX, check_fixed, is_exported
 from inference.image_ids import ImageIds
 from inference.inputs import read_image
 from inference.predictor import Predictor
@@ -134,6 +134,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", help="float32, bfloat16 or float16; default: the checkpoint's own")
     parser.add_argument(
+        "--compile", action="store_true", help="compile encoder and decoder: for many images on a GPU"
+    )
+    parser.add_argument(
         "--annotations",
         type=Path,
         help="LVIS or COCO file: ids for --format coco, and class names of an official checkpoint",
@@ -151,8 +154,8 @@ def load(args: argparse.Namespace) -> Predictor:
     score = parse_score(args.score)
     tile = (args.tile, args.overlap) if args.tile is not None else None
     if is_exported(args.checkpoint, ONNX):
-        if any(word_arguments(args).values()):
-            raise fixed_classes(args.checkpoint)
+        words = any(word_arguments(args).values())
+        check_fixed(args.checkpoint, words=words, precision=args.precision, compiled=args.compile)
         from inference.onnx_model import OnnxModel
 
         return Predictor(OnnxModel(resolve(args.checkpoint), args.device), score, tile)
@@ -162,6 +165,7 @@ def load(args: argparse.Namespace) -> Predictor:
         args.checkpoint,
         device=args.device,
         precision=args.precision,
+        compiled=args.compile,
         score=score,
         tile=tile,
         annotations=args.annotations,

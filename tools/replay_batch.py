@@ -15,7 +15,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.device import autocast_dtype
+from engine.device import use_tf32
 from engine.nonfinite import KeptBatch, read_batch
 from engine.random_state import load_model_random_state
 from engine.train_epoch import Task
@@ -24,6 +24,7 @@ from models.richsem.load import checkpoint_config, open_checkpoint
 from util import distributed
 from util.checkpoint import Checkpoint
 from util.errors import UserError, run_command
+from util.precision import choose_precision
 from util.structures import tensors_in
 
 
@@ -74,7 +75,8 @@ def replay(batch: KeptBatch, checkpoint: Checkpoint, device: torch.device) -> li
         state=checkpoint.model,
         source=checkpoint.path,
     )
-    dtype = autocast_dtype(config.amp_dtype, device) if config.amp else None
+    use_tf32(config.tf32)
+    dtype = choose_precision(config.amp, config.amp_dtype, device).dtype
     first = FirstBad(parts.model.train())
     load_model_random_state(batch.rng)
     task = Task(parts.model, parts.criterion, parts.teacher)

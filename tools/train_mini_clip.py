@@ -3,7 +3,8 @@
 python tools/train_mini_clip.py --images DATA/imagenet-lvis --output DATA/mini_clip
 
 writes mini_clip.json and mini_clip.safetensors: `clip_model` and `clip_pretrained` of a configuration.
-Only the image-level images and the class names are used: no boxes, no validation images.
+Only the image-level images and the class names are used: no boxes, no validation images. With
+--trunk NAME --trunk_weights FILE the image tower starts from a pretrained timm model.
 """
 
 import argparse
@@ -39,6 +40,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--boxes", type=Path, help="LVIS-format folder (lvis_v1): also measure on its validation boxes"
     )
+    parser.add_argument(
+        "--trunk", default="", help="timm model as the image tower, such as tf_efficientnet_lite0"
+    )
+    parser.add_argument(
+        "--trunk_weights", type=Path, help="its pretrained weights, under timm's names or in timm's order"
+    )
+    parser.add_argument("--name", default="mini_clip", help="of the two files")
     return parser.parse_args(arguments)
 
 
@@ -56,15 +64,17 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"--steps must be at least 1, not {args.steps}.")
     if not 0 <= args.held_out < 1:
         raise UserError(f"--held_out must lie in 0..1, not {args.held_out}.")
+    if args.trunk_weights and not args.trunk:
+        raise UserError("--trunk_weights needs --trunk, timm's name of the model.")
     start = time.process_time()
-    settings, size = TrainSettings(steps=args.steps, seed=args.seed), MiniClipSize()
+    settings, size = TrainSettings(steps=args.steps, seed=args.seed), MiniClipSize(trunk=args.trunk)
     rng = np.random.default_rng(args.seed)
     tree = load_tree(args.images, round(settings.tile[1] * 1.3), args.held_out, rng)
     print(f"{len(tree.train)} images to train on, {len(tree.held_out)} held out, {len(tree.names)} names")
-    model = train(tree, size, settings, torch.device(args.device))
+    model = train(tree, size, settings, torch.device(args.device), trunk_weights=args.trunk_weights)
     add_common_component(model)
     round_to_file(model)
-    config, weights = save(model, size, args.output)
+    config, weights = save(model, size, args.output, args.name)
     texts = class_texts(model, tree.names)
     print(f"held-out images, top-1 of {len(tree.names)}: {image_accuracy(model, tree.held_out, texts):.3f}")
     if args.boxes:

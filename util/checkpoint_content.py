@@ -310,13 +310,18 @@ def _check_same_tensors(model: Mapping[str, Tensor], average: Mapping[str, Tenso
 
 
 def _check_position(entries: Mapping[str, Any]) -> None:
-    """The schedule stands where epoch `epoch` ends; in the next where `iteration` says that it has begun."""
+    """The schedule stands where epoch `epoch` ends; in the next where `iteration` says that it has begun.
+
+    A run of `max_steps` ends within its last epoch.
+    """
     scheduler, epoch = entries.get("scheduler"), entries.get("epoch")
     if scheduler is None or epoch is None:
         return
     position, steps = scheduler["position"], scheduler["steps_per_epoch"]
     end = epoch + bool(entries.get("iteration"))
-    if not epoch * steps <= position <= end * steps:
+    ends_early = position > 0 and (entries.get("config") or {}).get("max_steps") == position
+    start = (epoch - 1) * steps + 1 if ends_early else epoch * steps
+    if not start <= position <= end * steps:
         raise EntryError(
             f"its 'scheduler' stands at step {position} with {steps} steps an epoch, its 'epoch' is {epoch}"
         )

@@ -197,6 +197,26 @@ def broadcast(tensor: Tensor) -> Tensor:
     return copied
 
 
+def all_gather_rows(rows: Tensor) -> None:
+    """Fills `rows` (ranks, N), contiguous, of which each rank has filled the one of its number."""
+    if is_distributed():
+        dist.all_gather_into_tensor(rows.view(-1), rows[rank()])
+
+
+def send_to_main(tensor: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+    """Rank 0 gets the tensors (N,) of ranks 1, 2, ... in memory of the CPU; the others get nothing.
+
+    lengths: N of every rank's. The same kind on every rank. Called on every rank.
+    """
+    received: list[Tensor] = []
+    if not is_main():
+        dist.send(tensor.cpu(), dst=0)
+    for source in range(1, world_size()) if is_main() else ():
+        received.append(torch.empty(lengths[source], dtype=tensor.dtype))
+        dist.recv(received[-1], src=source)
+    return received
+
+
 def broadcast_object(value: T) -> T:
     """Rank 0's object, on every rank."""
     if not is_distributed():

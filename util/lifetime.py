@@ -11,14 +11,17 @@ import threading
 import time
 from multiprocessing import parent_process
 
-# Set by tools/launch.py: the process that the ranks belong to.
+# Set by tools/launch.py and tools/ablate.py: the process that ranks, or runs, belong to.
 LAUNCHER = "RICHSEM_LAUNCHER"
 _PR_SET_PDEATHSIG = 1
 
 
 def die_with_launcher() -> None:
-    """Ties a rank to torchrun's agent; a process that no torchrun started is left alone."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    """Ties a rank to torchrun's agent, and a run to the program that started it and set `LAUNCHER`.
+
+    A process of neither is left alone.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ or LAUNCHER in os.environ:
         die_with_parent(int(os.environ.get(LAUNCHER, os.getppid())))
 
 

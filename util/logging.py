@@ -6,7 +6,8 @@ ever written: never the environment.
 
 import logging
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from termcolor import colored
@@ -38,6 +39,27 @@ def setup_logging(rank: int = 0, file: Path | None = None) -> None:
     root.addHandler(_ConsoleHandler(rank))
     if rank == 0 and file is not None:
         root.addHandler(_FileHandler(file))
+
+
+@contextmanager
+def each_line_once() -> Iterator[None]:
+    """Inside, lines of the project's own logger that were said before are not said again.
+
+    For what reads the same data many times over.
+    """
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        new = line not in said
+        said.add(line)
+        return new
+
+    get_logger().addFilter(is_new)
+    try:
+        yield
+    finally:
+        get_logger().removeFilter(is_new)
 
 
 class _ConsoleHandler(logging.Handler):

@@ -163,6 +163,11 @@ class Targets(_Movable):
         """Images in the batch."""
         return len(self.counts)
 
+    def without_boxes(self) -> Targets:
+        """The same images, as if none had a box or label."""
+        names = ("boxes_cxcywh", "labels", "image_index", "box_index")
+        return replace(self, **{name: getattr(self, name)[:0] for name in names}, counts=(0,) * len(self))
+
     def __getitem__(self, image: int) -> Target:
         """The target of one image."""
         if not 0 <= image < len(self):

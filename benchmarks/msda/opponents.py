@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from models.dino.ops import extension, ms_deform_attn, ms_deform_attn_fused
 from models.dino.ops.compiler import BuildError
+from models.dino.ops.reference import sampling_locations
 
 from . import plain
-from .inputs import Inputs, level_tensors
+from .inputs import LOCAL, Inputs, Workload, level_tensors, make_inputs
 
 Attend = Callable[[Inputs], Tensor]
+OURS = "ours"
+# Those that compute in 16 bit where we do; the others get the same numbers in float32.
+SIXTEEN_BIT = (OURS, "deformops")
+# What an opponent must compute, forward and backward, before it takes part.
+_TRIAL = Workload(((6, 9), (3, 5)), dim=64, heads=2, points=4, queries=None)
 
 
 class AbsentError(Exception):
@@ -69,14 +76,18 @@ def _transformers(device: str) -> Attend:
 
 
 def _deformops(device: str) -> Attend:
+    """deformops 3: Triton or CUDA kernels on a GPU, PyTorch elsewhere; the softmax is in its kernel."""
     try:
         from deformops.registry import msda
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:  # its source needs Python 3.12
         raise AbsentError(f"not installed ({error})") from error
 
     def attend(inputs: Inputs) -> Tensor:
         levels = level_tensors(inputs.shapes, inputs.value.device)
-        return msda(inputs.value, *levels, *inputs.plain())
+        if inputs.reference is None:
+            return msda(inputs.value, *levels, *inputs.plain())
+        locations = sampling_locations(list(inputs.shapes), inputs.positions, inputs.reference)
+        return msda(inputs.value, *levels, locations, inputs.attention, softmax=True)
 
     return attend
 
@@ -94,10 +105,26 @@ def opponents(device: str) -> tuple[dict[str, Attend], dict[str, str]]:
     present, absent = {}, {}
     for name, make in _MAKERS.items():
         try:
-            present[name] = make(device)
+            attend = make(device)
+            _require_run(name, attend, device)
         except AbsentError as error:
             absent[name] = str(error)
+        else:
+            present[name] = attend
     return present, absent
+
+
+def _require_run(name: str, attend: Attend, device: str) -> None:
+    """Raises AbsentError where a small pass fails: a package can be there and its kernels not run."""
+    dtypes = (torch.float32, torch.bfloat16) if name in SIXTEEN_BIT else (torch.float32,)
+    for dtype in dtypes:
+        inputs = make_inputs(_TRIAL, LOCAL, fused=True, dtype=dtype, device=device).trainable()
+        try:
+            output = attend(inputs)
+            torch.autograd.grad(output, inputs.leaves, torch.ones_like(output))
+        except Exception as error:
+            what = str(error).strip().partition("\n")[0]
+            raise AbsentError(f"does not run in {dtype}: {type(error).__name__}: {what}") from error
 
 
 def require_kernels(device: str) -> str:

@@ -20,3 +20,11 @@ SECTIONS: dict[str, type] = {
 @dataclass(frozen=True, kw_only=True)
 class Keys(TrainingKeys, SemanticKeys, LossKeys, ModelKeys, DataKeys):
     """Every live key in one flat class; defaults are the values of the official `richsem_4scale`."""
+
+    @property
+    def image_level_epochs(self) -> tuple[int, int]:
+        """The first epoch with image-level batches, counted from 0, and the first one after them."""
+        start = self.image_level_start
+        # Not the last one below a share such as 2 / 3 of 12.
+        first = int(start * self.epochs + 1e-6) if start < 1 else int(start)
+        return first, min(self.image_level_end or self.epochs, self.epochs)

@@ -19,7 +19,11 @@ class DataKeys:
     dn_labelbook_size: int = config_field(
         0, "0 = derived; the official value must be at least `num_classes`", minimum=0
     )
-    batch_size: int = config_field(2, "Box-annotated images per process and step", minimum=1)
+    batch_size: int | str = config_field(
+        2,
+        "Box-annotated images per process and step; `auto`: the most whose forecast memory fits the device",
+        minimum=1,
+    )
     sub_batch_size: int = config_field(
         0,
         "Image-level images per process and step (a mosaic counts as one); 0 = `batch_size`",
@@ -143,3 +147,23 @@ class DataKeys:
     )
     main_weight: int = config_field(1, "Box-annotated batches per cycle of the two streams", minimum=1)
     sub_weight: int = config_field(1, "Image-level batches per cycle of the two streams", minimum=1)
+    image_level_repeat_sh: float = config_field(
+        0.0,
+        "Image-level images of classes in a smaller fraction of the box-annotated images come more often, by "
+        "the repeat factors of `rfs_repeat_sh`; 0 = all alike",
+        minimum=0,
+        official=False,
+    )
+    image_level_start: float = config_field(
+        0.0,
+        "Epochs without image-level batches at the beginning, below 1 their share of `epochs`; box-annotated "
+        "batches take their places",
+        minimum=0,
+        official=False,
+    )
+    image_level_end: int = config_field(
+        0,
+        "Epochs after which there are no image-level batches any more; 0 = to the end",
+        minimum=0,
+        official=False,
+    )

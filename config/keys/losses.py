@@ -35,6 +35,14 @@ class LossKeys:
         choices=("auto", True, False),
         official=False,
     )
+    image_level_loss: str = config_field(
+        "whole_box",
+        "How an image-level label is taught. `whole_box`: the image is a box like any other (RichSem); "
+        "`max_size`, `max_score`: the query with the largest box, or the label's best score, learns the "
+        "class, and nothing learns a box (Detic)",
+        choices=("whole_box", "max_size", "max_score"),
+        official=False,
+    )
     mask_bbox: bool = config_field(False, "No L1 loss on image-level batches (except in the encoder)")
     mask_giou: bool = config_field(False, "No GIoU loss on image-level batches (except in the encoder)")
     mask_labels: bool = config_field(
@@ -59,6 +67,12 @@ class SemanticKeys:
         official=False,
     )
     use_visual_distill: bool = config_field(True, "Train the semantic branch on the teacher's embeddings")
+    check_teacher: bool = config_field(
+        True,
+        "Before the first step the teacher names a few image-level images: fewer right than by chance is an "
+        "error, as its image and text sides do not match",
+        official=False,
+    )
     distill_loss_coef: float = config_field(0.5, "Weight of the distillation loss", minimum=0)
     distill_type: str = config_field(
         "clip_logits",
@@ -74,6 +88,11 @@ class SemanticKeys:
         False, "Weight each distilled box by the entropy of its target"
     )
     use_fed_on_kd: bool = config_field(False, "Distil only over the federated sample of classes")
+    distill_named_only: bool = config_field(
+        False,
+        "Distil only boxes that the teacher names right: for a teacher that does not know every class",
+        official=False,
+    )
     distill_aux_layers: bool = config_field(False, "Distil at every decoder layer, not only at the last")
     share_vl_proj: bool = config_field(
         False, "Share one MLP projection of the queries between classifier and semantic branch"

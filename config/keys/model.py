@@ -66,6 +66,12 @@ class ModelKeys:
         "same losses; `True`, or some of `backbone,encoder,decoder`",
         choices=(False, True, "backbone", "encoder", "decoder"),
     )
+    torch_compile: bool = config_field(
+        False,
+        "torch.compile for the layers of encoder and decoder: fewer launches, minutes for the first steps, "
+        "and more memory, as feed-forward blocks keep their hidden maps",
+        official=False,
+    )
     num_queries: int = config_field(
         900, "Queries selected from the encoder proposals", minimum=1, maximum=100000
     )

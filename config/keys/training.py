@@ -12,6 +12,12 @@ class TrainingKeys:
     """AdamW, parameter groups, learning-rate schedules, precision, EMA, and intervals."""
 
     epochs: int = config_field(24, "Epochs, counted on the box-annotated stream", minimum=1)
+    max_steps: int = config_field(
+        0,
+        "Optimizer steps of the whole run, instead of `epochs`; the last epoch ends early. 0 = `epochs`",
+        minimum=0,
+        official=False,
+    )
     lr: float = config_field(1e-4, "Learning rate", minimum=0)
     lr_backbone: float = config_field(1e-5, "Learning rate of the backbone", minimum=0)
     weight_decay: float = config_field(1e-4, "Decoupled weight decay", minimum=0)
@@ -26,6 +32,12 @@ class TrainingKeys:
     )
     accumulate_steps: int = config_field(
         1, "Batches per optimizer step (gradient accumulation)", minimum=1, official=False
+    )
+    shard_optimizer: bool = config_field(
+        False,
+        "Spread AdamW's state over the processes (ZeRO stage 1): less memory in each, the same weights; one "
+        "process keeps it all",
+        official=False,
     )
 
     param_dict_type: str = config_field(
@@ -68,23 +80,38 @@ class TrainingKeys:
         0, "Steps of linear warm-up; cannot be combined with `onecyclelr`", minimum=0, official=False
     )
 
-    amp: bool = config_field(False, "Automatic mixed precision; also the flag `--amp`", official=False)
+    amp: bool | str = config_field(
+        "auto",
+        "Mixed precision: `True` (also the flag `--amp`), `False` = float32, or `auto`: where the device "
+        "multiplies in `amp_dtype` itself, which most GPUs since 2020 do, and CPUs with AVX512_BF16 or AMX",
+        choices=("auto", True, False),
+        official=False,
+    )
     amp_dtype: str = config_field(
         "bfloat16",
-        "Autocast dtype of `amp`; a CPU that only emulates bfloat16 computes in float32",
+        "16-bit type of `amp`; a CPU that only emulates bfloat16 computes in float32",
         choices=("bfloat16", "float16"),
         official=False,
     )
     on_nonfinite: str = config_field(
         "stop",
         "Where a loss or gradient is not finite: `stop`; `skip` leaves out the step, at most 10 in a row, "
-        "and waits for the GPU at every step; `rollback` goes back to `checkpoint.pth` and leaves it out, at "
+        "and waits for the GPU once a step; `rollback` goes back to `checkpoint.pth` and leaves it out, at "
         "most 10 times",
         choices=("stop", "skip", "rollback"),
         official=False,
     )
-    channels_last: bool = config_field(
-        False, "Channels-last memory format in backbone and teacher", official=False
+    tf32: bool = config_field(
+        False,
+        "CUDA computes products and convolutions of float32 numbers in TF32, which has 10 bits of mantissa "
+        "instead of 23: for faster runs with `amp=False`",
+        official=False,
+    )
+    channels_last: bool | str = config_field(
+        "auto",
+        "Channels-last memory format in backbone and teacher; `auto`: in 16 bit, where it is faster",
+        choices=("auto", True, False),
+        official=False,
     )
 
     use_ema: bool = config_field(

@@ -11,12 +11,15 @@ data_aug_scales2_crop = [120, 160]
 batch_size = 8
 eval_batch_size = 8
 
-# Image-level images: mosaics of four, one batch for six with boxes. So short a training has to learn from
-# boxes what a box is.
+# Image-level images: mosaics of four, one batch for six with boxes, in the last third. The label goes to the
+# query that says it loudest, which is the right one only when boxes have taught what a thing is
+# (docs/ablation.md).
 imagenet_use_mosaic = True
 mosaic_size = 160
 main_weight = 6
 sub_weight = 1
+image_level_loss = "max_score"
+image_level_start = 2 / 3
 
 # The detector: the trunk, and a short, narrow transformer.
 backbone = "clip"
@@ -34,6 +37,8 @@ dn_box_noise_scale = 0.4
 # Finding things is soon learnt; telling 40 classes apart from so few images is what takes the time.
 cls_loss_coef = 2.5
 distill_loss_coef = 0.2
+# The teacher names three of five boxes right; what it sees in the others would teach other classes.
+distill_named_only = True
 
 # The long tail. The set is small: a rare class would be missing from most epochs without repeats.
 use_rfs = True
@@ -54,6 +59,5 @@ cosine_lr = True
 use_ema = True
 ema_decay = 0.99
 ema_warmup = True
-amp = True
 channels_last = True
 log_interval = 20

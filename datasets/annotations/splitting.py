@@ -48,7 +48,7 @@ def split_table(
     number = {key: unit for unit, key in enumerate(units)}
     unit_of_image = np.array([number[key] for key in keys], dtype=np.int64)
     val = stratify(
-        _classes_of_units(table, unit_of_image, len(units)),
+        classes_of_units(table, unit_of_image, len(units)),
         len(table.categories) + 1,
         np.bincount(unit_of_image, minlength=len(units)),
         share,
@@ -140,7 +140,7 @@ def _draw(seed: int, key: str) -> bytes:
     return hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=16).digest()
 
 
-def _classes_of_units(table: AnnotationTable, unit_of_image: np.ndarray, count: int) -> Ragged:
+def classes_of_units(table: AnnotationTable, unit_of_image: np.ndarray, count: int) -> Ragged:
     """The classes of each unit, numbered by name; units without boxes have a class of their own, the last."""
     by_name = sorted(range(len(table.categories)), key=lambda k: table.categories[k].name)
     rank = np.empty(len(by_name), np.int64)

@@ -105,6 +105,16 @@ class EvalSize:
             return self.short_side, self.max_size
         return short_side_size(size, self.short_side, self.max_size)
 
+    def largest(self, sizes: np.ndarray, *, together: bool) -> Size:
+        """(height, width) of the largest batch of images of these (I, 2) sizes in the file, 0 where unknown.
+
+        together: images of different shapes may meet in a batch.
+        """
+        known = [self.target((int(h), int(w))) for h, w in np.unique(sizes, axis=0) if h > 0 and w > 0]
+        # Where the file has no sizes, any shape may come.
+        known = known or [(self.max_size, self.max_size)]
+        return padded_size(known) if together else max(known, key=lambda size: size[0] * size[1])
+
 
 def short_side_size(size: Size, short: int, longest: int | None = None) -> Size:
     """(height, width) -> (height, width) with short side `short` and the same aspect, rounded as in DETR.

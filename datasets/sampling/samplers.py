@@ -97,12 +97,19 @@ class RepeatFactorSampler(ShardedSampler):
         rng = self._rng(epoch)
         counts = self._whole.copy()
         if self._extra:
-            shuffled = rng.permutation(len(counts))
-            ends = np.cumsum(self._fraction[shuffled])
-            steps = np.floor(ends * (self._extra / ends[-1]) + rng.random()).clip(max=self._extra)
-            steps[-1] = self._extra
-            counts[shuffled] += np.diff(steps, prepend=0).astype(np.int64)
+            counts += _spread(self._extra, self._fraction, rng)
         return rng.permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+def _spread(total: int, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(N,) int64 with sum `total`: each its part by `shares`, rounded up or down by systematic sampling."""
+    counts = np.zeros(len(shares), np.int64)
+    shuffled = rng.permutation(len(shares))
+    ends = np.cumsum(shares[shuffled])
+    steps = np.floor(ends * (total / ends[-1]) + rng.random()).clip(max=total)
+    steps[-1] = total
+    counts[shuffled] = np.diff(steps, prepend=0).astype(np.int64)
+    return counts
 
 
 class ClassAwareSampler(ShardedSampler):
@@ -152,22 +159,39 @@ class InfiniteSampler(ShardedSampler):
     any repeats. `SampleIndex.epoch` is then the number of the permutation, `position` the place in it.
 
     length: images an epoch takes over all ranks.
+    factors: (num_images,) how often each comes beside the others, in permutations that are as long; None for
+        all alike.
     """
 
     salt = 1461
 
     def __init__(
-        self, num_images: int, length: int, *, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        num_images: int,
+        length: int,
+        *,
+        factors: np.ndarray | None = None,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         super().__init__(length, seed=seed, rank=rank, world_size=world_size)
         self.num_images = num_images
+        self._factors = factors
 
     def order(self, epoch: int) -> np.ndarray:
         first = epoch * self._taken
         passes = range(first // self.num_images, -(-(first + self._taken) // self.num_images))
-        orders = [self._rng(p).permutation(self.num_images) for p in passes]
+        orders = [self._permutation(p) for p in passes]
         start = first - passes.start * self.num_images
         return np.concatenate(orders)[start : start + self._taken] if orders else np.zeros(0, np.int64)
+
+    def _permutation(self, number: int) -> np.ndarray:
+        rng = self._rng(number)
+        if self._factors is None:
+            return rng.permutation(self.num_images)
+        counts = _spread(self.num_images, self._factors, rng)
+        return rng.permutation(np.repeat(np.arange(self.num_images), counts))
 
     def __iter__(self) -> Iterator[SampleIndex]:
         order = self.order(self.epoch)
@@ -185,13 +209,25 @@ def repeat_factors(
 ) -> np.ndarray:
     """(num_images,) float64 repeat factors: the largest over an image's classes (Gupta et al., 2019).
 
-    r(c) = max(1, sqrt(threshold / f(c))), f(c) the fraction of images that contain class c; 1 for an image
-    without boxes. image_index, labels: (M,) of every box. Official option: `rfs_repeat_sh`.
+    As `class_repeat_factors`; 1 for an image without boxes. Official option: `rfs_repeat_sh`.
+    """
+    class_factors = class_repeat_factors(
+        image_index, labels, num_images=num_images, num_classes=num_classes, threshold=threshold
+    )
+    factors = np.ones(num_images)
+    np.maximum.at(factors, image_index, class_factors[labels])
+    return factors
+
+
+def class_repeat_factors(
+    image_index: np.ndarray, labels: np.ndarray, *, num_images: int, num_classes: int, threshold: float
+) -> np.ndarray:
+    """(num_classes,) float64 repeat factors (Gupta et al., 2019).
+
+    r(c) = max(1, sqrt(threshold / f(c))), f(c) the fraction of images that contain class c, as if one did
+    where none does. image_index, labels: (M,) of every box.
     """
     pairs = np.unique(image_index.astype(np.int64) * num_classes + labels)
     images_of_class = np.bincount(pairs % num_classes, minlength=num_classes)
     fraction = np.maximum(images_of_class, 1) / max(num_images, 1)
-    class_factors = np.maximum(1.0, np.sqrt(threshold / fraction))
-    factors = np.ones(num_images)
-    np.maximum.at(factors, pairs // num_classes, class_factors[pairs % num_classes])
-    return factors
+    return np.maximum(1.0, np.sqrt(threshold / fraction))

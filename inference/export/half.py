@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.dino.ops.linear import Linear
+
 
 class _HalfLinear(nn.Module):
     """A linear layer with weights and product in float16, between float32."""
@@ -39,10 +41,11 @@ def to_half(module: nn.Module) -> nn.Module:
     """The same module, its linear layers and convolutions replaced by ones in float16.
 
     What autocast keeps in float32 stays there: class logits, normalisation, boxes, sampling positions. So do
-    subclasses, such as a linear classifier, and attention among queries, which reads its layers' weights.
+    other subclasses, such as a linear classifier, and attention among queries, which reads its layers'
+    weights.
     """
     for name, child in module.named_children():
-        if type(child) is nn.Linear:
+        if type(child) is nn.Linear or type(child) is Linear:
             setattr(module, name, _HalfLinear(child))
         elif type(child) is nn.Conv2d and isinstance(child.padding, tuple):
             setattr(module, name, _HalfConv2d(child))

@@ -100,6 +100,15 @@ def is_exported(path: str | Path, *suffixes: str) -> bool:
     return Path(file_of(path)).suffix in (suffixes or (ONNX, PT2))
 
 
-def fixed_classes(path: str | Path) -> UserError:
-    """The error of asking an exported file for other words."""
-    return UserError(f"{path}: an exported file has fixed classes; give --names to tools/export.py")
+def check_fixed(path: str | Path, *, words: bool, precision: str | None, compiled: bool) -> None:
+    """Raises UserError where an exported file is asked for what its export has decided.
+
+    words: whether it is asked for other words than its classes.
+    """
+    if words:
+        raise UserError(f"{path}: an exported file has fixed classes; give --names to tools/export.py")
+    if precision is not None or compiled:
+        raise UserError(
+            f"{path}: an exported file has its own precision and is not compiled again; leave out "
+            "--precision and --compile"
+        )

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from models.dino.folding import call_folded, make_foldable
+from models.dino.folding import KeptParameters, call_folded, make_foldable
 from models.dino.recompute import recomputed
 from models.dino.simple_pyramid import SimpleFeaturePyramid
 from util.errors import UserError, first_line, nearest
@@ -50,10 +50,18 @@ class Backbone(nn.Module):
         self.channels = tuple(channels)
         self.strides = tuple(strides)
         self.folds = make_foldable(body)
+        self._kept = KeptParameters()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Begins training or evaluation, neither of which knows what the other did to the weights."""
+        self._kept.forget()
+        return super().train(mode)
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         if torch.compiler.is_compiling():
             features = self.body(x)
+        elif not self.training and not torch.is_grad_enabled():
+            features = self._kept(self.body, self.folds, x)
         else:
             features = recomputed(self.recompute, call_folded, self.body, self.folds, x)
         if self.is_nhwc:
@@ -155,7 +163,7 @@ def load_weights(body: nn.Module, path: str) -> None:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"backbone weights {path} do not exist")
-    state = _read_state(file)
+    state = read_state(file)
     own = body.state_dict()
     # timm's feature extractors rename what they wrap: stages.0.x to stages_0.x, or a ViT's x to model.x.
     ours = {name.removeprefix("model.").replace(".", "_"): name for name in own}
@@ -174,7 +182,8 @@ def load_weights(body: nn.Module, path: str) -> None:
         )  # fmt: skip
 
 
-def _read_state(file: Path) -> dict:
+def read_state(file: Path) -> dict:
+    """The named weights of a file: `model`, `state_dict` or bare. Raises UserError for a damaged one."""
     if file.suffix == ".safetensors":
         try:
             return load_file(file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from config import Config
@@ -19,9 +18,13 @@ from models.dino.federated import FederatedClasses, federated_weights
 from models.dino.heads import ClassifierLabelEmbedding, DecoderHead, LinearClassifier
 from models.dino.matcher import HungarianMatcher
 from models.dino.neck import Neck
+from models.dino.one_query import Rule
 from models.dino.position import SinePosition
 from models.dino.query_selection import QuerySelection
 from models.dino.recompute import parts_to_recompute
+
+# `image_level_loss` by name; a whole box is matched like any other.
+_ONE_QUERY: dict[str, Rule | None] = {"whole_box": None, "max_size": "max_size", "max_score": "max_score"}
 
 
 def build_dino(
@@ -69,9 +72,6 @@ def build_detector(
 ) -> Detector:
     """A detector around the given heads and backbone."""
     dim, levels = config.hidden_dim, config.num_feature_levels
-    if config.channels_last:
-        # Convolutions answer in the layout of their weights, so the images follow.
-        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     recompute = parts_to_recompute(config.use_checkpoint)
     backbone.recompute = "backbone" in recompute
     layer: dict[str, Any] = {
@@ -89,6 +89,8 @@ def build_detector(
             box_noise=config.dn_box_noise_scale,
             num_classes=num_classes,
             label_embedding=label_embedding,
+            # It would teach the boxes that the others leave alone.
+            image_level=config.image_level_loss == "whole_box",
         )
     return Detector(
         backbone=backbone,
@@ -139,5 +141,6 @@ def build_criterion(
         federated=federated,
         encoder_one_class=config.enc_cls_agn,
         ignored_on_image_level=[part for part, on in masks.items() if on],
+        one_query=_ONE_QUERY[config.image_level_loss],
         extra_losses=extra_losses,
     )

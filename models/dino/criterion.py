@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -15,7 +15,8 @@ from torchvision.ops import sigmoid_focal_loss
 from models.dino.federated import ClassSample, FederatedClasses
 from models.dino.layers import at_least_float32
 from models.dino.losses import giou_loss, l1_loss
-from models.dino.matcher import HungarianMatcher, Matches
+from models.dino.matcher import HungarianMatcher, Matches, label_logits
+from models.dino.one_query import Rule, choose_queries
 from models.dino.output import DenoisingLayout, DetectorOutput, LayerOutput, LayerStack, logits_of
 from util import distributed
 from util.structures import Losses, Targets
@@ -39,6 +40,8 @@ class PredictionSet:
     boxes_cxcywh:  (K, 4) box of each pair's target.
     sample:        classes that the federated loss looks at; None for all.
     num_boxes:     what sums are divided by.
+    taught:        (K,) whether a pair is taught, and nothing but such pairs: no other query learns that it
+                   shows no object. None for all pairs, and all queries.
     """
 
     kind: Kind
@@ -50,6 +53,7 @@ class PredictionSet:
     boxes_cxcywh: Float[Tensor, "K 4"]
     sample: ClassSample | None
     num_boxes: Float[Tensor, ""]
+    taught: Bool[Tensor, " K"] | None = None
 
     @property
     def suffix(self) -> str:
@@ -68,6 +72,7 @@ class PredictionSets:
     matches, labels, boxes_cxcywh, sample: as of `PredictionSet`, of all sets: (S, K), (S, K, 4), (S, M).
     judged: whether a class was looked for in an image, so that its absence may be taught; None for all.
     num_boxes: what sums are divided by.
+    taught: as of `PredictionSet`, (S, K).
     """
 
     kinds: tuple[Kind, ...]
@@ -79,6 +84,7 @@ class PredictionSets:
     sample: ClassSample | None
     judged: Bool[Tensor, "S B C"] | None
     num_boxes: Float[Tensor, ""]
+    taught: Bool[Tensor, "S K"] | None = None
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -97,6 +103,7 @@ class PredictionSets:
                 boxes_cxcywh=self.boxes_cxcywh[i],
                 sample=None if self.sample is None else self.sample[i],
                 num_boxes=self.num_boxes,
+                taught=None if self.taught is None else self.taught[i],
             )
 
 
@@ -120,6 +127,9 @@ class Criterion(nn.Module):
     weights: 'loss_ce', 'loss_bbox', 'loss_giou' -> weight; `extra_losses` bring their own.
     interm_weight: factor on all losses of the encoder (official `interm_loss_coef`).
     ignored_on_image_level: parts of names ('bbox', 'giou', 'loss_ce') that weigh 0 on image-level batches.
+    one_query: how to choose the one query of each decoder layer that learns an image-level label; nothing
+        else is taught: no matching, no box losses, no encoder (Detic; see `choose_queries`). None for the
+        whole image as a box like any other.
     federated: draws the classes that a call looks at, or None for all.
     encoder_one_class: the encoder only tells object from background (official `enc_cls_agn`).
     """
@@ -133,6 +143,7 @@ class Criterion(nn.Module):
         federated: FederatedClasses | None = None,
         encoder_one_class: bool = False,
         ignored_on_image_level: Sequence[str] = (),
+        one_query: Rule | None = None,
         extra_losses: Sequence[PredictionSetLoss] = (),
     ):
         super().__init__()
@@ -146,6 +157,7 @@ class Criterion(nn.Module):
         self.federated = federated
         self.encoder_one_class = encoder_one_class
         self.ignored_on_image_level = tuple(ignored_on_image_level)
+        self.one_query = one_query
         self._weights: dict[tuple, Tensor] = {}
 
     def forward(self, output: DetectorOutput, targets: Targets, semantic: Any = None) -> Losses:
@@ -157,12 +169,17 @@ class Criterion(nn.Module):
         weights = [self.loss_weight(n, m.kind, targets.image_level) for n in SET_LOSSES for m in members]
         total = (losses * self._on_device(weights, losses).view_as(losses)).sum()
         for name, row in zip(SET_LOSSES, losses.detach(), strict=True):
-            named |= {name + m.suffix: loss for m, loss in zip(members, row.unbind(), strict=True)}
+            named |= {
+                name + m.suffix: loss
+                for m, loss in zip(members, row.unbind(), strict=True)
+                if not self._untaught(name, m.kind, targets.image_level)
+            }
         for member in members:
             for extra in self.extra_losses:
                 for name, loss in extra(member, targets, semantic).items():
                     total = total + self.loss_weight(name, member.kind, targets.image_level) * loss
-                    named[name + member.suffix] = loss.detach()
+                    if not self._untaught(name, member.kind, targets.image_level):
+                        named[name + member.suffix] = loss.detach()
         return Losses(total, named)
 
     def _on_device(self, weights: Sequence[float], like: Tensor) -> Tensor:
@@ -178,20 +195,39 @@ class Criterion(nn.Module):
         Masks never touch the encoder's losses (release behaviour).
         """
         encoder = kind == "encoder"
+        if self._untaught(name, kind, image_level):
+            return 0.0
         if image_level and not encoder and any(part in name for part in self.ignored_on_image_level):
             return 0.0
         return self.weights[name] * (self.interm_weight if encoder else 1.0)
+
+    def _untaught(self, name: str, kind: str, image_level: bool) -> bool:
+        """Whether `one_query` leaves this loss out of image-level batches: of sum and named losses."""
+        no_class = kind != "decoder" or name in ("loss_bbox", "loss_giou")
+        return image_level and self.one_query is not None and no_class
 
     def prediction_sets(self, output: DetectorOutput, targets: Targets) -> list[PredictionSets]:
         """Every prediction set of the output with its matches: decoder layers and encoder, denoising."""
         layers = tuple(range(len(output.decoder)))
         matched = (output.decoder, LayerStack.of(output.encoder))
-        matches = self.matcher(matched, targets, [False, self.encoder_one_class])
+        taught = None
+        if self.one_query and targets.image_level:
+            boxes = torch.cat([stack.boxes_cxcywh for stack in matched])
+            by_score = self.one_query == "max_score"
+            labels = [targets.labels] * len(matched)
+            matches, taught = choose_queries(
+                boxes, targets, label_logits(matched, targets, labels) if by_score else None
+            )
+        else:
+            matches = self.matcher(matched, targets, [False, self.encoder_one_class])
         num_boxes = self.num_boxes(len(matches), targets.boxes_cxcywh)
         decoder: list[Kind] = ["decoder"] * len(layers)
-        sets = [self._sets((*decoder, "encoder"), (*layers, 0), matched, matches, targets, num_boxes)]
+        first = self._sets((*decoder, "encoder"), (*layers, 0), matched, matches, targets, num_boxes)
+        sets = [replace(first, taught=taught)]
         if output.denoising is not None and output.layout is not None:
-            pairs = denoising_matches(targets, output.layout).expand(len(layers))
+            # Image-level batches may have no noised boxes.
+            noised_targets = targets if output.layout.max_boxes else targets.without_boxes()
+            pairs = denoising_matches(noised_targets, output.layout).expand(len(layers))
             copies = num_boxes * output.layout.groups
             noised: list[Kind] = ["denoising"] * len(layers)
             sets.append(self._sets(tuple(noised), layers, (output.denoising,), pairs, targets, copies))
@@ -256,6 +292,8 @@ class Criterion(nn.Module):
             value = flat.view(shaped.shape)
             if sets.judged is not None:
                 value = torch.where(_judged_columns(sets)[:, :, None] | (taught > 0), value, 0)
+            if sets.taught is not None:
+                value = torch.where((taught > 0).any(-1, keepdim=True), value, 0)
             by_class = value.flatten(1, 2).sum(1)
             sums.append((by_class if sets.sample is None else by_class * sets.sample.valid).sum(-1))
         return torch.cat(sums)
@@ -287,14 +325,21 @@ def _class_logits(sets: PredictionSets) -> tuple[Float[Tensor, "S B Q M"], Float
     if sets.sample is None:
         logits = torch.cat([logits_of(stack.classes) for stack in sets.outputs])
         one_hot = torch.zeros_like(logits)
-        taught = (*_places(sets), sets.labels)
-        one_hot[taught] = 1
+        places = (*_places(sets), sets.labels)
+        if sets.taught is None:
+            one_hot[places] = 1
+        else:
+            # A pair that is not taught may name the query of one that is.
+            one_hot.index_put_(places, sets.taught.to(one_hot.dtype), accumulate=True)
         return logits, one_hot
     columns = sets.sample.columns
     parts = zip(sets.outputs, columns.split([len(stack) for stack in sets.outputs]), strict=True)
     logits = torch.cat([logits_of(stack.classes, part) for stack, part in parts])
     one_hot = torch.zeros_like(logits)
-    one_hot[_places(sets)] = (sets.labels[..., None] == columns[:, None]).to(one_hot.dtype)
+    rows = (sets.labels[..., None] == columns[:, None]).to(one_hot.dtype)
+    if sets.taught is not None:
+        rows = rows * sets.taught[..., None]
+    one_hot.index_put_(_places(sets), rows, accumulate=sets.taught is not None)
     return logits, one_hot
 
 

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from models.dino.layers import MLP, FeedForward, inverse_sigmoid
+from models.dino.feed_forward import FeedForward
+from models.dino.layers import MLP, inverse_sigmoid
 from models.dino.ops import MSDeformAttn
+from models.dino.ops.linear import linear
 from models.dino.position import box_position
 from models.dino.pyramid import Pyramid
 from models.dino.recompute import recomputed
@@ -33,13 +35,22 @@ class DecoderStates:
 class DecoderLayer(nn.Module):
     """Self-attention, deformable cross-attention, feed-forward; each followed by its norm."""
 
-    def __init__(self, dim: int, levels: int, heads: int, points: int, ffn_dim: int, dropout: float):
+    def __init__(
+        self,
+        dim: int,
+        levels: int,
+        heads: int,
+        points: int,
+        ffn_dim: int,
+        dropout: float,
+        recompute_ffn: bool = True,
+    ):
         super().__init__()
         self.self_attn = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
         self.norm2 = nn.LayerNorm(dim)
         self.cross_attn = MSDeformAttn(dim, levels, heads, points)
         self.norm1 = nn.LayerNorm(dim)
-        self.ffn = FeedForward(dim, ffn_dim, dropout)
+        self.ffn = FeedForward(dim, ffn_dim, dropout, recompute_ffn)
         self.norm3 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
@@ -60,22 +71,22 @@ class DecoderLayer(nn.Module):
         sampled = self.cross_attn(
             queries + position, reference_boxes, memory.tokens, memory.shapes, memory.mask
         )
-        queries = self.norm1(queries + self.dropout(sampled))
-        return self.norm3(queries + self.ffn(queries))
+        return self.norm3(self.ffn(queries + self.dropout(sampled), self.norm1))
 
     def _attend(self, with_pos: Tensor, queries: Tensor, bias: Tensor | None) -> Tensor:
         """What `self.self_attn` computes, without its transpositions, and with one product for the two
         projections of one input."""
         attention, dim, parts = self.self_attn, queries.shape[-1], [2 * queries.shape[-1], queries.shape[-1]]
         weights, biases = attention.in_proj_weight.split(parts), attention.in_proj_bias.split(parts)
-        query, key = F.linear(with_pos, weights[0], biases[0]).split(dim, dim=-1)
-        value = F.linear(queries, weights[1], biases[1])
+        query, key = linear(with_pos, weights[0], biases[0]).split(dim, dim=-1)
+        value = linear(queries, weights[1], biases[1])
         dtype, dropout = attention_type(queries), attention.dropout if self.training else 0.0
         query, key, value = (
             t.to(dtype).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for t in (query, key, value)
         )
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-        return attention.out_proj(attended.transpose(1, 2).flatten(2).to(queries.dtype))
+        attended = attended.transpose(1, 2).flatten(2).to(queries.dtype)
+        return linear(attended, attention.out_proj.weight, attention.out_proj.bias)
 
 
 def attention_type(queries: Tensor) -> torch.dtype:
@@ -117,7 +128,8 @@ class Decoder(nn.Module):
         self.recompute = recompute
         self.dim = dim
         self.layers = nn.ModuleList(
-            DecoderLayer(dim, levels, heads, points, ffn_dim, dropout) for _ in range(num_layers)
+            DecoderLayer(dim, levels, heads, points, ffn_dim, dropout, recompute_ffn=not recompute)
+            for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(dim)
         self.query_position = MLP(2 * dim, dim, dim, depth=2)

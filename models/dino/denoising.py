@@ -35,6 +35,7 @@ class Denoising(nn.Module):
     classes (official `dn_label_noise_ratio`). box_noise: scale of the shift of the corners in half box
     sizes; negatives shift by 1..2 of it (official `dn_box_noise_scale`).
     label_embedding: labels (K,) -> content of the queries (K, D).
+    image_level: whether the coarse boxes of image-level batches are noised too.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Denoising(nn.Module):
         box_noise: float,
         num_classes: int,
         label_embedding: nn.Module,
+        image_level: bool = True,
     ):
         super().__init__()
         self.number = number
@@ -51,6 +53,7 @@ class Denoising(nn.Module):
         self.box_noise = box_noise
         self.num_classes = num_classes
         self.label_embedding = label_embedding
+        self.image_level = image_level
 
     def forward(self, targets: Targets, num_queries: int) -> DenoisingQueries:
         """Targets of a batch -> its denoising queries, placed before `num_queries` matching queries.
@@ -58,6 +61,8 @@ class Denoising(nn.Module):
         A batch without boxes gives zero slots whose graph still reaches every parameter, so that ranks
         with and without boxes reduce the same gradients.
         """
+        if targets.image_level and not self.image_level:
+            targets = targets.without_boxes()
         max_boxes = max(targets.counts)
         layout = DenoisingLayout(groups=max(1, self.number // max(max_boxes, 1)), max_boxes=max_boxes)
         image, slot = slots_of_copies(targets, layout)

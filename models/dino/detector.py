@@ -14,7 +14,7 @@ from models.dino.neck import Neck
 from models.dino.output import DetectorOutput
 from models.dino.pyramid import Pyramid
 from models.dino.query_selection import QuerySelection, Selection
-from models.dino.sixteen_bit import autocast_type, in_sixteen_bit
+from models.dino.sixteen_bit import autocast_type, exact_convolutions, in_sixteen_bit
 from util.structures import PaddedImages, Targets
 
 
@@ -47,11 +47,15 @@ class Detector(nn.Module):
 
     def encode(self, images: PaddedImages) -> Pyramid:
         """The images as the decoder sees them."""
-        maps, device = self.backbone(images.tensor), images.tensor.device
-        dtype = autocast_type(device)
-        if dtype is not None:
-            maps = [m.to(dtype) for m in maps]
-        return self.encoder(in_sixteen_bit(self.neck, device, maps), images.mask)
+        device = images.tensor.device
+        # The neck's convolutions are padded: maps of one column come from images of half that width.
+        stride = self.backbone.strides[-1] * max(1.0, self.neck.stride / 2)
+        with exact_convolutions(images.tensor, stride):
+            maps, dtype = self.backbone(images.tensor), autocast_type(device)
+            if dtype is not None:
+                maps = [m.to(dtype) for m in maps]
+            levels = in_sixteen_bit(self.neck, device, maps)
+        return self.encoder(levels, images.mask)
 
     def decode(self, memory: Pyramid, selection: Selection, targets: Targets | None = None) -> DetectorOutput:
         """The predictions of the selected queries, and in training those of denoising."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from models.dino.layers import FeedForward
+from models.dino.feed_forward import FeedForward
 from models.dino.ops import MSDeformAttn
 from models.dino.position import SinePosition
 from models.dino.pyramid import Pyramid, cells, flatten_levels, token_mask, valid_cells, valid_ratios
@@ -17,11 +17,20 @@ from models.dino.sixteen_bit import autocast_type, in_sixteen_bit
 class EncoderLayer(nn.Module):
     """Deformable self-attention and feed-forward, each followed by its norm (Deformable DETR)."""
 
-    def __init__(self, dim: int, levels: int, heads: int, points: int, ffn_dim: int, dropout: float):
+    def __init__(
+        self,
+        dim: int,
+        levels: int,
+        heads: int,
+        points: int,
+        ffn_dim: int,
+        dropout: float,
+        recompute_ffn: bool = True,
+    ):
         super().__init__()
         self.self_attn = MSDeformAttn(dim, levels, heads, points)
         self.norm1 = nn.LayerNorm(dim)
-        self.ffn = FeedForward(dim, ffn_dim, dropout)
+        self.ffn = FeedForward(dim, ffn_dim, dropout, recompute_ffn)
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
@@ -32,8 +41,7 @@ class EncoderLayer(nn.Module):
         attended = self.self_attn(
             tokens + pyramid.positions, reference_points, tokens, pyramid.shapes, pyramid.mask
         )
-        tokens = self.norm1(tokens + self.dropout(attended))
-        return self.norm2(tokens + self.ffn(tokens))
+        return self.norm2(self.ffn(tokens + self.dropout(attended), self.norm1))
 
 
 class Encoder(nn.Module):
@@ -59,14 +67,16 @@ class Encoder(nn.Module):
         self.position = position
         self.level_embed = nn.Parameter(torch.randn(levels, dim))
         self.layers = nn.ModuleList(
-            EncoderLayer(dim, levels, heads, points, ffn_dim, dropout) for _ in range(num_layers)
+            EncoderLayer(dim, levels, heads, points, ffn_dim, dropout, recompute_ffn=not recompute)
+            for _ in range(num_layers)
         )
 
     def forward(self, levels: list[Float[Tensor, "B D _ _"]], mask: Bool[Tensor, "B H W"]) -> Pyramid:
         """[(B, D, h_l, w_l), ...] and the images' padding mask (B, H, W) -> the encoded pyramid."""
         pyramid = self.embed(levels, mask)
         points = reference_points(pyramid)
-        tokens, dtype = pyramid.tokens, autocast_type(pyramid.tokens.device)
+        # As layers give them: they would copy them more than once, and compile anew for this layout.
+        tokens, dtype = pyramid.tokens.contiguous(), autocast_type(pyramid.tokens.device)
         if dtype is not None:
             tokens = tokens.to(dtype)
             pyramid = replace(pyramid, positions=pyramid.positions.to(dtype))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torchvision.ops import FrozenBatchNorm2d
 
+from models.dino.kept import identity
 from models.dino.sixteen_bit import autocast_type, sixteen_bit
 
 Tensors = tuple[Tensor, ...]
@@ -153,6 +155,45 @@ def folded_parameters(body: nn.Module, folds: Sequence[Fold], x: Tensor) -> dict
         for names in _by_part(others):
             result.update(sixteen_bit({name: others[name] for name in names}, dtype))
     return cast(dict[str, Tensor], result)
+
+
+class KeptParameters:
+    """`call_folded` of a body that does not train now: `folded_parameters` are computed again only where its
+    tensors have changed.
+
+    An optimizer may change weights unnoticed: `forget` what is kept where it may have done so.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._state: Any = None
+        self._parameters: dict[str, Tensor] = {}
+
+    def __deepcopy__(self, memo: dict) -> KeptParameters:
+        return KeptParameters()
+
+    def __call__(self, body: nn.Module, folds: Sequence[Fold], x: Tensor) -> Any:
+        """As `call_folded`."""
+        return functional_call(body, self._of(body, folds, x), (x,), tie_weights=False)
+
+    @torch.no_grad()
+    def _of(self, body: nn.Module, folds: Sequence[Fold], x: Tensor) -> dict[str, Tensor]:
+        tensors = chain(body.parameters(), body.buffers())
+        state = autocast_type(x.device), [identity(t) for t in tensors]
+        if self._state != state:
+            parameters = folded_parameters(body, folds, x)
+            # On a CPU convolutions alone are faster in channels-last order, in float32 too.
+            self._parameters = {n: _fast_order(p) for n, p in parameters.items()}
+            self._state = state
+        return self._parameters
+
+
+def _fast_order(parameter: Tensor | None) -> Any:
+    if parameter is None or parameter.device.type != "cpu" or parameter.dim() != 4:
+        return parameter
+    return parameter.contiguous(memory_format=torch.channels_last)
 
 
 def _scales_and_shifts(norms: Sequence[Any]) -> tuple[Tensors, Tensors]:

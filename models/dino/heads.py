@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from models.dino.decoder import DecoderStates
-from models.dino.layers import box_head, inverse_sigmoid
-from models.dino.output import Classes, ColumnClassifier, LayerStack, QueryLogits
+from models.dino.layers import at_least_float32, box_head, inverse_sigmoid
+from models.dino.ops.linear import Linear, linear
+from models.dino.output import Classes, ColumnClassifier, LayerStack, QueryLogits, logits_of
 
 FOREGROUND_PRIOR = 0.01
 
@@ -31,7 +33,24 @@ def class_logits(classifier: nn.Module, queries: Float[Tensor, "*shape D"], trai
     return QueryLogits(classifier.features(queries), classifier)
 
 
-class LinearClassifier(nn.Linear):
+@dataclass(frozen=True)
+class LateClassifier:
+    """A classifier as a `ColumnClassifier` that does nothing before its logits are read."""
+
+    classifier: nn.Module
+
+    def features(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape D"]:
+        """The queries themselves."""
+        return queries
+
+    def score(
+        self, features: Float[Tensor, "*shape D"], columns: Int64[Tensor, "*sets M"] | None = None
+    ) -> Float[Tensor, "*shape _"]:
+        """See ColumnClassifier. At least float32: the autocast under which queries were made may be over."""
+        return logits_of(self.classifier(at_least_float32(features)), columns)
+
+
+class LinearClassifier(Linear):
     """Class logits (..., D) -> (..., C) of a linear layer whose bias starts at the focal loss's prior."""
 
     def __init__(self, dim: int, num_classes: int):
@@ -50,14 +69,14 @@ class LinearClassifier(nn.Linear):
     ) -> Float[Tensor, "*shape _"]:
         """See ColumnClassifier."""
         if columns is None:
-            return F.linear(features, self.weight, self.bias)
+            return linear(features, self.weight, self.bias)
         weight, bias = self.weight[columns], self.bias[columns]
         rows = aligned(weight, features)
         return features.to(weight.dtype) @ rows.mT + aligned(bias[..., None, :], features)
 
-    def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
+    def ranking(self) -> Callable[[Tensor], Tensor]:
         """(..., D) -> (...), the highest class logit."""
-        return self(queries).amax(-1)
+        return lambda queries: self(queries).amax(-1)
 
 
 class ClassifierLabelEmbedding(nn.Module):

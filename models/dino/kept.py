@@ -13,6 +13,12 @@ from util.structures import tensors_in
 _T = TypeVar("_T")
 
 
+def identity(tensor: Tensor) -> Hashable:
+    """Changes with the tensor and its numbers. What a fused optimizer changes does not count."""
+    version = -1 if tensor.is_inference() else tensor._version
+    return id(tensor), version, tensor.dtype, tensor.device
+
+
 class Kept:
     """The `most` results used last, by key. The key has the device, and all that a result depends on."""
 

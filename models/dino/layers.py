@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.dino.ops.linear import Linear
+
 _Module = TypeVar("_Module", bound=nn.Module)
 
 # As the official release. DETR's 1e-5 gives different boxes near 0 and 1.
@@ -36,27 +38,12 @@ class MLP(nn.Module):
     def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, depth: int):
         super().__init__()
         widths = [input_dim] + [hidden_dim] * (depth - 1) + [output_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
             x = torch.relu(layer(x))
         return self.layers[-1](x)
-
-
-class FeedForward(nn.Module):
-    """The residual feed-forward block of a transformer layer, without its norm: (..., D) -> (..., D)."""
-
-    def __init__(self, dim: int, hidden_dim: int, dropout: float):
-        super().__init__()
-        self.linear1 = nn.Linear(dim, hidden_dim)
-        self.linear2 = nn.Linear(hidden_dim, dim)
-        self.dropout = nn.Dropout(dropout)
-        for linear in (self.linear1, self.linear2):
-            nn.init.xavier_uniform_(linear.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(x)))))
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -80,20 +80,17 @@ class HungarianMatcher:
                 box, query = linear_sum_assignment(table[start:stop])
                 of_images.append(np.stack((np.full(len(box), image), query, box + start)))
             rows.append(np.concatenate(of_images, axis=1))
-        return Matches(*torch.from_numpy(np.stack(rows, axis=1)).to(cost.device).unbind(0))
+        pairs = torch.from_numpy(np.stack(rows, axis=1)).to(cost.device, non_blocking=True)
+        return Matches(*pairs.unbind(0))
 
     def costs(
         self, outputs: Sequence[LayerStack], targets: Targets, one_class: Sequence[bool]
     ) -> Float[Tensor, "S N Q"]:
         """Cost of every box with every query of its image, for each layer; in float32 at least."""
         image, label = targets.image_index, targets.labels
-        object_label, box = torch.zeros_like(label), torch.arange(len(label), device=label.device)
-        # Of every box's class, in its own image. Indices around a slice put their axis first: (N, L, Q).
-        parts = [
-            logits_of(stack.classes, object_label if agnostic else label)[:, image, :, box]
-            for stack, agnostic in zip(outputs, one_class, strict=True)
-        ]
-        logits = torch.cat(parts, dim=1).transpose(0, 1)
+        object_label = torch.zeros_like(label)
+        labels = [object_label if agnostic else label for agnostic in one_class]
+        logits = label_logits(outputs, targets, labels)
         boxes = at_least_float32(torch.cat([stack.boxes_cxcywh for stack in outputs])[:, image])
         target_boxes = targets.boxes_cxcywh.to(boxes.dtype)[:, None]
         probability = at_least_float32(logits).sigmoid()
@@ -106,3 +103,20 @@ class HungarianMatcher:
             + self.box_weight * distance
             - self.giou_weight * overlap
         )  # fmt: skip
+
+
+def label_logits(
+    outputs: Sequence[LayerStack], targets: Targets, labels: Sequence[Int64[Tensor, " N"]]
+) -> Float[Tensor, "S N Q"]:
+    """The logit of every box's class at the queries of its image, for each layer.
+
+    labels: the boxes' classes in each stack.
+    """
+    image = targets.image_index
+    box = torch.arange(len(image), device=image.device)
+    # Indices around a slice put their axis first: (N, L, Q).
+    parts = [
+        logits_of(stack.classes, wanted)[:, image, :, box]
+        for stack, wanted in zip(outputs, labels, strict=True)
+    ]
+    return torch.cat(parts, dim=1).transpose(0, 1)

@@ -11,6 +11,8 @@ class Neck(nn.Module):
 
     The first extra level comes from the backbone's last map, each further one from the level before
     (Deformable DETR, Zhu et al. 2021, A.4; official `num_feature_levels`).
+
+    stride: of its last level, relative to the backbone's last map.
     """
 
     def __init__(self, channels: Sequence[int], dim: int, num_levels: int):
@@ -21,6 +23,7 @@ class Neck(nn.Module):
             layers.append(_projection(previous, dim, kernel=3))
             previous = dim
         self.projections = nn.ModuleList(layers)
+        self.stride = 2 ** (len(layers) - len(channels))
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B D _ _"]]:
         """[(B, channels[i], h_i, w_i), ...] -> [(B, D, h_l, w_l), ...], finest first."""

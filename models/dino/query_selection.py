@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from models.dino.heads import class_logits
+from models.dino.heads import LateClassifier, class_logits
 from models.dino.layers import box_head
-from models.dino.output import LayerOutput
+from models.dino.ops.linear import Linear
+from models.dino.output import LayerOutput, QueryLogits
 from models.dino.pyramid import Pyramid, cells, valid_cells
 
 # Tokens scored at a time: bounds the memory of the (tokens, classes) logits.
@@ -40,7 +41,7 @@ class QuerySelection(nn.Module):
     def __init__(self, dim: int, num_queries: int, classifier: nn.Module):
         super().__init__()
         self.num_queries = num_queries
-        self.projection = nn.Linear(dim, dim)
+        self.projection = Linear(dim, dim)
         self.norm = nn.LayerNorm(dim)
         self.classifier = classifier
         self.box_head = box_head(dim)
@@ -63,7 +64,11 @@ class QuerySelection(nn.Module):
         hidden = self.norm(self.projection(tokens.gather(1, topk.expand(-1, -1, tokens.shape[-1]))))
         anchor = anchors.gather(1, topk.expand(-1, -1, 4))
         boxes = torch.sigmoid(self.box_head(hidden).to(anchor.dtype) + anchor)
-        encoder = LayerOutput(class_logits(self.classifier, hidden, self.training), boxes, hidden)
+        if self.training:
+            classes = class_logits(self.classifier, hidden, training=True)
+        else:  # nothing reads them
+            classes = QueryLogits(hidden, LateClassifier(self.classifier))
+        encoder = LayerOutput(classes, boxes, hidden)
         queries = self.content.weight[None, : proposals.shape[1]].expand(boxes.shape[0], -1, -1)
         return Selection(queries, boxes.detach(), encoder, proposals)
 
@@ -78,7 +83,8 @@ class QuerySelection(nn.Module):
         # While it is exported the graph does not know its sizes, so it cannot have a number of chunks either.
         known = isinstance(batch, int) and isinstance(count, int)
         chunks = tokens.split(max(1, CHUNK // batch), dim=1) if known else (tokens,)
-        return torch.cat([self.classifier.max_logit(self.norm(self.projection(c))) for c in chunks], dim=1)
+        best = self.classifier.ranking()
+        return torch.cat([best(self.norm(self.projection(c))) for c in chunks], dim=1)
 
 
 def proposal_anchors(memory: Pyramid) -> tuple[Float[Tensor, "B S 4"], Bool[Tensor, "B S"]]:

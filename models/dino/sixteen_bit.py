@@ -8,6 +8,7 @@ computes in 16 bit from end to end; what must not (positions, boxes) stays outsi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -44,6 +45,21 @@ class _Copies(torch.autograd.Function):
 def autocast_type(device: torch.device) -> torch.dtype | None:
     """The 16-bit type of the autocast in force on a device; None where there is none."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
+def exact_convolutions(images: Tensor, stride: float) -> AbstractContextManager[None]:
+    """Turns autocast off on a CPU for images (B, 3, H, W) so narrow that a map may have a single column.
+
+    oneDNN's AMX kernels (torch 2.11) fill such a column with other numbers, NaN among them, where a
+    convolution with a stride makes it in bfloat16.
+    stride: of a whole network; its convolutions may or may not be padded.
+    """
+    narrow = (
+        images.device.type == "cpu"
+        and autocast_type(images.device) is not None
+        and images.shape[-1] <= 2 * stride
+    )
+    return without_autocast(images.device) if narrow else nullcontext()
 
 
 def sixteen_bit(parameters: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

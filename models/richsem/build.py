@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from config import Config
 from models.dino.backbone import Backbone
 from models.dino.build import build_criterion, build_detector, build_dino, timm_backbone
+from models.dino.compiled import compile_layers
 from models.dino.criterion import Criterion
 from models.dino.detector import Detector
 from models.dino.heads import DecoderHead, LinearClassifier
 from models.dino.layers import MLP
+from models.dino.ops.linear import Linear
 from models.dino.postprocess import PostProcess
 from models.richsem import clip_backbone
 from models.richsem import official_checkpoint as official
@@ -33,6 +35,7 @@ from models.richsem.teacher import Teacher
 from models.richsem.text_embeddings import text_embeddings
 from util.checkpoint import Checkpoint, check_model_state, load_model_state
 from util.errors import UserError, first_line
+from util.precision import choose_precision
 
 # Official models all speak through OpenAI's tokenizer.
 OPENAI_TOKENIZER = "RN50"
@@ -103,6 +106,7 @@ def build_model(
         encoder = _language_classifier(config, text) if text else None
         return build_dino(config, len(class_names), encoder, backbone)
 
+    layout = _layout(config, torch.device(device))
     if state is not None:
         with torch.device("meta"):
             # Sizes that the config claims take no memory before they have been compared with the weights.
@@ -112,14 +116,18 @@ def build_model(
     else:
         model = make_detector()
         _start_at_prior(model)
+    # Convolutions answer in the layout of their weights, so the images follow.
+    model.backbone.to(memory_format=layout)
     teacher, extra_losses = None, []
     if wants_teacher:
-        layout = torch.channels_last if config.channels_last else torch.contiguous_format
         teacher = Teacher(clip.model.visual).to(device=device, memory_format=layout)
         extra_losses.append(_distillation(config, model.head.classifier.text))
     criterion = build_criterion(config, image_counts, extra_losses)
     select = max(config.num_select, config.fixed_ap_num_select) if config.fixed_ap else config.num_select
-    return ModelParts(model.to(device), criterion.to(device), teacher, PostProcess(select, unused))
+    model.to(device)
+    if config.torch_compile and training:
+        compile_layers(model, torch.device(device))
+    return ModelParts(model, criterion.to(device), teacher, PostProcess(select, unused))
 
 
 def build_official(
@@ -277,6 +285,14 @@ def _start_at_prior(model: Detector) -> None:
             init_focal_prior_(part.classifier, norm)
 
 
+def _layout(config: Config, device: torch.device) -> torch.memory_format:
+    """The memory format that `channels_last` asks for; in float32 a CPU is slower with channels last."""
+    last = config.channels_last
+    if last == "auto":
+        last = choose_precision(config.amp, config.amp_dtype, device).dtype is not None
+    return torch.channels_last if last else torch.contiguous_format
+
+
 def _distillation(config: Config, text: TextEmbeddings) -> DistillationLoss:
     return DistillationLoss(
         text,
@@ -284,9 +300,10 @@ def _distillation(config: Config, text: TextEmbeddings) -> DistillationLoss:
         objective=config.clip_distill_objective,
         entropy_weight=config.use_dynamic_distill_weight,
         federated=config.use_fed_on_kd,
+        named_only=config.distill_named_only,
         weight=config.distill_loss_coef,
     )
 
 
 def _projection(dim: int, width: int, mlp: bool) -> nn.Module:
-    return MLP(dim, dim, width, depth=4) if mlp else nn.Linear(dim, width, bias=False)
+    return MLP(dim, dim, width, depth=4) if mlp else Linear(dim, width, bias=False)

@@ -7,9 +7,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import nn
 
 from util.errors import UserError, first_line, nearest
@@ -65,7 +67,24 @@ def load_clip(name: str, pretrained: str) -> nn.Module:
         # The first line only says that loading failed, the second names the tensor.
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
         raise UserError(f"{pretrained} does not fit {known!r}: {reason[:300]}") from error
+    if file.is_file() and (published := normalisation(known)):
+        visual: Any = model.visual
+        visual.image_mean, visual.image_std = published
     return freeze(model)
+
+
+def normalisation(known: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation that all of a model's published weights take; None where they differ.
+
+    open_clip knows them by tag: a local file of a SigLIP's or MobileCLIP's weights would get OpenAI's.
+    """
+    tags = open_clip.list_pretrained_tags_by_model(known)
+    configs = [open_clip.get_pretrained_cfg(known, tag) for tag in tags]
+    pairs = {
+        (tuple(c.get("mean") or OPENAI_DATASET_MEAN), tuple(c.get("std") or OPENAI_DATASET_STD))
+        for c in configs
+    }
+    return pairs.pop() if len(pairs) == 1 else None
 
 
 @contextmanager

@@ -28,7 +28,8 @@ class DistillationLoss:
     (official `clip_distill_objective`).
     entropy_weight: each row is weighted by 2 H(teacher) / ln C, H over all classes (official
     `use_dynamic_distill_weight`). federated: both distributions are over the call's federated classes
-    only (official `use_fed_on_kd`). weight: of the loss (official `distill_loss_coef`).
+    only (official `use_fed_on_kd`). named_only: only what the teacher names right, of all classes, is learnt
+    (ours). weight: of the loss (official `distill_loss_coef`).
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class DistillationLoss:
         objective: str,
         entropy_weight: bool = False,
         federated: bool = False,
+        named_only: bool = False,
         weight: float = 1.0,
     ):
         self.weights = {"loss_distill": weight}
@@ -47,6 +49,7 @@ class DistillationLoss:
         self.objective = objective
         self.entropy_weight = entropy_weight
         self.federated = federated
+        self.named_only = named_only
 
     def __call__(
         self, predictions: PredictionSet, targets: Targets, semantic: SemanticTargets | None
@@ -56,8 +59,14 @@ class DistillationLoss:
             return {}
         student, teacher, num_boxes = self._pairs(predictions, semantic)
         rows = self._rows(student, teacher, predictions.sample if self.federated else None)
-        if self.entropy_weight:
-            rows = rows * self._entropy_weights(teacher)
+        if self.entropy_weight or self.named_only:
+            logits = self.text.logits(teacher)
+            if self.entropy_weight:
+                rows = rows * _entropy_weights(logits)
+            if self.named_only:
+                rows = rows * (logits.argmax(-1) == predictions.labels)
+        if predictions.taught is not None and self.objective != "pred_all":
+            rows = rows * predictions.taught
         return {"loss_distill": rows.sum() / num_boxes}
 
     def _pairs(self, predictions: PredictionSet, semantic: SemanticTargets) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,7 +106,8 @@ class DistillationLoss:
         # Not infinite: a probability of 0 times the logarithm of its ratio is 0, not NaN.
         return self.text.logits(unit, sample.columns).masked_fill(~sample.valid, _NEVER).log_softmax(-1)
 
-    def _entropy_weights(self, teacher: Float[Tensor, "K E"]) -> Float[Tensor, " K"]:
-        log_teacher = self.text.logits(teacher).log_softmax(-1)
-        entropy = -(log_teacher.exp() * log_teacher).sum(-1)
-        return 2 * entropy / math.log(log_teacher.shape[-1])
+
+def _entropy_weights(logits: Float[Tensor, "K C"]) -> Float[Tensor, " K"]:
+    log_teacher = logits.log_softmax(-1)
+    entropy = -(log_teacher.exp() * log_teacher).sum(-1)
+    return 2 * entropy / math.log(log_teacher.shape[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -10,9 +11,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from models.dino.sixteen_bit import exact_convolutions
 from models.richsem.clip_resnet import from_imagenet
 from models.richsem.region_encoders import make_region_encoder
 from util.boxes import box_cxcywh_to_xyxy
+from util.side_stream import beside
 from util.structures import PaddedImages, Targets
 
 
@@ -62,15 +65,27 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: PaddedImages, targets: Targets) -> SemanticTargets:
-        """The student's padded batch (its padding becomes ImageNet's mean colour, as in the release)."""
-        pixels = images.tensor.to(self.scale.dtype) * self.scale + self.shift
-        return ClipSemanticTargets(self, self.encoder.features(pixels), images, targets)
+        """The student's padded batch (its padding becomes ImageNet's mean colour, as in the release).
+
+        On a GPU the tower computes on a stream of its own, beside what the student is given next.
+        """
+        return ClipSemanticTargets(self, beside(self.features, images.tensor), images, targets)
+
+    def features(self, normalised: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
+        """The student's images -> the encoder's map."""
+        with exact_convolutions(normalised, self.encoder.stride or 1.0):
+            return self.encoder.features(normalised.to(self.scale.dtype) * self.scale + self.shift)
 
 
 class ClipSemanticTargets:
-    """`SemanticTargets` of CLIP: one feature map per batch, regions pooled on demand."""
+    """`SemanticTargets` of CLIP: one feature map per batch, regions pooled on demand.
 
-    def __init__(self, teacher: Teacher, features: Tensor, images: PaddedImages, targets: Targets):
+    features: gives the map, which a GPU may still be computing (`util.side_stream.beside`).
+    """
+
+    def __init__(
+        self, teacher: Teacher, features: Callable[[], Tensor], images: PaddedImages, targets: Targets
+    ):
         self._teacher = teacher
         self._features = features
         self._images = images
@@ -87,9 +102,9 @@ class ClipSemanticTargets:
     ) -> Float[Tensor, "K E"]:
         """See SemanticTargets."""
         sizes = [(w, h, w, h) for h, w in self._images.sizes]
-        scale = torch.tensor(sizes, dtype=boxes_cxcywh.dtype).to(boxes_cxcywh.device)
+        scale = torch.tensor(sizes, dtype=boxes_cxcywh.dtype).to(boxes_cxcywh.device, non_blocking=True)
         boxes_xyxy = box_cxcywh_to_xyxy(boxes_cxcywh) * scale[image_index]
         regions = torch.cat((image_index[:, None].to(boxes_xyxy.dtype), boxes_xyxy), dim=1)
         height, width = self._images.tensor.shape[-2:]
-        embedding = self._teacher.encoder.pool(self._features, regions, (height, width))
+        embedding = self._teacher.encoder.pool(self._features(), regions, (height, width))
         return F.normalize(embedding.to(self._teacher.scale.dtype), dim=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,8 +111,9 @@ class RowClassifier(nn.Module):
     def forward(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape K"]:
         return self.text.logits(unit_vectors(self.projection, queries))
 
-    def max_logit(self, queries: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
-        return self(queries).amax(-1)
+    def ranking(self) -> Callable[[Tensor], Tensor]:
+        """As `LanguageClassifier.ranking`."""
+        return lambda queries: self(queries).amax(-1)
 
 
 class ExtendedClassifier(nn.Module):

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import torch
 
-from benchmarks.inference import main
+from benchmarks.inference import CPU_CASE, main
 from tests.inference.tiny import make_checkpoint
 from util.errors import UserError
 
@@ -27,3 +28,24 @@ def test_both_sides_find_the_same(tmp_path):
     assert set(stages["before"]) == set(stages["now"]) and min(stages["now"].values()) > 0
     with pytest.raises(UserError, match="multiples"):
         main(["--images", "3", "4"])
+
+
+@pytest.mark.ci
+def test_a_batch_beside_the_previous_revision(tmp_path):
+    out = tmp_path / "out.json"
+    assert main(["--small", "--repeats", "1", "--only", CPU_CASE, "--threads", "1", "--json", str(out)]) == 0
+    content = json.loads(out.read_text())
+    rows = [row for row in content["rows"] if row["baseline"] == "previous"]
+    assert [(row["case"], row["metric"]) for row in rows] == [(CPU_CASE, "time"), (CPU_CASE, "memory")]
+    assert all(row["candidate"] > 0 and row["reference"] > 0 for row in rows)
+    ours, before = (content["notes"][f"{CPU_CASE}: {side}"] for side in ("ours", "previous"))
+    # Nobody trains: no losses, no teacher; and ours folds what the previous revision computes every time.
+    assert {"backbone", "encoder", "decoder"} <= set(ours["ms of each part"])
+    assert not any("backward" in part or part in ("teacher", "criterion") for part in ours["ms of each part"])
+    assert 0 < ours["operators"] < before["operators"]
+
+
+def test_cuda_without_a_gpu_is_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="no GPU"):
+        main(["--device", "cuda"])

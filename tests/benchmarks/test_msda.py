@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from benchmarks.ms_deform_attn import OURS, Case, cases, errors, run
+from benchmarks.ms_deform_attn import OURS, Case, cases, errors, inputs_for, run
+from benchmarks.msda import opponents
 from benchmarks.msda.inputs import LOCAL, UNIFORM, WORKLOADS, Workload, make_inputs
 from benchmarks.msda.opponents import grid_sample, ours
 from tests.source_files import ROOT
@@ -53,6 +54,25 @@ def test_errors_are_those_of_the_candidate():
     assert WORKLOADS["mini_decoder"].queries == 100
 
 
+def test_an_opponent_whose_kernels_do_not_run_is_left_out_with_its_reason(monkeypatch):
+    def broken(inputs):
+        if inputs.value.dtype == torch.bfloat16:
+            raise RuntimeError("no kernel image\nfor this device")
+        return grid_sample(inputs)
+
+    makers = {"grid_sample": lambda device: grid_sample, "deformops": lambda device: broken}
+    monkeypatch.setattr(opponents, "_MAKERS", makers)
+    present, absent = opponents.opponents("cpu")
+    assert present == {"grid_sample": grid_sample}
+    assert absent == {"deformops": "does not run in torch.bfloat16: RuntimeError: no kernel image"}
+
+
+def test_only_opponents_that_take_16_bit_get_it():
+    inputs = make_inputs(SMALL, LOCAL, fused=True, dtype=torch.bfloat16)
+    given = {name: inputs_for(name, inputs).value.dtype for name in (OURS, "deformops", "plain")}
+    assert given == {OURS: torch.bfloat16, "deformops": torch.bfloat16, "plain": torch.float32}
+
+
 def test_report(tmp_path):
     out = tmp_path / "report.json"
     command = [sys.executable, "benchmarks/ms_deform_attn.py", "--device", "cpu", "--json", str(out)]
@@ -63,4 +83,5 @@ def test_report(tmp_path):
     assert {row["case"] for row in content["rows"]} == {"mini_decoder/local/forward"}
     assert "grid_sample" in {row["baseline"] for row in content["rows"]}
     assert "plain: left out, runs on GPUs only" in result.stdout
+    assert content["notes"]["left out"]["plain"] == "runs on GPUs only"
     assert content["notes"]["batch"] == 1

@@ -6,7 +6,17 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.protocol import MEMORY, TIME, Row, in_own_process, interleaved, report, table, wanted
+from benchmarks.protocol import (
+    MEMORY,
+    TIME,
+    Deadline,
+    Row,
+    in_own_process,
+    interleaved,
+    report,
+    table,
+    wanted,
+)
 
 
 def hold(megabytes: int) -> int:
@@ -39,6 +49,12 @@ def test_memory_is_that_of_the_work_alone():
 def test_an_error_of_the_other_process_is_ours():
     with pytest.raises(ValueError, match="as asked"):
         in_own_process(fail)
+
+
+def test_cases_after_the_deadline_are_left_out_by_name():
+    over, ample = Deadline(0), Deadline(60)
+    assert not over.allows("a/b") and over.left_out == {"a/b": "no time left"}
+    assert ample.allows("a/b") and not ample.left_out
 
 
 def test_ratio_is_reference_over_candidate():

@@ -40,6 +40,7 @@ MODEL = {
     "data_aug_scales2_crop": [64, 64],
     "imagenet_use_mosaic": False,
     "eval_batch_size": 4,
+    "amp": False,
 }
 FIRST = {
     "batch_size": 4,

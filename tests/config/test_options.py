@@ -2,7 +2,7 @@
 
 import pytest
 
-from config import Config, parse_options
+from config import Config, load, parse_options
 from config.options import parse_value
 from util.errors import UserError
 
@@ -95,3 +95,19 @@ def test_a_bomb_is_one_short_line(pair):
     with pytest.raises(UserError) as caught:
         Config.from_dict(parse_options([pair]))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (["backbone_args={'_delete_': True}"], {}),
+        (["backbone_args={'_delete_': True}", "backbone_args.width=3"], {"width": 3}),
+        (["backbone_args.width=3", "backbone_args={'_delete_': True, 'depth': 1}"], {"depth": 1}),
+        (["backbone_args={'_delete_': False}"], {"stem_width": 8}),
+        (["backbone_args=3", "backbone_args={'_delete_': True}"], {}),
+    ],
+)
+def test_a_dict_of_the_file_is_replaced(tmp_path, pairs, expected):
+    path = tmp_path / "config.py"
+    path.write_text("backbone_args = {'stem_width': 8}\n")
+    assert load(path, parse_options(pairs)).backbone_args == expected

@@ -184,3 +184,20 @@ def test_args_of_an_official_checkpoint(caplog):
     assert "some_runtime_thing" in caplog.text and "config_file" not in caplog.text
     with pytest.raises(UserError, match="inst_masks"):
         from_official_args({"inst_masks": True})
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "epochs", "expected"),
+    [
+        (0, 0, 24, (0, 24)),
+        (8, 10, 24, (8, 10)),
+        (8, 40, 24, (8, 24)),
+        (2 / 3, 0, 12, (8, 12)),
+        (0.7, 0, 12, (8, 12)),
+        (0.99, 0, 1, (0, 1)),
+        (0.5, 3, 4, (2, 3)),
+    ],
+)
+def test_epochs_of_the_image_level_stream(start, end, epochs, expected):
+    config = Config(image_level_start=start, image_level_end=end, epochs=epochs)
+    assert config.image_level_epochs == expected

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +52,18 @@ def test_an_epoch_goes_on_where_it_was_left(data, workers):
     loader.set_epoch(1, 3)
     rest = [images.tensor.sum().item() for images, _ in loader]
     assert rest == [total for _, total, _ in whole[3:]]
+
+
+def test_image_level_images_of_a_rarer_class_come_more_often(data):
+    loader = build(data, replace(CONFIG, image_level_repeat_sh=1.0)).train_loader
+    boxes, level = loader.dataset.datasets
+    shown = np.unique(np.stack((boxes.boxes.image_index, boxes.boxes.labels)), axis=1)[1]
+    images = np.bincount(shown, minlength=level.labels.max() + 1)
+    assert len(set(images[level.labels])) > 1
+    assert np.allclose(level.factors, np.sqrt(len(boxes) / images[level.labels]))
+    assert loader.batch_sampler.image_level.order(0).tolist() != (
+        build(data).train_loader.batch_sampler.image_level.order(0).tolist()
+    )
 
 
 def test_the_worst_batch_has_the_most_boxes_on_the_largest_canvas(tmp_path):

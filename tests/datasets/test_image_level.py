@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from datasets.augment.mosaic import Mosaic
 from datasets.augment.policy import EvalPolicy
 from datasets.image_level import ImageLevel
 from datasets.images.reader import ImageFolder
+from datasets.labelled_sample import LabelledSample
 from datasets.sample import SampleIndex
 from tests.datasets import tiny
 from util.errors import UserError
@@ -50,6 +52,18 @@ def test_a_mosaic_has_four_labels_and_partners_from_the_whole_set(tmp_path):
         assert target.image_id == 1 and target.labels[0] == 0
         seen.add(tuple(target.labels.tolist()[1:]))
     assert {label for labels in seen for label in labels} == {0, 1, 2} and len(seen) > 10
+
+
+def test_factors_weigh_images_in_mosaics(tmp_path):
+    factors = np.array([1.0, 0, 3, *[0] * (len(CATEGORIES) - 3)])
+    data = image_level(tmp_path, mosaic=Mosaic(size=64), class_factors=factors)
+    assert data.factors.tolist() == factors[data.labels].tolist()
+    draws = (data[SampleIndex(0, position=position)][1].labels[1:] for position in range(80))
+    counts = torch.bincount(torch.cat(list(draws)), minlength=3)
+    images = np.bincount(data.labels, minlength=3)
+    assert counts[1] == 0 and counts.sum() == 240
+    expected = 240 * 3 * images[2] / (images[0] + 3 * images[2])
+    assert abs(counts[2] - expected) < 4 * expected**0.5
 
 
 def test_a_draw_fixes_the_mosaic(tmp_path):
@@ -94,3 +108,21 @@ def test_damaged_partners_are_named_and_counted(tmp_path):
     for position in range(20):
         data[SampleIndex(0, position=position)]
     assert data.damaged_names() == ["blue_square/2.png"]
+
+
+def test_a_sample_for_the_teacher_takes_classes_in_turn_and_changes_nothing(tmp_path):
+    data = image_level(tmp_path, mosaic=Mosaic(size=64), seed=3)
+    before = data[SampleIndex(2, 1, 5)]
+    sample = LabelledSample(data, side=30)
+    shown = list(sample.batches(most=100))
+    assert len(shown) == len(data)
+    assert all(images.tensor.shape[-2] == 30 or images.tensor.shape[-1] == 30 for images, _ in shown)
+    labels = [int(targets.labels) for _, targets in shown]
+    assert sorted(labels) == sorted(data.labels.tolist())
+    classes = len(set(labels))
+    assert len(set(labels[:classes])) == classes  # each once before any again
+    few = list(sample.batches(most=100, per_class=1))
+    assert [int(t.labels) for _, t in few] == labels[:classes]
+    again = list(sample.batches(most=2))
+    assert all(torch.equal(a[0].tensor, b[0].tensor) for a, b in zip(again, shown, strict=False))
+    assert torch.equal(data[SampleIndex(2, 1, 5)][0], before[0])

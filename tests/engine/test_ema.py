@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.build import build_ema
+from engine.average import WeightAverage
 from engine.state import TrainingState
 
 
@@ -14,9 +14,8 @@ def model() -> nn.Module:
 
 def averaged(net: nn.Module, decay: float, warmup: bool = False) -> TrainingState:
     """A training state of which only the average matters here."""
-    return TrainingState(
-        net, optimizer=None, schedule=None, steps_per_epoch=1, scaler=None, ema=build_ema(net, decay, warmup)
-    )
+    ema = WeightAverage(net, decay, warmup)
+    return TrainingState(net, optimizer=None, schedule=None, steps_per_epoch=1, scaler=None, ema=ema)
 
 
 def change(net: nn.Module, seed: int) -> None:

@@ -187,6 +187,17 @@ def test_checkpoints_that_took_an_undefined_ap_for_the_best_go_on_without(tmp_pa
     assert toy.state.best_ap is None and toy.state.early_stopping.state() == {"reference": None, "stale": 0}
 
 
+@pytest.mark.parametrize(("steps", "epochs"), [(6, 2), (8, 2), (3, 1)])
+def test_a_run_of_so_many_steps(tmp_path, steps, epochs):
+    toy = noisy_toy(max_steps=steps, onecyclelr=False, cosine_lr=True, cosine_final=0.05, eval_interval=9)
+    directory = run(toy, tmp_path)
+    entries = read_log(directory.log)
+    last = [e for e in entries if e["kind"] == "epoch"][-1]
+    assert (last["step"], last["epoch"]) == (steps, epochs) and last["metrics"] is not None
+    # The schedule ends with the run.
+    assert toy.state.schedule.get_last_lr()[-1] == pytest.approx(0.05 * toy.state.schedule.base_lrs[-1])
+
+
 def test_intervals_of_evaluation_and_saving(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(

@@ -130,7 +130,7 @@ def test_files_that_are_no_batches_are_one_line(tmp_path, content):
         read_batch(path)
 
 
-def skip_on_ranks(folder) -> list[str]:
+def skip_on_ranks(folder, **changes) -> list[str]:
     """Only one rank has the batch; called on every rank."""
-    run = go(folder, on_nonfinite="skip")
+    run = go(folder, on_nonfinite="skip", **changes)
     return [*kept(run), str(read_checkpoint(run.latest).ema["updates"])]

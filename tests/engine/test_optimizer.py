@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from engine.optimizer import (
     optimizer_state,
     parameter_groups,
 )
+from engine.sharded_adamw import share_out
 from util.errors import UserError
 
 
@@ -120,3 +123,34 @@ def test_a_state_of_another_shape_is_named():
     saved["weight"]["exp_avg"] = torch.zeros(3, 3)
     with pytest.raises(UserError, match=r"exp_avg of 'weight' is \(3, 3\) there and \(2, 2\) here"):
         load_optimizer_state(optimizer, model, saved)
+
+
+def test_a_state_takes_the_order_of_memory_of_its_parameter():
+    """The fused form goes through memory: a run with channels last may go on without."""
+    weights = torch.randn((4, 3, 5, 5), generator=torch.Generator().manual_seed(0))
+
+    def make(layout: torch.memory_format) -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = nn.Conv2d(3, 4, 5, bias=False)
+        model.weight.data.copy_(weights)
+        model.to(memory_format=layout)
+        return model, build_adamw([{"params": list(model.parameters())}], (0.9, 0.999))
+
+    first, optimizer = make(torch.channels_last)
+    second, other = make(torch.contiguous_format)
+    train_once(first, optimizer)
+    second.load_state_dict(first.state_dict())
+    load_optimizer_state(other, second, copy.deepcopy(optimizer_state(optimizer, first)))
+    train_once(first, optimizer)
+    train_once(second, other)
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_parameters_are_shared_out_evenly():
+    sizes = [7, 1, 1, 5, 4, 2]
+    owners = share_out(sizes, 3)
+    assert sorted(sum(n for n, o in zip(sizes, owners, strict=True) if o == rank) for rank in range(3)) == [
+        6,
+        7,
+        7,
+    ]
+    assert share_out([3], 2) == [0]

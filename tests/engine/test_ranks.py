@@ -6,11 +6,19 @@ import pytest
 import torch
 
 from engine.fit import Validation, fit
+from engine.optimizer import optimizer_state
 from engine.run_directory import RunDirectory
 from engine.train_epoch import train_one_epoch
-from tests.checkpoints import read_checkpoint
+from tests.checkpoints import assert_equal, read_checkpoint
 from tests.engine import test_nonfinite, test_resume, test_stopping
-from tests.engine.toys import ToyEvaluator, ToyLoader, make_toy, toy_images, toy_postprocess
+from tests.engine.toys import (
+    ToyDetector,
+    ToyEvaluator,
+    ToyLoader,
+    make_toy,
+    toy_images,
+    toy_postprocess,
+)
 from tests.processes import run_on_ranks
 from util import distributed
 from util.errors import UserError
@@ -58,6 +66,41 @@ def resumed(folder: Path) -> dict:
     return same
 
 
+SHARDED = {
+    "plain": {},
+    "accumulated, frozen": {"accumulate_steps": 2, "freeze": ["backbone"]},
+    "nothing for one rank": {"freeze": ["backbone", "head"]},
+    "float16": {"amp": True, "amp_dtype": "float16"},
+}
+
+
+def sharded(folder: Path) -> dict:
+    """Runs that spread the optimizer's state over the ranks; returns whether they equal those that do not."""
+    same = {}
+    for case, changes in SHARDED.items():
+        runs = [train(toy_images(8), 1, shard_optimizer=shard, **changes) for shard in (False, True)]
+        same[case] = runs[0] == runs[1]
+    changes = {"log_interval": 3, "save_interval": 1, "on_nonfinite": "skip"}
+    whole = test_resume.go(folder / "whole", changes)
+    # A run goes on with the key switched on, off and on again.
+    for shard, batches in ((True, 2), (False, 2)):
+        with pytest.raises(test_resume.Killed):
+            test_resume.go(folder / "part", {**changes, "shard_optimizer": shard}, test_resume.after(batches))
+    part = test_resume.go(folder / "part", {**changes, "shard_optimizer": True})
+    if distributed.is_main():
+        test_resume.assert_same_run(whole, part)
+    skipped = [test_nonfinite.skip_on_ranks(folder / str(on), shard_optimizer=on) for on in (False, True)]
+    same["skipped"] = skipped[0] == skipped[1]
+    toy = make_toy(ToyLoader(toy_images(8), 1), shard_optimizer=True)
+    train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
+    numbers = sum(state["exp_avg"].numel() for state in toy.state.optimizer.state.values())
+    toy = make_toy(ToyLoader(toy_images(8), 1), shard_optimizer=True, freeze=["backbone", "head"])
+    train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
+    gathered = list(optimizer_state(toy.state.optimizer, toy.state.model))
+    same["one tensor"] = gathered == (["hint"] if distributed.is_main() else [])
+    return {"same": same, "numbers": numbers}
+
+
 def early_stop(folder: Path) -> int:
     """Epochs of a run whose AP never rises; rank 0 alone knows it."""
 
@@ -84,12 +127,18 @@ def on_two_ranks(folder: Path) -> dict:
         "stopped": early_stop(folder),
         "signals": test_stopping.stop_on_one_rank(folder / "signals"),
         "skipped": test_nonfinite.skip_on_ranks(folder / "skipped"),
+        "sharded": sharded(folder / "sharded"),
     }
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> list[dict]:
-    return run_on_ranks(2, on_two_ranks, tmp_path_factory.mktemp("runs"))
+def runs(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def results(runs) -> list[dict]:
+    return run_on_ranks(2, on_two_ranks, runs)
 
 
 @pytest.mark.parametrize("case", ["plain", "accumulated", "mixed", "frozen"])
@@ -134,6 +183,20 @@ def test_ranks_stop_together_where_one_gets_a_signal(results):
 
 def test_ranks_skip_together(results):
     assert [found["skipped"] for found in results] == [["nonfinite_step3.pt", "nonfinite_step6.pt", "4"]] * 2
+
+
+def test_a_sharded_optimizer_trains_to_the_same_weights_with_half_the_state(results):
+    assert all(all(found["sharded"]["same"].values()) for found in results), results[0]["sharded"]
+    everything = sum(parameter.numel() for parameter in ToyDetector().parameters())
+    assert [found["sharded"]["numbers"] for found in results] == [everything / 2] * 2
+
+
+def test_a_checkpoint_of_a_sharded_run_goes_on_in_one_process(runs, results):
+    saved = read_checkpoint(runs / "sharded" / "part" / "checkpoint.pth")
+    toy = test_resume.make(shard_optimizer=True)
+    assert type(toy.state.optimizer) is torch.optim.AdamW
+    toy.state.restore(saved)
+    assert_equal(saved.optimizer, optimizer_state(toy.state.optimizer, toy.state.model), "optimizer")
 
 
 def resumed_on_three(folder: Path) -> bool:

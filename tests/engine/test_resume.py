@@ -82,7 +82,8 @@ def go(
 
     object.__setattr__(toy.task, "criterion", Hooked())
     validation = Validation(ToyLoader(toy_images(val_images, seed=9), 1), toy_postprocess, ToyEvaluator)
-    found = fit(toy.task, toy.state, toy.loader, validation, toy.settings, directory, {}, stopping)
+    identity = {"config": {"max_steps": changes.get("max_steps", 0)}}
+    found = fit(toy.task, toy.state, toy.loader, validation, toy.settings, directory, identity, stopping)
     assert found == status
     return directory
 
@@ -131,13 +132,14 @@ CASES = {
     "frozen": {"freeze": ["backbone"]},
     "late average": {"ema_epoch": 1, "ema_warmup": True},
     "early stop": {"epochs": 9, "early_stop_patience": 1, "lr": 0.5},
+    "so many steps": {"max_steps": 7, "accumulate_steps": 2, "eval_interval": 2},
     "rare evaluation": {"epochs": 3, "eval_interval": 2, "save_checkpoint_interval": 2},
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_killed_within_epochs_equals_one_that_was_not(tmp_path, monkeypatch, case):
-    monkeypatch.setattr("engine.device.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("util.precision.cpu_has_bfloat16", lambda: True)
     whole = go(tmp_path / "whole", CASES[case])
     changes = {**CASES[case], "save_interval": 1}
     # After 4 batches, 3 more, and in the second epoch.

@@ -23,6 +23,7 @@ def test_an_empty_or_foreign_folder_may_be_used(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     RunDirectory(tmp_path).open_for_training()
     RunDirectory(tmp_path).open_for_training()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("notes.txt", "mine")]
 
 
 @pytest.mark.parametrize("file", ["checkpoint.pth", "checkpoint_best.pth"])

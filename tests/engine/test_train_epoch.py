@@ -112,7 +112,7 @@ def test_the_teacher_is_asked_without_gradient_and_heard():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_mixed_precision_runs_and_the_criterion_sees_float32_parameters(dtype, monkeypatch):
-    monkeypatch.setattr("engine.device.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("util.precision.cpu_has_bfloat16", lambda: True)
     toy = make_toy(ToyLoader(toy_images(), 2), amp=True, amp_dtype=dtype)
     assert toy.state.scaler.is_enabled() == (dtype == "float16")
     before = weights(toy)
@@ -160,8 +160,8 @@ def test_the_average_starts_at_its_epoch():
 
 
 def test_log_lines_and_objects(tmp_path, caplog):
-    caplog.set_level(logging.INFO, logger="engine")
     toy = make_toy(ToyLoader(toy_images(10), 2), teacher=True, log_interval=2)
+    caplog.set_level(logging.INFO, logger="engine")
     log = RunLog(tmp_path / "log.jsonl")
     train_one_epoch(toy.task, toy.state, toy.loader, toy.settings, log)
     log.close()

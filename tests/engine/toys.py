@@ -18,7 +18,7 @@ SIDE = 4
 
 def config(**changes) -> Config:
     """The real config with small numbers."""
-    small = {"epochs": 3, "lr": 0.01, "lr_backbone": 0.001, "lr_drop": 2, "clip_max_norm": 1.0}
+    small = {"epochs": 3, "lr": 0.01, "lr_backbone": 0.001, "lr_drop": 2, "clip_max_norm": 1.0, "amp": False}
     return Config(**{**small, "use_ema": True, "ema_decay": 0.9, "log_interval": 2, **changes})
 
 
@@ -161,7 +161,7 @@ class Toy:
 
 def make_toy(loader: ToyLoader, teacher: bool = False, seed: int = 1, model=None, **changes) -> Toy:
     torch.manual_seed(seed)
-    settings = build_settings(config(**changes), torch.device("cpu"))
+    settings = build_settings(config(**changes), torch.device("cpu"), batches=len(loader))
     model = model if model is not None else ToyDetector()
     state = build_state(config(**changes), model, len(loader), torch.device("cpu"))
     wrapped = wrap_distributed(model, torch.device("cpu"))

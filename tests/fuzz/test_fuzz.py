@@ -85,6 +85,7 @@ def test_many_damaged_files(name, tmp_path):
     count = int(os.environ.get("RICHSEM_FUZZ_INPUTS", "300"))
     seed = int(os.environ.get("RICHSEM_FUZZ_SEED", "1"))
     found = run(name, tmp_path, count, seed)
+    assert found["read"] + found["refused"] == count
     print(f"{name}: {found['read']} read, {found['refused']} refused")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._dynamo.utils import counters
 
 from datasets.images.preprocess import ImageError
 from inference import torch_model
@@ -158,6 +159,21 @@ def test_precision_and_device_are_checked(checkpoint, predictor, pixels):
         load_predictor(checkpoint, device="cpu", precision="float64")
     with pytest.raises(UserError, match="unknown device"):
         load_predictor(checkpoint, device="warp")
+
+
+@pytest.mark.ci
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_compiled_model_predicts_the_same(checkpoint, pixels):
+    eager, compiled = (
+        load_predictor(checkpoint, device="cpu", precision="float32", compiled=c, score=0)
+        for c in (False, True)
+    )
+    for image in (pixels, pixels[:40], pixels[:, :50]):
+        found, expected = compiled(image), eager(image)
+        assert found.names == expected.names
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+        np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-2)
+    assert counters["stats"]["unique_graphs"] >= 2
 
 
 def test_a_prediction_draws_itself(predictor, pixels, tmp_path):

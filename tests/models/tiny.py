@@ -37,6 +37,7 @@ def tiny_config(**changes) -> Config:
         "num_select": 10,
         "dn_number": 6,
         "fed_num_sample_cats": 4,
+        "amp": False,
     }
     return Config(**{**small, **changes})
 

@@ -103,6 +103,11 @@ def test_what_cannot_be_exported_is_one_line(checkpoint, tmp_path):
         load_predictor("model.onnx", names="cup")
     with pytest.raises(UserError, match="fixed classes"):
         predict.load(predict.parse_arguments(["model.onnx", "a.jpg", "--examples", "folder"]))
+    for flags in (["--precision", "float16"], ["--compile"]):
+        with pytest.raises(UserError, match=r"model\.onnx: an exported file has its own precision"):
+            predict.load(predict.parse_arguments(["model.onnx", "a.jpg", *flags]))
+    with pytest.raises(UserError, match="an exported file has its own precision"):
+        load_predictor("model.pt2", precision="float16")
     (tmp_path / "text.pt2").write_text("no model")
     with pytest.raises(UserError, match=r"text\.pt2: is no \.pt2 file"):
         load_predictor(tmp_path / "text.pt2")

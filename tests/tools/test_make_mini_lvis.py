@@ -14,9 +14,12 @@ from pycocotools import mask as mask_utils
 from datasets.annotations.frequency import frequency_of
 from tools.make_mini_lvis import main
 from tools.mini_lvis import boxed, plan
+from tools.mini_lvis.classes import MINI, TAIL
+from tools.mini_lvis.dataset import TAIL_SETTINGS
+from tools.mini_lvis.image_level import image_level_jobs
 from tools.mini_lvis.outline import outlines
 from tools.mini_lvis.scene import MIN_VISIBLE, Thing, compose
-from tools.mini_lvis.vocabulary import CLASSES, RARE_SHAPES, Kind
+from tools.mini_lvis.vocabulary import RARE_SHAPES, Kind
 from util.errors import UserError
 
 SMALL = ["--train", "60", "--val", "20", "--image_level", "2", "--workers", "1"]
@@ -41,15 +44,27 @@ def digest(root: Path) -> dict[str, str]:
     }
 
 
-def dealt_kinds(split: str) -> list[list]:
-    counts = plan.train_counts(1200) if split == "train" else plan.val_counts(300)
+def dealt_kinds(split: str, vocabulary=MINI) -> list[list]:
     images = 1200 if split == "train" else 300
+    counts = (plan.train_counts if split == "train" else plan.val_counts)(vocabulary, images)
     return plan.deal(np.random.default_rng(3), images, counts)
 
 
 def test_same_seed_same_bytes_also_with_two_processes(root, tmp_path):
     main(["--output", str(tmp_path / "again"), *SMALL[:-1], "2"])
     assert digest(tmp_path / "again") == digest(root)
+
+
+def test_the_tail_has_ten_image_level_images_for_every_one_with_boxes(tmp_path):
+    """Of the whole set's plan, and a small one drawn."""
+    settings = TAIL_SETTINGS
+    jobs = image_level_jobs(tmp_path, settings.vocabulary, settings.image_level, (0, 4))
+    assert len(jobs) == pytest.approx(10 * settings.train, rel=0.03)
+    main(["--tail", "--output", str(tmp_path / "tail"), *SMALL[:1], "8", "--val", "3", *SMALL[4:]])
+    categories = annotations(tmp_path / "tail", "train")["categories"]
+    assert [c["name"] for c in categories] == sorted(c.name for c in TAIL.classes) and len(categories) == 64
+    images = json.loads((tmp_path / "tail/imagenet-lvis/imagenet_lvis_image_info.json").read_text())["images"]
+    assert {i["pos_category_ids"][0] for i in images} == set(range(1, 65))
 
 
 def test_another_seed_draws_other_images(root, tmp_path):
@@ -110,28 +125,33 @@ def test_counts_and_frequencies_are_those_of_the_training_images(root):
     assert [frequency_of(n) for n in (1, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]
 
 
-def test_the_full_plan_has_lvis_groups_and_enough_to_validate_on():
-    train, val = dealt_kinds("train"), dealt_kinds("val")
+@pytest.mark.parametrize(
+    ("vocabulary", "groups"), [(MINI, {"r": 10, "c": 15, "f": 15}), (TAIL, {"r": 20, "c": 24, "f": 20})]
+)
+def test_the_full_plan_has_lvis_groups_and_enough_to_validate_on(vocabulary, groups):
+    train, val = dealt_kinds("train", vocabulary), dealt_kinds("val", vocabulary)
     assert all(len(set(classes)) == len(classes) for classes in train + val)
     images = Counter(c for classes in train for c in classes)
-    assert Counter(frequency_of(images[c]) for c in CLASSES) == {"r": 10, "c": 15, "f": 15}
+    assert Counter(frequency_of(images[c]) for c in vocabulary.classes) == groups
     # What occlusion and leaving things out take away must not move a class over a cut-off.
     assert min(n for n in images.values() if n > 100) >= 115
     assert min(n for n in images.values() if n > 10) >= 14
     seen = Counter(c for classes in val for c in classes)
-    assert min(seen.values()) >= 20
+    assert min(seen[c] for c in vocabulary.classes if frequency_of(images[c]) == "r") >= 20
+    assert min(seen.values()) >= 18
 
 
-def test_parts_are_spread_over_the_frequency_groups():
-    by_group = {g: [c.kind for c in CLASSES if frequency_of(c.train_images) == g] for g in "rcf"}
+@pytest.mark.parametrize(("vocabulary", "count"), [(MINI, 4), (TAIL, 8)])
+def test_parts_are_spread_over_the_frequency_groups(vocabulary, count):
+    by_group = {g: [c.kind for c in vocabulary.classes if frequency_of(c.train_images) == g] for g in "rcf"}
     for part in ("shape", "pattern", "colour"):
         often, common = (Counter(getattr(k, part) for k in by_group[g]) for g in "fc")
         assert set(often) == set(common)
         assert max(often.values()) - min(often.values()) <= 1
         assert max(common.values()) - min(common.values()) <= 1
-    elsewhere = [c.kind for c in CLASSES if c.kind.shape not in RARE_SHAPES]
-    unique = [c for c in CLASSES if c.kind.shape in RARE_SHAPES]
-    assert len(unique) == 4
+    elsewhere = [c.kind for c in vocabulary.classes if c.kind.shape not in RARE_SHAPES]
+    unique = [c for c in vocabulary.classes if c.kind.shape in RARE_SHAPES]
+    assert len(unique) == count
     for c in unique:
         assert frequency_of(c.train_images) == "r"
         for part in ("shape", "pattern", "colour"):
@@ -144,13 +164,13 @@ def labelled_scenes(count: int):
         rng = np.random.default_rng([9, i])
         wanted = boxed.things_to_place(rng, classes, 160)
         _, visible = compose(rng, 160, 160, wanted, 4, 2)
-        yield visible, boxed.label(rng, visible)
+        yield visible, boxed.label(rng, MINI, visible)
 
 
 def test_labels_say_only_what_is_true():
     incomplete = unlabelled = 0
     for visible, labels in labelled_scenes(80):
-        ids = {c.kind: c.id for c in CLASSES}
+        ids = {c.kind: c.id for c in MINI.classes}
         seen = {ids[v.kind] for v in visible}
         clear = Counter(ids[v.kind] for v in visible if v.share >= MIN_VISIBLE)
         labelled = Counter(ids[v.kind] for v in labels.labelled)
@@ -162,7 +182,7 @@ def test_labels_say_only_what_is_true():
         for class_id in set(labelled) - set(labels.not_exhaustive):
             assert labelled[class_id] == clear[class_id]
         for class_id in set(clear) - set(labelled):
-            assert frequency_of(next(c.train_images for c in CLASSES if c.id == class_id)) != "r"
+            assert frequency_of(next(c.train_images for c in MINI.classes if c.id == class_id)) != "r"
             assert class_id not in labels.negative
             unlabelled += 1
     assert incomplete > 0 and unlabelled > 0
@@ -182,9 +202,9 @@ def test_box_is_the_mask_and_no_wider():
     mask = np.zeros((40, 50), dtype=bool)
     mask[10:20, 30:45] = True
     mask[20, 33] = True
-    entry = boxed.annotation(boxed.Visible(CLASSES[0].kind, mask, 1.0), 7)
+    entry = boxed.annotation(boxed.Visible(MINI.classes[0].kind, mask, 1.0), 4, 7)
     assert entry["bbox"] == [30.0, 10.0, 15.0, 11.0]
-    assert entry["area"] == 151.0 and entry["image_id"] == 7
+    assert entry["area"] == 151.0 and (entry["image_id"], entry["category_id"]) == (7, 4)
 
 
 def test_outlines_rebuild_the_mask_they_were_drawn_around():
@@ -210,7 +230,7 @@ def test_image_level_tree_is_detics(root):
         with Image.open(root / "imagenet-lvis/images" / image["file_name"]) as opened:
             assert opened.size == (image["width"], image["height"])
         (class_id,) = image["pos_category_ids"]
-        assert image["file_name"].split("/")[0] == CLASSES[class_id - 1].wnid
+        assert image["file_name"].split("/")[0] == MINI.classes[class_id - 1].wnid
         per_class[class_id] += 1
     assert {c["id"]: c["image_count"] for c in content["categories"]} == per_class
     assert len(per_class) == 40

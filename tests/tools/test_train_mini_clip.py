@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -16,6 +17,7 @@ from tools.mini_clip.images import Labelled, load_tree
 from tools.mini_clip.model import MiniClipSize
 from tools.mini_clip.muon import Muon, orthogonalised
 from tools.mini_clip.train import TrainSettings, train
+from tools.mini_clip.trunk import load_trunk, timm_state
 from tools.train_mini_clip import main
 from util.boxes import box_xyxy_to_cxcywh
 from util.errors import UserError
@@ -46,7 +48,7 @@ def tree(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(tree):
     data = load_tree(tree, 64, 0.25, np.random.default_rng(0))
-    settings = TrainSettings(steps=30, canvases=2, canvas_side=128, tile=(40, 70), warmup=5, lr=5e-3)
+    settings = TrainSettings(steps=45, canvases=2, canvas_side=128, tile=(40, 70), warmup=5, lr=5e-3)
     losses: list[str] = []
     clip = train(data, TINY, settings, torch.device("cpu"), report=losses.append)
     model.round_to_file(clip)
@@ -138,7 +140,7 @@ def test_a_large_square_matrix_is_taken_head_by_head():
     assert (blocks > 0.3).all() and (blocks < 1.5).all()
 
 
-def test_it_learns_in_thirty_steps(trained):
+def test_it_learns_in_45_steps(trained):
     data, clip = trained
     texts = class_texts(clip, data.names)
     assert image_accuracy(clip, data.held_out, texts) == 1.0
@@ -209,3 +211,71 @@ def test_the_command_writes_both_files(tree, tmp_path, capsys):
     assert "held-out images, top-1 of 4" in capsys.readouterr().out
     with pytest.raises(UserError, match="--steps"):
         main(["--images", str(tree), "--output", str(tmp_path), "--steps", "0"])
+
+
+TRUNK = "test_efficientnet"
+
+
+@pytest.fixture(scope="module")
+def trunk_weights(tmp_path_factory):
+    """Random weights of the trunk under the names of another package, with statistics unlike initial ones."""
+    torch.manual_seed(3)
+    state = timm.create_model(TRUNK).state_dict()
+    for name, tensor in state.items():
+        if "running_" in name:
+            tensor.uniform_(0.5, 1.5)
+    path = tmp_path_factory.mktemp("trunk") / "weights.pth"
+    torch.save({f"_net.{i}.{name.rsplit('.', 1)[-1]}": t for i, (name, t) in enumerate(state.items())}, path)
+    return path, state
+
+
+def test_weights_of_another_package_are_taken_in_timms_order(trunk_weights, tmp_path):
+    path, state = trunk_weights
+    found = timm_state(TRUNK, path)
+    assert list(found) == list(state) and all(torch.equal(found[k], v) for k, v in state.items())
+    other = torch.load(path)
+    names = list(other)
+    torch.save({k: other[k] for k in (names[0], names[2], names[1], *names[3:])}, tmp_path / "turned.pth")
+    with pytest.raises(
+        UserError, match=r"turned.pth does not fit 'test_efficientnet': _net.2.bias \(.*bn1.weight"
+    ):
+        timm_state(TRUNK, tmp_path / "turned.pth")
+    with pytest.raises(UserError, match=f"it has {len(state)} tensors, the model"):
+        timm_state("test_resnet", path)
+    with pytest.raises(UserError, match="Did you mean 'test_efficientnet'"):
+        timm_state("test_eficientnet", path)
+
+
+def test_a_loaded_trunk_sees_the_same_image_in_clips_normalisation(trunk_weights):
+    path, state = trunk_weights
+    clip = model.build(MiniClipSize(trunk=TRUNK))
+    load_trunk(clip.visual, TRUNK, path)
+    own, trunk = timm.create_model(TRUNK).eval(), clip.visual.trunk.eval()
+    own.load_state_dict(state)
+    image = torch.randint(0, 255, (1, 64, 64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    mean, std = (torch.tensor(own.default_cfg[key]) for key in ("mean", "std"))
+    pixels = ((image / 255 - mean) / std).permute(0, 3, 1, 2)
+    assert not torch.equal(mean, torch.tensor((0.48145466, 0.4578275, 0.40821073)))
+    with torch.no_grad():
+        expected = own.bn1(own.conv_stem(pixels))
+        found = trunk.bn1(trunk.conv_stem(model.normalise(image)))
+    # The border is padded with zeros, which are another colour.
+    torch.testing.assert_close(found[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_teacher_with_a_pretrained_trunk(tree, trunk_weights, tmp_path, capsys):
+    path, state = trunk_weights
+    words = ["--images", str(tree), "--output", str(tmp_path), "--steps", "2", "--name", "with_trunk"]
+    main([*words, "--trunk", TRUNK, "--trunk_weights", str(path)])
+    clip = load_clip(str(tmp_path / "with_trunk.json"), str(tmp_path / "with_trunk.safetensors"))
+    trunk = clip.visual.trunk
+    assert torch.equal(trunk.bn2.running_var, state["bn2.running_var"])  # kept, in float32
+    change = (trunk.conv_head.weight - state["conv_head.weight"]).abs().max()
+    assert 0 < change < 0.02  # of the same magnitude as its learning rate
+    image = PaddedImages.from_list([torch.rand(3, 64, 96)])
+    boxes = Targets.from_list(
+        [Target(torch.tensor([[0.5, 0.5, 1, 1]]), torch.zeros(1).long(), 1, (64, 96), (64, 96))]
+    )
+    assert Teacher(clip.visual)(image, boxes).ground_truth.shape == (1, 128)
+    with pytest.raises(UserError, match="--trunk_weights needs --trunk"):
+        main([*words, "--trunk_weights", str(path)])

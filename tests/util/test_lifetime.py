@@ -81,13 +81,14 @@ def test_a_rank_ends_its_loader_processes_as_torch_does():
         wait_until_gone(*workers)
 
 
-@pytest.mark.parametrize("launcher", ["", "1"])
-def test_a_rank_ends_with_its_launcher(launcher):
+@pytest.mark.parametrize(("torchrun", "launcher"), [("x", ""), ("x", "1"), ("", "1")])
+def test_a_rank_ends_with_its_launcher(torchrun, launcher):
     rank = "import time; from util.lifetime import die_with_launcher; "
     rank += "die_with_launcher(); print('tied', flush=True); time.sleep(600)"
     program = f"import subprocess, sys\nrank = subprocess.Popen([sys.executable, '-c', {rank!r}])\n"
     program += "print(rank.pid, flush=True)\nrank.wait()"
-    variables = {"TORCHELASTIC_RUN_ID": "x"} | ({lifetime.LAUNCHER: launcher} if launcher else {})
+    named = {"TORCHELASTIC_RUN_ID": torchrun, lifetime.LAUNCHER: launcher}
+    variables = {name: value for name, value in named.items() if value}
     with process(program, 1, **variables) as (agent, ranks):
         if launcher:  # it is not the parent: that ended before the rank could be tied
             wait_until_gone(*ranks)

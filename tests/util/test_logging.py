@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from util.logging import get_logger, setup_logging
+from util.logging import each_line_once, get_logger, setup_logging
 
 
 def test_rank_0_reports_to_console_and_file(tmp_path, capsys):
@@ -97,6 +97,15 @@ def test_names_of_any_language_reach_any_console_and_the_file(tmp_path, encoding
 def test_the_tests_before_left_no_log_behind():
     kinds = {type(handler).__name__ for handler in logging.getLogger().handlers}
     assert "_ConsoleHandler" not in kinds and get_logger().level == logging.NOTSET
+
+
+def test_repeated_lines_are_said_once(caplog):
+    with each_line_once():
+        for number in (1, 2, 1, 1):
+            get_logger().warning("image %d", number)
+    assert caplog.messages == ["image 1", "image 2"]
+    get_logger().warning("image 1")
+    assert caplog.messages == ["image 1", "image 2", "image 1"]
 
 
 @pytest.mark.parametrize("target", ["/dev/full", "/no/such/folder/log.txt"])

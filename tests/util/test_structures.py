@@ -96,6 +96,15 @@ def test_targets_of_a_batch_are_one_row_of_boxes():
         assert (found.image_id, found.size, found.original_size) == (7, (8, 9), (16, 18))
 
 
+def test_the_same_images_without_boxes():
+    batch = Targets.from_list([target(2), target(0), target(1)])
+    empty = Targets.from_list([target(0)] * 3)
+    found = batch.without_boxes()
+    assert found.counts == empty.counts and found.image_ids == batch.image_ids and found.sizes == batch.sizes
+    for name in ("boxes_cxcywh", "labels", "image_index", "box_index"):
+        assert torch.equal(getattr(found, name), getattr(empty, name)), name
+
+
 def test_a_batch_without_boxes_has_empty_indices():
     batch = Targets.from_list([target(0)])
     assert batch.image_index.shape == batch.box_index.shape == (0,) and batch.image_index.dtype == torch.int64

@@ -19,7 +19,7 @@ def check_shared_memory(config: Config) -> Iterator[Finding]:
     free, workers = free_shared_memory(), min(MOST_WORKERS, available_cores())
     # Upright and wide images may meet in a batch.
     side = config.data_aug_max_size
-    largest = batch_bytes((side, side), config.batch_size, config.pad_size_divisor)
+    largest = batch_bytes((side, side), config.images_per_batch, config.pad_size_divisor)
     if free is not None and shared_memory_needed(workers, largest) > free:
         what = shared_memory_line(workers, largest, free)
         remedy = "until then training uses fewer loader processes, and is slower"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -13,14 +14,16 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import nn
 
-from engine.device import autocast, autocast_dtype
+from engine.device import autocast
 from models.richsem.text_embeddings import PROMPTS, Template
+from util.precision import autocast_dtype
 
 from .canvas import CanvasBatch, balanced_order, draw_batch
 from .images import ImageLevelTree
 from .loss import contrastive_loss, spread_loss, word_loss
 from .model import MiniClipSize, build, encode_regions, normalise
 from .muon import Muon
+from .trunk import load_trunk
 
 # As in CLIP's paper.
 MAX_SCALE = 100.0
@@ -28,7 +31,10 @@ MAX_SCALE = 100.0
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Regions come `canvases` canvases at a time; `tile`: least and most pixels of an image on them."""
+    """Regions come `canvases` canvases at a time; `tile`: least and most pixels of an image on them.
+
+    trunk_lr: of a pretrained trunk.
+    """
 
     steps: int = 500
     canvases: int = 5
@@ -36,6 +42,7 @@ class TrainSettings:
     tile: tuple[float, float] = (50, 190)
     lr: float = 2e-3
     matrix_lr: float = 0.02
+    trunk_lr: float = 2e-4
     weight_decay: float = 0.1
     warmup: int = 40
     spread: float = 0.1
@@ -45,16 +52,24 @@ class TrainSettings:
     amp: bool = True
 
 
-def optimizers(model: CLIP, settings: TrainSettings) -> list[torch.optim.Optimizer]:
-    """Muon for matrices and convolutions; AdamW, without decay, for the vocabulary and all vectors."""
+def optimizers(model: CLIP, settings: TrainSettings, pretrained: bool = False) -> list[torch.optim.Optimizer]:
+    """Muon for matrices and convolutions; AdamW, without decay, for the vocabulary and all vectors.
+
+    pretrained: the trunk is; AdamW then moves it slowly, as every step of Muon is as large as its rate.
+    """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
+    trunk: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim >= 2 and "embedding" not in name
-        (matrices if is_matrix else others).append(parameter)
+        if pretrained and name.startswith("visual.trunk."):
+            trunk.append(parameter)
+        else:
+            (matrices if is_matrix else others).append(parameter)
+    groups = [{"params": others, "lr": settings.lr}, {"params": trunk, "lr": settings.trunk_lr}]
     return [
         Muon(matrices, settings.matrix_lr, weight_decay=settings.weight_decay),
-        torch.optim.AdamW(others, settings.lr, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
@@ -72,13 +87,22 @@ def train(
     settings: TrainSettings,
     device: torch.device,
     report: Callable = print,
+    trunk_weights: Path | None = None,
 ) -> CLIP:
-    """Trains a new model on `tree.train` and returns it in evaluation mode."""
+    """Trains a new model on `tree.train` and returns it in evaluation mode.
+
+    trunk_weights: a file of the weights that `size.trunk` starts from; its batch norms keep their statistics.
+    """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    model = build(size).to(device, memory_format=torch.channels_last)
+    model = build(size)
+    if trunk_weights:
+        load_trunk(model.visual, size.trunk, trunk_weights)
+    model.to(device, memory_format=torch.channels_last).train()
+    if trunk_weights:
+        model.visual.trunk.eval()
     tokenizer = open_clip.SimpleTokenizer(context_length=size.context_length)
-    steppers = optimizers(model, settings)
+    steppers = optimizers(model, settings, pretrained=trunk_weights is not None)
     rates = [torch.optim.lr_scheduler.LambdaLR(o, partial(_schedule, settings=settings)) for o in steppers]
     order = balanced_order(tree.train.labels, rng)
     start, losses = time.perf_counter(), []
@@ -120,7 +144,6 @@ def _loss(
     rng: np.random.Generator,
 ) -> torch.Tensor:
     device = model.logit_scale.device
-    model.train()
     # The classes of the batch first, then others: names that no region shows are negatives.
     present, labels = np.unique(batch.labels, return_inverse=True)
     absent = rng.permutation(np.setdiff1d(np.arange(len(names)), present))

@@ -1,6 +1,7 @@
 """Draws a small long-tailed dataset in LVIS v1's and Detic's formats, the same bytes for the same seed.
 
-vocabulary  the 40 classes and how often each is meant to appear
+vocabulary  what a class is, and how often it is meant to appear
+classes     the classes of the two data sets
 shapes, patterns, backgrounds  what a thing and a scene look like
 scene       composes an image and knows which pixel shows which thing
 outline     the polygon around a mask

@@ -14,20 +14,16 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from datasets.annotations.frequency import frequency_of
-
 from .outline import outlines
 from .plan import how_many
 from .scene import MIN_VISIBLE, Thing, Visible, compose
-from .vocabulary import CLASSES, MiniClass
+from .vocabulary import MiniClass, Vocabulary
 
 _NEGATIVES = (6, 16)
 _UNLABELLED_CLASS = 0.04
 _NOT_EXHAUSTIVE = 0.2
 _LARGE = 0.045
 _JPEG_QUALITY = 90
-_ID = {c.kind: c.id for c in CLASSES}
-_OFTEN_SEEN = frozenset(c.id for c in CLASSES if frequency_of(c.train_images) != "r")
 
 
 @dataclass(frozen=True)
@@ -49,25 +45,26 @@ def things_to_place(rng: Generator, classes: Sequence[MiniClass], side: int) -> 
     return things
 
 
-def label(rng: Generator, visible: Sequence[Visible]) -> Labels:
+def label(rng: Generator, vocabulary: Vocabulary, visible: Sequence[Visible]) -> Labels:
     """Labels what is visible enough, and omits what an annotator of LVIS would."""
-    seen = {_ID[v.kind] for v in visible}
+    ids, often_seen = vocabulary.ids, {c.id for c in vocabulary.often_seen}
+    seen = {ids[v.kind] for v in visible}
     labelled, not_exhaustive = [], []
     for class_id in sorted(seen):
-        clear = [v for v in visible if _ID[v.kind] == class_id and v.share >= MIN_VISIBLE]
-        if class_id in _OFTEN_SEEN and rng.random() < _UNLABELLED_CLASS:
+        clear = [v for v in visible if ids[v.kind] == class_id and v.share >= MIN_VISIBLE]
+        if class_id in often_seen and rng.random() < _UNLABELLED_CLASS:
             continue
         if len(clear) > 1 and rng.random() < _NOT_EXHAUSTIVE:
             clear = clear[: int(rng.integers(1, len(clear)))]
             not_exhaustive.append(class_id)
         labelled.extend(clear)
-    absent = [c.id for c in CLASSES if c.id not in seen]
+    absent = [c.id for c in vocabulary.classes if c.id not in seen]
     count = min(len(absent), int(rng.integers(_NEGATIVES[0], _NEGATIVES[1] + 1)))
     negative = sorted(rng.choice(absent, count, replace=False).tolist())
     return Labels(tuple(labelled), tuple(negative), tuple(not_exhaustive))
 
 
-def annotation(visible: Visible, image_id: int) -> dict:
+def annotation(visible: Visible, class_id: int, image_id: int) -> dict:
     """LVIS's entry of one thing, without its id. The box (x, y, width, height) is around what can be seen."""
     rows, columns = visible.mask.any(axis=1).nonzero()[0], visible.mask.any(axis=0).nonzero()[0]
     x, y = int(columns[0]), int(rows[0])
@@ -75,7 +72,7 @@ def annotation(visible: Visible, image_id: int) -> dict:
     polygons = [[v + (x, y)[i % 2] for i, v in enumerate(p)] for p in outlines(crop)]
     return {
         "image_id": image_id,
-        "category_id": _ID[visible.kind],
+        "category_id": class_id,
         "bbox": [float(x), float(y), float(crop.shape[1]), float(crop.shape[0])],
         "area": float(crop.sum()),
         "segmentation": polygons,
@@ -89,6 +86,7 @@ class Scene:
     root: Path
     file_name: str
     image_id: int
+    vocabulary: Vocabulary
     classes: tuple[MiniClass, ...]
     side: int
     seed: tuple[int, ...]
@@ -98,14 +96,21 @@ Dealt = Sequence[Sequence[MiniClass]]
 
 
 def scenes(
-    root: Path, dealt: Dealt, side: int, seed: tuple[int, ...], *, first_id: int, validation: bool
+    root: Path,
+    vocabulary: Vocabulary,
+    dealt: Dealt,
+    side: int,
+    seed: tuple[int, ...],
+    *,
+    first_id: int,
+    validation: bool,
 ) -> list[Scene]:
     """Image ids from `first_id`. As in LVIS, some validation images lie in train2017: the URL tells."""
     found = []
     for i, classes in enumerate(dealt):
         folder = "val2017" if validation and i % 5 != 4 else "train2017"
         name = f"{folder}/{first_id + i:012d}.jpg"
-        found.append(Scene(root, name, first_id + i, tuple(classes), side, (*seed, i)))
+        found.append(Scene(root, name, first_id + i, vocabulary, tuple(classes), side, (*seed, i)))
     return found
 
 
@@ -114,8 +119,9 @@ def draw_scene(scene: Scene) -> tuple[dict, list[dict]]:
     rng = np.random.default_rng(scene.seed)
     things = things_to_place(rng, scene.classes, scene.side)
     clutter, lookalikes = int(rng.integers(1, 6)), int(rng.random() < 0.4)
-    pixels, visible = compose(rng, scene.side, scene.side, things, clutter, lookalikes)
-    labels = label(rng, visible)
+    ids = scene.vocabulary.ids
+    pixels, visible = compose(rng, scene.side, scene.side, things, clutter, lookalikes, ids)
+    labels = label(rng, scene.vocabulary, visible)
     Image.fromarray(pixels).save(scene.root / scene.file_name, quality=_JPEG_QUALITY)
     image = {
         "id": scene.image_id,
@@ -128,7 +134,7 @@ def draw_scene(scene: Scene) -> tuple[dict, list[dict]]:
         "neg_category_ids": list(labels.negative),
         "not_exhaustive_category_ids": list(labels.not_exhaustive),
     }
-    return image, [annotation(thing, scene.image_id) for thing in labels.labelled]
+    return image, [annotation(thing, ids[thing.kind], scene.image_id) for thing in labels.labelled]
 
 
 def draw_split(scenes: Sequence[Scene], parallel_map: Callable = map) -> tuple[list[dict], list[dict]]:

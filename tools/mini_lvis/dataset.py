@@ -12,8 +12,9 @@ from datasets.annotations.frequency import frequency_of
 
 from . import plan
 from .boxed import draw_split, scenes
+from .classes import MINI, TAIL
 from .image_level import draw_image_level, image_level_jobs
-from .vocabulary import CLASSES
+from .vocabulary import Vocabulary
 
 # First numbers of the random streams, so that no two parts share one.
 _DEAL_TRAIN, _DEAL_VAL, _DRAW_TRAIN, _DRAW_VAL, _DRAW_IMAGE_LEVEL = range(5)
@@ -29,6 +30,11 @@ class Settings:
     val: int = 300
     image_level: int = 40
     side: int = 160
+    vocabulary: Vocabulary = MINI
+
+
+# Ten image-level images for every one with boxes.
+TAIL_SETTINGS = Settings(val=400, image_level=188, vocabulary=TAIL)
 
 
 def _info(seed: int) -> dict:
@@ -42,7 +48,7 @@ def _info(seed: int) -> dict:
     }
 
 
-def _categories(annotations: list[dict]) -> list[dict]:
+def _categories(vocabulary: Vocabulary, annotations: list[dict]) -> list[dict]:
     """LVIS's categories, with the counts and the frequency that the training annotations give."""
     images = Counter(c for _, c in {(a["image_id"], a["category_id"]) for a in annotations})
     instances = Counter(a["category_id"] for a in annotations)
@@ -57,7 +63,7 @@ def _categories(annotations: list[dict]) -> list[dict]:
             "image_count": images[c.id],
             "instance_count": instances[c.id],
         }
-        for c in CLASSES
+        for c in vocabulary.classes
     ]
 
 
@@ -74,21 +80,27 @@ def write_dataset(root: Path, settings: Settings, parallel_map: Callable = map) 
     lvis, extra = root / "lvis_v1", root / "imagenet-lvis"
     for folder in (lvis / "annotations", lvis / "train2017", lvis / "val2017", extra / "images"):
         folder.mkdir(parents=True, exist_ok=True)
-    seed, side = settings.seed, settings.side
+    seed, side, vocabulary = settings.seed, settings.side, settings.vocabulary
     dealt_train = plan.deal(
-        np.random.default_rng([seed, _DEAL_TRAIN]), settings.train, plan.train_counts(settings.train)
+        np.random.default_rng([seed, _DEAL_TRAIN]),
+        settings.train,
+        plan.train_counts(vocabulary, settings.train),
     )
     dealt_val = plan.deal(
-        np.random.default_rng([seed, _DEAL_VAL]), settings.val, plan.val_counts(settings.val)
+        np.random.default_rng([seed, _DEAL_VAL]), settings.val, plan.val_counts(vocabulary, settings.val)
     )
     first_val = settings.train + 1
-    train_scenes = scenes(lvis, dealt_train, side, (seed, _DRAW_TRAIN), first_id=1, validation=False)
-    val_scenes = scenes(lvis, dealt_val, side, (seed, _DRAW_VAL), first_id=first_val, validation=True)
+    train_scenes = scenes(
+        lvis, vocabulary, dealt_train, side, (seed, _DRAW_TRAIN), first_id=1, validation=False
+    )
+    val_scenes = scenes(
+        lvis, vocabulary, dealt_val, side, (seed, _DRAW_VAL), first_id=first_val, validation=True
+    )
     train, val = (draw_split(part, parallel_map) for part in (train_scenes, val_scenes))
-    jobs = image_level_jobs(extra / "images", settings.image_level, (seed, _DRAW_IMAGE_LEVEL))
+    jobs = image_level_jobs(extra / "images", vocabulary, settings.image_level, (seed, _DRAW_IMAGE_LEVEL))
     extra_images = draw_image_level(jobs, parallel_map)
     # LVIS's validation file carries the training counts too: they say what is rare.
-    categories = _categories(train[1])
+    categories = _categories(vocabulary, train[1])
     for split, (images, annotations) in (("train", train), ("val", val)):
         content = {"info": _info(seed), "licenses": _LICENCES, "images": images}
         content |= {"annotations": annotations, "categories": categories}

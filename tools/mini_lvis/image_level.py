@@ -8,19 +8,16 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from datasets.annotations.frequency import frequency_of
-
 from .scene import Thing, compose
-from .vocabulary import CLASSES, MiniClass
+from .vocabulary import MiniClass, Vocabulary
 
 _SIDES = (96, 176)
 _JPEG_QUALITY = 90
-# Unlabelled things beside the labelled one, of classes that are not rare.
-_COMPANY = [c.kind for c in CLASSES if frequency_of(c.train_images) != "r"]
+# How many unlabelled things stand beside the labelled one, of classes that are not rare.
 _COMPANY_SHARE = (0.6, 0.28, 0.12)
 
 
-def draw_one(rng: Generator, named: MiniClass) -> np.ndarray:
+def draw_one(rng: Generator, vocabulary: Vocabulary, named: MiniClass) -> np.ndarray:
     """The named thing, off the middle and larger than what else is there -> (h, w, 3) uint8."""
     height, width = (int(v) for v in rng.integers(_SIDES[0], _SIDES[1] + 1, 2))
     side = min(height, width)
@@ -29,9 +26,10 @@ def draw_one(rng: Generator, named: MiniClass) -> np.ndarray:
     x, y = rng.uniform(np.minimum(room, 0.45), 1 - np.minimum(room, 0.45)) * (width, height)
     things = [Thing(named.kind, size, (float(x), float(y)))]
     for _ in range(rng.choice(3, p=_COMPANY_SHARE)):
-        things.append(Thing(_COMPANY[rng.integers(len(_COMPANY))], size * rng.uniform(0.3, 0.6)))
+        company = vocabulary.often_seen[rng.integers(len(vocabulary.often_seen))]
+        things.append(Thing(company.kind, size * rng.uniform(0.3, 0.6)))
     clutter, lookalikes = int(rng.integers(1, 5)), int(rng.random() < 0.3)
-    image, _ = compose(rng, height, width, things, clutter, lookalikes)
+    image, _ = compose(rng, height, width, things, clutter, lookalikes, vocabulary.ids)
     return image
 
 
@@ -41,22 +39,23 @@ class Job:
 
     root: Path
     file_name: str
+    vocabulary: Vocabulary
     named: MiniClass
     seed: tuple[int, ...]
 
 
-def image_level_jobs(root: Path, images: int, seed: tuple[int, ...]) -> list[Job]:
+def image_level_jobs(root: Path, vocabulary: Vocabulary, images: int, seed: tuple[int, ...]) -> list[Job]:
     """About `images` images of every class, some classes getting more, in a folder for each class."""
     rng = np.random.default_rng([*seed, 0])
     return [
-        Job(root, f"{c.wnid}/{c.wnid}_{i + 1}.JPEG", c, (*seed, c.id, i))
-        for c in CLASSES
+        Job(root, f"{c.wnid}/{c.wnid}_{i + 1}.JPEG", vocabulary, c, (*seed, c.id, i))
+        for c in vocabulary.classes
         for i in range(max(1, round(images * rng.uniform(0.75, 1.25))))
     ]
 
 
 def _write(job: Job) -> tuple[int, int]:
-    image = draw_one(np.random.default_rng(job.seed), job.named)
+    image = draw_one(np.random.default_rng(job.seed), job.vocabulary, job.named)
     path = job.root / job.file_name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path, format="JPEG", quality=_JPEG_QUALITY)

@@ -7,24 +7,22 @@ from numpy.random import Generator
 
 from datasets.annotations.frequency import RARE, frequency_of
 
-from .vocabulary import CLASSES, MiniClass
+from .vocabulary import MiniClass, Vocabulary
 
 # The counts in the vocabulary are meant for this many training images.
 _TRAIN_REFERENCE = 1200
 _VAL_REFERENCE = 300
-# Validation images per class, by frequency: nearly even, so that every class's AP is worth something.
-_VAL_IMAGES = {"r": 21, "c": 30, "f": 41}
 _MOST_CLASSES = 9
 # How many things of a class stand in an image that shows it.
 _THINGS = (1, 2, 3)
 _THINGS_SHARE = (0.72, 0.2, 0.08)
 
 
-def train_counts(images: int) -> dict[MiniClass, int]:
+def train_counts(vocabulary: Vocabulary, images: int) -> dict[MiniClass, int]:
     """How many of `images` training images show each class. Rare classes stay rare in larger sets."""
     scale = images / _TRAIN_REFERENCE
     counts = {}
-    for c in CLASSES:
+    for c in vocabulary.classes:
         count = max(1, round(c.train_images * scale))
         if c.train_images <= RARE:
             count = min(count, RARE)
@@ -32,10 +30,14 @@ def train_counts(images: int) -> dict[MiniClass, int]:
     return counts
 
 
-def val_counts(images: int) -> dict[MiniClass, int]:
+def val_counts(vocabulary: Vocabulary, images: int) -> dict[MiniClass, int]:
     """How many of `images` validation images show each class."""
     scale = images / _VAL_REFERENCE
-    return {c: max(1, min(images, round(_VAL_IMAGES[frequency_of(c.train_images)] * scale))) for c in CLASSES}
+    wanted = vocabulary.val_images
+    return {
+        c: max(1, min(images, round(wanted[frequency_of(c.train_images)] * scale)))
+        for c in vocabulary.classes
+    }
 
 
 def deal(rng: Generator, images: int, counts: Mapping[MiniClass, int]) -> list[list[MiniClass]]:

@@ -1,6 +1,6 @@
 """Composes an image from things, back to front, and knows which pixel shows which thing."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,9 +87,15 @@ def _hides_too_much(canvas: Canvas, patch: Patch, window: Window, full: Sequence
 
 
 def compose(
-    rng: Generator, height: int, width: int, things: Sequence[Thing], clutter: int, lookalikes: int
+    rng: Generator,
+    height: int,
+    width: int,
+    things: Sequence[Thing],
+    clutter: int,
+    lookalikes: int,
+    classes: Container[Kind] = (),
 ) -> tuple[np.ndarray, list[Visible]]:
-    """Draws a scene.
+    """Draws a scene. classes: what lookalikes must not be.
 
     Returns:
         (height, width, 3) uint8, and those of `things` of which a pixel can be seen.
@@ -101,7 +107,7 @@ def compose(
         if window := canvas.window(patch, middle := canvas.anywhere()):
             canvas.shadow(patch, middle, 0.3)
             canvas.paste(patch, window, 0)
-    extra = [Thing(lookalike(rng), scale * rng.uniform(0.12, 0.32)) for _ in range(lookalikes)]
+    extra = [Thing(lookalike(rng, classes), scale * rng.uniform(0.12, 0.32)) for _ in range(lookalikes)]
     # Number 0 is "no thing", so lists that are indexed by number start with a filler.
     placed = [*things, *extra]
     # Larger things mostly lie behind smaller ones, as nearer ones would hide the scene.

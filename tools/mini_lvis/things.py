@@ -1,5 +1,6 @@
 """Single things as patches of colour and coverage: members of a class, lookalikes, clutter."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,6 @@ from .backgrounds import muted_colour
 from .patterns import PATTERNS
 from .shapes import OUTLINES, coverage, transform
 from .vocabulary import (
-    CLASSES,
     COLOURS,
     COMMON_COLOURS,
     COMMON_PATTERNS,
@@ -20,7 +20,6 @@ from .vocabulary import (
     Kind,
 )
 
-_CLASS_KINDS = frozenset(c.kind for c in CLASSES)
 _LIGHT, _DARK = np.array((238, 234, 224.0)), np.array((34, 32, 38.0))
 
 
@@ -71,8 +70,8 @@ def _blurred(alpha: np.ndarray) -> np.ndarray:
     return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
 
 
-def lookalike(rng: Generator) -> Kind:
-    """A combination that belongs to no class, mostly built from parts of frequent classes."""
+def lookalike(rng: Generator, classes: Container[Kind]) -> Kind:
+    """A combination that is none of the classes, mostly built from parts of frequent classes."""
     while True:
         if rng.random() < 0.85:
             kind = Kind(rng.choice(COMMON_PATTERNS), rng.choice(COMMON_COLOURS), rng.choice(COMMON_SHAPES))
@@ -82,7 +81,7 @@ def lookalike(rng: Generator) -> Kind:
                 rng.choice(COMMON_COLOURS + RARE_COLOURS),
                 rng.choice(COMMON_SHAPES + RARE_SHAPES),
             )
-        if kind not in _CLASS_KINDS:
+        if kind not in classes:
             return kind
 
 

@@ -1,12 +1,10 @@
-"""The 40 classes: words for a pattern, a colour and a shape, and the training images meant for each.
+"""What a class is: words for a pattern, a colour and a shape, and the training images meant for it."""
 
-Shapes, patterns and colours are spread evenly over the frequent and the common classes and over six of
-the ten rare ones, so that a class is not hard because it is rare; each of those six shares two of its
-three parts with some frequent or common class, so it cannot be told from them by one part alone. The
-other four rare classes are made of parts that no other class has: nothing frequent teaches them.
-"""
-
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+from datasets.annotations.frequency import frequency_of
 
 COLOURS = {
     "red": (206, 42, 46),
@@ -26,57 +24,8 @@ COMMON_COLOURS = ("red", "blue", "green", "yellow", "purple", "orange")
 RARE_SHAPES = ("crescent", "arrow", "bolt", "drop")
 RARE_PATTERNS = ("wavy", "zigzag", "speckled", "spiral")
 RARE_COLOURS = ("pink", "teal", "brown", "grey")
-
-# Most frequent first. Balanced by search: within `f` and `c` every part appears as often as it can.
-_FREQUENT = [
-    "checkered_green_cross",
-    "dotted_blue_ring",
-    "striped_purple_star",
-    "plain_orange_triangle",
-    "checkered_orange_circle",
-    "striped_blue_flower",
-    "dotted_yellow_heart",
-    "plain_red_cross",
-    "striped_red_triangle",
-    "plain_blue_square",
-    "checkered_green_ring",
-    "dotted_green_flower",
-    "striped_yellow_star",
-    "checkered_purple_circle",
-    "dotted_orange_square",
-]
-_COMMON = [
-    "plain_purple_square",
-    "checkered_blue_star",
-    "dotted_green_triangle",
-    "striped_orange_cross",
-    "plain_red_ring",
-    "dotted_blue_heart",
-    "striped_purple_flower",
-    "checkered_orange_ring",
-    "plain_yellow_flower",
-    "dotted_red_circle",
-    "striped_red_star",
-    "plain_green_heart",
-    "checkered_orange_cross",
-    "dotted_yellow_triangle",
-    "striped_purple_square",
-]
-_RARE = [
-    "speckled_brown_bolt",
-    "dotted_green_square",
-    "plain_blue_flower",
-    "wavy_pink_crescent",
-    "striped_red_ring",
-    "checkered_orange_heart",
-    "zigzag_teal_arrow",
-    "dotted_yellow_circle",
-    "spiral_grey_drop",
-    "checkered_purple_cross",
-]
-_RARE_COUNTS = (10, 10, 9, 8, 8, 7, 6, 5, 4, 4)
-_FREQUENT_ENDS = (520, 118)
-_COMMON_ENDS = (92, 14)
+# Training images of the most and the least common of the common classes, and of the least frequent one.
+_COMMON_ENDS, _LEAST_FREQUENT = (92, 14), 118
 
 
 @dataclass(frozen=True)
@@ -114,13 +63,44 @@ def _falling(first: float, last: float, count: int) -> list[int]:
     return [round(first * (last / first) ** (i / (count - 1))) for i in range(count)]
 
 
-def _make_classes() -> tuple[MiniClass, ...]:
-    counts = _falling(*_FREQUENT_ENDS, len(_FREQUENT)) + _falling(*_COMMON_ENDS, len(_COMMON))
-    by_name = dict(zip(_FREQUENT + _COMMON + _RARE, counts + list(_RARE_COUNTS), strict=True))
+@dataclass(frozen=True)
+class Vocabulary:
+    """The classes of a data set, in the order of their ids.
+
+    val_images: of 300 validation images, how many are meant to show a class, by its frequency.
+    """
+
+    classes: tuple[MiniClass, ...]
+    val_images: Mapping[str, int]
+
+    @cached_property
+    def ids(self) -> dict[Kind, int]:
+        """The id of each kind."""
+        return {c.kind: c.id for c in self.classes}
+
+    @cached_property
+    def often_seen(self) -> tuple[MiniClass, ...]:
+        """The classes that are not rare."""
+        return tuple(c for c in self.classes if frequency_of(c.train_images) != "r")
+
+
+def make_vocabulary(
+    frequent: str,
+    common: str,
+    rare: str,
+    *,
+    most: int,
+    rare_counts: Sequence[int],
+    val_images: Mapping[str, int],
+) -> Vocabulary:
+    """frequent, common, rare: names of classes between spaces, most frequent first.
+
+    most, rare_counts: training images of the most frequent class and of the rare ones.
+    """
+    often = _falling(most, _LEAST_FREQUENT, len(frequent.split()))
+    often += _falling(*_COMMON_ENDS, len(common.split()))
+    names = f"{frequent} {common} {rare}".split()
+    by_name = dict(zip(names, (*often, *rare_counts), strict=True))
     # Ids by name, as in LVIS: they tell nothing of the frequency.
-    return tuple(
-        MiniClass(i, Kind(*n.split("_")), by_name[n]) for i, n in enumerate(sorted(by_name), start=1)
-    )
-
-
-CLASSES = _make_classes()
+    classes = (MiniClass(i, Kind(*n.split("_")), by_name[n]) for i, n in enumerate(sorted(by_name), start=1))
+    return Vocabulary(tuple(classes), val_images)

@@ -24,6 +24,7 @@ SMALL = {
     "lr": 1e-3,
     "use_ema": True,
     "log_interval": 1,
+    "amp": False,
 }
 CONFIGS = {
     # The baseline: linear classifier, timm backbone with trainable batch norm, mosaics, constant decay.

@@ -56,7 +56,7 @@ def names_of(runs: list[Path]) -> list[str]:
 
 
 def open_evaluations(runs: list[Path], annotations: Path | None, images: Path | None) -> list[Evaluation]:
-    """The evaluations of one or two runs, on the same annotations.
+    """The evaluations of runs, on the same annotations.
 
     annotations, images: replace what the records say.
     Raises UserError for a folder without predictions, one that does not say which annotations it was judged
@@ -70,12 +70,14 @@ def open_evaluations(runs: list[Path], annotations: Path | None, images: Path | 
                 f"{run}: {folder / DATASET_FILE} is missing (an evaluation of an earlier version): add "
                 "--annotations FILE"
             )
-    known = [record for record in records if record is not None]
-    if len(known) == 2 and known[0].fingerprint != known[1].fingerprint:
-        raise UserError(
-            f"{runs[0]} and {runs[1]} were evaluated on different annotations ({known[0].annotations} and "
-            f"{known[1].annotations}): evaluate both on the same"
-        )
+    named = [(run, record) for run, record in zip(runs, records, strict=True) if record is not None]
+    known = [record for _, record in named]
+    for run, record in named:
+        if record.fingerprint != known[0].fingerprint:
+            raise UserError(
+                f"{named[0][0]} and {run} were evaluated on different annotations ({known[0].annotations} "
+                f"and {record.annotations}): evaluate both on the same"
+            )
     table, folder_of_images, record = _open_data(
         known[0] if known else None, annotations, SplitFile.read(folders[0].parent)
     )
@@ -84,13 +86,14 @@ def open_evaluations(runs: list[Path], annotations: Path | None, images: Path | 
             f"{record.annotations}: not the annotations that {runs[0]} was evaluated on, or changed since: "
             "evaluate again"
         )
-    damaged = {run.damaged_image_ids for run in known}
-    if len(damaged) > 1:
-        raise UserError(
-            f"{runs[0]} and {runs[1]} were evaluated without different damaged images: evaluate both again"
-        )
-    for image_ids in damaged:
-        table = table.without(image_ids)
+    for run, other in named:
+        if other.damaged_image_ids != known[0].damaged_image_ids:
+            raise UserError(
+                f"{named[0][0]} and {run} were evaluated without different damaged images: evaluate both "
+                "again"
+            )
+    if known:
+        table = table.without(known[0].damaged_image_ids)
     if images is not None:
         upright = isinstance(folder_of_images, ImageFolder) and folder_of_images.upright
         folder_of_images = ImageFolder(images, upright=upright)

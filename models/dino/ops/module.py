@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .functional import ms_deform_attn_fused
+from .linear import Linear
 
 
 class MSDeformAttn(nn.Module):
@@ -27,10 +28,10 @@ class MSDeformAttn(nn.Module):
         if dim % heads:
             raise ValueError(f"MSDeformAttn: dim {dim} is not divisible by heads {heads}")
         self.dim, self.levels, self.heads, self.points = dim, levels, heads, points
-        self.sampling_offsets = nn.Linear(dim, heads * levels * points * 2)
-        self.attention_weights = nn.Linear(dim, heads * levels * points)
-        self.value_proj = nn.Linear(dim, dim)
-        self.output_proj = nn.Linear(dim, dim)
+        self.sampling_offsets = Linear(dim, heads * levels * points * 2)
+        self.attention_weights = Linear(dim, heads * levels * points)
+        self.value_proj = Linear(dim, dim)
+        self.output_proj = Linear(dim, dim)
         self.reset_parameters()
 
     @torch.no_grad()

@@ -1,7 +1,15 @@
 import pytest
 
 from datasets.sample import SampleIndex
-from datasets.sampling.mixing import ALTERNATING, IMAGE_LEVEL, MixedBatchSampler, MixRatio, MultiDataset
+from datasets.sampling.mixing import (
+    ALTERNATING,
+    ALWAYS,
+    IMAGE_LEVEL,
+    MixedBatchSampler,
+    MixRatio,
+    MultiDataset,
+    Window,
+)
 from datasets.sampling.samplers import ShuffledSampler
 
 DETECTION = 0
@@ -17,6 +25,7 @@ def batches(
     num_images=20,
     num_image_level=7,
     image_level_batch_size=3,
+    window=ALWAYS,
 ):
     detection = ShuffledSampler(num_images, seed=1, rank=rank, world_size=world_size)
     sampler = MixedBatchSampler(
@@ -25,6 +34,7 @@ def batches(
         mix_ratio=mix_ratio,
         num_image_level=num_image_level,
         image_level_batch_size=image_level_batch_size,
+        window=window,
     )
     sampler.set_epoch(epoch)
     drawn = list(sampler)
@@ -91,6 +101,48 @@ def test_an_epoch_goes_on_from_any_batch(offset):
     assert list(sampler) == batches(epoch=3)
     with pytest.raises(ValueError, match="batch 21 of an epoch of 20"):
         sampler.set_epoch(2, 21)
+
+
+@pytest.mark.parametrize(
+    ("window", "mixed"),
+    [(Window(2), [2, 3, 4]), (Window(1, 3), [1, 2]), (Window(end=4), [0, 1, 2, 3]), (ALWAYS, range(5))],
+)
+@pytest.mark.parametrize("mix_ratio", [ALTERNATING, MixRatio(3, 2), MixRatio(1, 4)])
+def test_outside_of_its_window_boxes_take_the_places_of_the_image_level_stream(window, mixed, mix_ratio):
+    """No image of either stream is left out, or comes twice before all have come once."""
+    drawn = [batches(epoch=epoch, window=window, mix_ratio=mix_ratio) for epoch in range(5)]
+    always = [batches(epoch=epoch, mix_ratio=mix_ratio) for epoch in range(5)]
+    for epoch, (ours, other) in enumerate(zip(drawn, always, strict=True)):
+        assert streams(ours) == (streams(other) if epoch in mixed else [DETECTION] * len(other))
+    boxes, labels = (
+        [d for epoch in drawn for batch in epoch for d in batch if d.stream == stream]
+        for stream in (DETECTION, IMAGE_LEVEL)
+    )
+    for found, images in ((boxes, 20), (labels, 7)):
+        for start in range(0, len(found) - images + 1, images):
+            assert sorted(d.image_index for d in found[start : start + images]) == list(range(images))
+        # Nothing is augmented twice alike.
+        assert len({(d.epoch, d.position) for d in found}) == len(found)
+
+
+@pytest.mark.parametrize("epoch", range(4))
+def test_a_window_on_four_ranks_and_from_any_batch(epoch):
+    """An epoch of 5 batches of boxes on each rank, 6 steps: passes begin in the middle of epochs."""
+    arguments = {"num_images": 21, "epoch": epoch, "window": Window(1, 2), "mix_ratio": MixRatio(4, 1)}
+    single = batches(batch_size=4, image_level_batch_size=4, **arguments)
+    ranks = [batches(r, 4, batch_size=1, image_level_batch_size=1, **arguments) for r in range(4)]
+    assert [[d for b in step for d in b] for step in zip(*ranks, strict=True)] == single
+    sampler = MixedBatchSampler(
+        ShuffledSampler(21, seed=1),
+        4,
+        num_image_level=7,
+        image_level_batch_size=4,
+        mix_ratio=MixRatio(4, 1),
+        window=Window(1, 2),
+    )
+    for offset in range(len(single) + 1):
+        sampler.set_epoch(epoch, offset)
+        assert list(sampler) == single[offset:]
 
 
 def test_the_index_selects_the_dataset():

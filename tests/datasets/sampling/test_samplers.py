@@ -24,6 +24,7 @@ def samplers(**shard):
         "repeat": RepeatFactorSampler(factors, seed=7, **shard),
         "class": ClassAwareSampler(IMAGES, LABELS, 30, seed=7, **shard),
         "running": InfiniteSampler(11, 24, seed=7, **shard),
+        "weighted": InfiniteSampler(11, 24, factors=np.arange(1, 12) / 2, seed=7, **shard),
     }
 
 
@@ -35,7 +36,7 @@ def draws(kind, epoch, rank=0, world_size=1):
     return drawn
 
 
-KINDS = ["plain", "repeat", "class", "running"]
+KINDS = ["plain", "repeat", "class", "running", "weighted"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,7 +46,7 @@ def test_ranks_share_one_order_without_overlap_and_evenly(kind, world_size):
     parts = [draws(kind, 2, rank, world_size) for rank in range(world_size)]
     assert {len(p) for p in parts} == {len(single) // world_size}
     interleaved = [draw for step in zip(*parts, strict=True) for draw in step]
-    if kind == "running" and len(single) % world_size:
+    if kind in ("running", "weighted") and len(single) % world_size:
         return  # its offset is counted in what all ranks together take
     assert interleaved == single[: len(interleaved)]
 
@@ -118,6 +119,15 @@ def test_running_order_shows_every_image_once_before_any_again():
     assert all(sorted(p) == list(range(11)) for p in passes)
     assert len({tuple(p) for p in passes}) == 24, "each pass is a new permutation"
     assert [(d.epoch, d.position) for d in drawn] == [divmod(i, 11) for i in range(len(drawn))]
+
+
+def test_running_order_shows_images_as_often_as_their_factors_say():
+    drawn = [d.image_index for epoch in range(11) for d in draws("weighted", epoch)]
+    expected = np.arange(1, 12) * 11 / 66  # of a pass
+    for start in range(0, len(drawn), 11):
+        counts = np.bincount(drawn[start : start + 11], minlength=11)
+        assert (np.floor(expected) <= counts).all() and (counts <= np.ceil(expected)).all()
+    assert np.abs(np.bincount(drawn) / 24 - expected).max() < 0.25
 
 
 def test_running_order_is_the_same_on_eight_ranks():

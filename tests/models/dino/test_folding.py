@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from benchmarks.operators import Operators
 from models.dino.backbone import Backbone, make_backbone
-from models.dino.folding import make_foldable
-from tests.models.operators import Operators
+from models.dino.folding import call_folded, make_foldable
 
 SMALL = {"channels": [8, 16, 24, 32], "stem_width": 8}
 
@@ -135,3 +135,37 @@ def test_a_backbone_that_is_traced_folds_nothing():
     assert "foreach" not in str(program.graph)
     x = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(program.module()(x)[-1], backbone(x)[-1], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_in_evaluation_weights_are_folded_once(dtype):
+    backbone, x = frozen_backbone(dtype=torch.float32).eval(), torch.rand(1, 3, 64, 96)
+    with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        exact = call_folded(backbone.body, backbone.folds, x)
+        backbone(x)
+        with Operators() as operators:
+            maps = backbone(x)
+    assert not any("foreach" in name for name in operators.counts)
+    assert all(m.dtype == (dtype or torch.float32) and m.is_contiguous() for m in maps)
+    for a, b in zip(maps, exact, strict=True):
+        torch.testing.assert_close(
+            a, b, rtol=0, atol=(1e-5 if dtype is None else 0.03) * float(b.abs().max())
+        )
+
+
+def test_an_evaluation_sees_what_training_did():
+    """A fused optimizer changes weights without counting it."""
+    backbone, x = frozen_backbone(dtype=torch.float32), torch.rand(1, 3, 64, 96)
+    optimizer = torch.optim.AdamW(backbone.parameters(), lr=0.1, fused=True)
+    seen = []
+    for _ in range(2):
+        backbone.eval()
+        with torch.inference_mode():
+            seen.append(backbone(x)[-1])
+            expected = call_folded(backbone.body, backbone.folds, x)[-1]
+        torch.testing.assert_close(seen[-1], expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        backbone.train()
+        sum(m.square().mean() for m in backbone(x)).backward()
+        optimizer.step()
+    assert not torch.allclose(*seen, rtol=0.01)

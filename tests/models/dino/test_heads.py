@@ -19,7 +19,7 @@ def test_a_linear_classifier_starts_at_the_focal_prior():
 def test_best_is_the_best_class():
     classifier = LinearClassifier(8, 5)
     queries = torch.randn(2, 3, 8)
-    assert torch.equal(classifier.max_logit(queries), classifier(queries).max(-1).values)
+    assert torch.equal(classifier.ranking()(queries), classifier(queries).max(-1).values)
 
 
 def test_class_rows_are_the_weights_and_share_their_gradient():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from models.dino.layers import MLP, FeedForward, inverse_sigmoid
+from models.dino.layers import MLP, inverse_sigmoid
 
 
 def test_inverse_sigmoid_inside():
@@ -28,11 +28,3 @@ def test_mlp_has_relu_between_layers_only():
     assert (expected < 0).any() and (expected > 0).any()
     assert torch.allclose(mlp(x), expected)
     assert [tuple(layer.weight.shape) for layer in mlp.layers] == [(5, 3), (5, 5), (2, 5)]
-
-
-def test_feed_forward_drops_in_training_only():
-    torch.manual_seed(0)
-    block = FeedForward(4, 8, dropout=0.5)
-    x = torch.randn(2, 3, 4)
-    assert torch.equal(block.eval()(x), block(x))
-    assert not torch.equal(block.train()(x), block(x))

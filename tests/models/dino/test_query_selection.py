@@ -62,6 +62,15 @@ def test_tokens_are_ranked_by_their_best_class():
     assert torch.allclose(found.encoder.boxes_cxcywh[0], expected)
 
 
+def test_in_evaluation_the_encoders_logits_are_computed_where_they_are_read():
+    part, memory, calls = selection().eval(), pyramid(SHAPES), []
+    part.classifier.register_forward_hook(lambda *_: calls.append(1))
+    found = part(memory)
+    ranked = len(calls)
+    assert found.encoder.logits.shape == (2, 10, 3) and len(calls) == ranked + 1
+    assert torch.equal(found.encoder.logits, part.classifier(found.encoder.hidden))
+
+
 def test_references_are_the_chosen_boxes_without_gradient_and_content_goes_by_rank():
     part = selection()
     found = part(pyramid(SHAPES))
@@ -86,7 +95,7 @@ def test_padded_tokens_stay_in_the_ranking_as_the_whole_image():
     assert padded >= 5
     assert found.reference_boxes[1].eq(1).all()
     assert torch.isfinite(found.encoder.logits).all()
-    constant = part.classifier.max_logit(part.norm(part.projection.bias))
+    constant = part.classifier.ranking()(part.norm(part.projection.bias))
     assert found.encoder.logits[1].amax(-1).tolist() == pytest.approx([constant.item()] * 5)
     assert not found.reference_boxes[0].eq(1).all(-1).any()
 
@@ -111,7 +120,7 @@ def test_gradients_reach_the_chosen_tokens_alone():
     found = part(memory)
     (found.encoder.logits.sum() + found.encoder.boxes_cxcywh.sum()).backward()
     touched = memory.tokens.grad.abs().sum(-1) > 0
-    scores = part.classifier.max_logit(part.norm(part.projection(memory.tokens)))
+    scores = part.classifier.ranking()(part.norm(part.projection(memory.tokens)))
     assert touched.sum(1).tolist() == [4, 4]
     assert torch.equal(
         touched.nonzero(), torch.zeros_like(touched).scatter(1, scores.topk(4).indices, True).nonzero()

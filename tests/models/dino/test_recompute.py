@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.operators import SavedBytes
 from models.dino.recompute import recomputed
-from tests.models.operators import SavedBytes
 from tests.models.tiny import build, make_images, targets, tiny_config
 from util.errors import UserError
 

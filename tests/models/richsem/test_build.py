@@ -5,6 +5,7 @@ from torch import nn
 
 from models.dino.heads import DecoderHead, LinearClassifier
 from models.dino.layers import MLP
+from models.dino.ops.linear import Linear
 from models.dino.output import DetectorOutput
 from models.richsem.build import build_model, configured_clip, text_of_state
 from models.richsem.classifier import LanguageClassifier
@@ -82,7 +83,7 @@ def test_bfloat16_autocast(config, cache):
 
 def kinds(head) -> tuple[str, str]:
     def kind(module) -> str:
-        return {MLP: "mlp", nn.Linear: "linear"}[type(module)]
+        return {MLP: "mlp", Linear: "linear"}[type(module)]
 
     return kind(head.classifier.projection), kind(head.semantic_projection)
 
@@ -103,7 +104,7 @@ def test_projections(options, expected, cache):
     assert kinds(head) == expected
     shared = options.get("share_vl_proj", False)
     assert (head.classifier.projection is head.semantic_projection) == shared
-    assert type(model.query_selection.classifier.projection) is nn.Linear
+    assert type(model.query_selection.classifier.projection) is Linear
     if "mlp" in expected:
         widths = [tuple(layer.weight.shape) for layer in head.semantic_projection.layers]
         assert widths == [(32, 32)] * 3 + [(16, 32)]

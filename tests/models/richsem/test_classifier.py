@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -59,10 +60,43 @@ def test_it_holds_a_copy_of_its_own():
     assert text.raw.dtype == text.log_scale.dtype == torch.float32
 
 
-def test_columns_pick_classes(text):
-    unit = F.normalize(torch.randn(3, WIDTH), dim=-1)
-    columns = torch.tensor([4, 1])
-    assert torch.allclose(text.logits(unit, columns), text.logits(unit)[:, columns])
+@pytest.mark.parametrize("projection", [nn.Linear(DIM, WIDTH, bias=False), nn.Linear(DIM, WIDTH)])
+def test_what_losses_read_is_what_evaluation_says(text, projection):
+    """Columns of all layers together, or of each its own; the same gradients too."""
+    classifier = LanguageClassifier(projection, text).double()
+    queries = torch.randn(2, 3, 5, DIM, dtype=torch.float64, requires_grad=True)
+    queries.data[0, 0, 0] = 0
+    own = torch.tensor([[4, 1], [0, 4]])
+    all_classes, features = classifier(queries), classifier.features(queries)
+    expected = {
+        "all": (all_classes, None),
+        "same": (all_classes[..., own[0]], own[0]),
+        "own": (torch.stack([x[..., c] for x, c in zip(all_classes, own, strict=True)]), own),
+    }
+    wanted = [queries, *classifier.parameters()]
+    for logits, columns in expected.values():
+        found = classifier.score(features, columns)
+        torch.testing.assert_close(found, logits, rtol=1e-9, atol=1e-9)
+        direction = torch.randn_like(found)
+        direction[0, 0, 0] = 0  # The cosine of nothing has no gradient.
+        pairs = (torch.autograd.grad(x, wanted, direction, retain_graph=True) for x in (found, logits))
+        for a, b in zip(*pairs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_read_scores_are_float32_under_autocast(text):
+    classifier = LanguageClassifier(nn.Linear(DIM, WIDTH, bias=False), text)
+    queries = torch.randn(50, DIM)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = classifier.score(classifier.features(queries), torch.tensor([4, 1]))
+    torch.testing.assert_close(found, classifier(queries)[:, [4, 1]], rtol=1e-5, atol=1e-3)
+
+
+def test_unit_rows_follow_the_embeddings(text):
+    assert text.unit is text.unit
+    text.load_state_dict({**text.state_dict(), "raw": torch.randn_like(text.raw)})
+    assert torch.equal(text.unit, F.normalize(text.raw, dim=-1))
+    assert text.double().unit.dtype == torch.float64
 
 
 def test_scores_are_float32_under_autocast(text):
@@ -81,10 +115,14 @@ def test_scores_are_float32_under_autocast(text):
 def test_best_is_the_best_class_and_only_ranks_in_16_bit(text):
     classifier = LanguageClassifier(nn.Linear(DIM, WIDTH, bias=False), text)
     queries = torch.randn(2, 30, DIM)
+    queries[0, 0] = 0
     exact = classifier(queries).amax(-1)
-    assert torch.allclose(classifier.max_logit(queries), exact, atol=1e-4)
+    assert torch.allclose(classifier.ranking()(queries), exact, atol=1e-4)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.allclose(classifier.max_logit(queries).float(), exact, atol=1.5)
+        assert torch.allclose(classifier.ranking()(queries).float(), exact, atol=1.5)
+    double = copy.deepcopy(classifier).double()
+    exact = double(queries.double()).amax(-1)
+    assert torch.allclose(double.ranking()(queries.double()), exact, atol=1e-9)
 
 
 def test_label_embeddings_come_from_raw_texts(text):

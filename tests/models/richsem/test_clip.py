@@ -4,7 +4,7 @@ import open_clip
 import pytest
 import torch
 
-from models.richsem.clip import clip_from_state, load_clip, resolve_name
+from models.richsem.clip import clip_from_state, load_clip, normalisation, resolve_name
 from tests.models.tiny import clip_settings, tiny_clip
 from util.errors import UserError
 
@@ -54,6 +54,16 @@ def test_a_local_file_of_an_openai_model_means_quick_gelu_too(tmp_path):
     (tmp_path / "RN50.pt").write_bytes(b"")
     assert resolve_name("RN50", str(tmp_path / "RN50.pt")) == "RN50-quickgelu"
     assert resolve_name("ViT-H-14-378", str(tmp_path / "RN50.pt")) in open_clip.list_models()
+
+
+def test_a_local_file_gets_the_normalisation_of_the_published_weights(files, tmp_path, monkeypatch):
+    assert normalisation("ViT-B-16-SigLIP") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert normalisation("RN50-quickgelu")[0][0] == pytest.approx(0.48145466)
+    assert normalisation("ViT-L-14") is None  # its tags differ
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", {**open_clip.factory._MODEL_CONFIGS})
+    small = files[0].rename(tmp_path / "MobileCLIP2-S0.json")
+    visual = load_clip(str(small), str(files[1])).visual
+    assert visual.image_mean == (0.0, 0.0, 0.0) and visual.image_std == (1.0, 1.0, 1.0)
 
 
 def refused(name, pretrained) -> str:

@@ -1,5 +1,6 @@
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -131,6 +132,32 @@ def test_federated_columns_cut_both_distributions_but_not_the_entropy(text, sema
     assert found.item() == pytest.approx(expected, rel=1e-9)
     found.backward()
     assert torch.isfinite(given.outputs.embedding.grad).all()
+
+
+@pytest.mark.parametrize("objective", ["gt", "pred"])
+def test_pairs_that_are_not_taught_are_left_out(text, semantic, objective):
+    taught = torch.tensor([True, False, True])
+    given = replace(prediction_set(), taught=taught)
+    found = loss(text, semantic, given, objective=objective)
+    kept = prediction_set(pairs=[pair for pair, kept in zip(PAIRS, taught, strict=True) if kept])
+    assert found.item() == pytest.approx(loss(text, semantic, kept, objective=objective).item(), rel=1e-12)
+    assert found < loss(text, semantic, prediction_set(), objective=objective)
+
+
+@pytest.mark.parametrize("objective", ["gt", "pred"])
+def test_boxes_that_the_teacher_names_otherwise_can_be_left_out(text, semantic, objective):
+    given = prediction_set()
+    images, queries = (torch.tensor(column) for column in zip(*[(i, q) for i, q, _ in PAIRS], strict=True))
+    seen = semantic.ground_truth
+    if objective == "pred":
+        seen = semantic.embed_boxes(given.outputs.reference_boxes[images, queries], images)
+    labels = text.logits(seen).argmax(-1)
+    labels[1] = (labels[1] + 1) % CLASSES
+    part = DistillationLoss(text, kind="clip_logits", objective=objective, named_only=True)
+    found = part(replace(given, labels=labels), targets((2, 1)), semantic)["loss_distill"]
+    kept = prediction_set(pairs=(PAIRS[0], PAIRS[2]))
+    assert found.item() == pytest.approx(loss(text, semantic, kept, objective=objective).item(), rel=1e-12)
+    assert 0 < found < loss(text, semantic, given, objective=objective)
 
 
 def test_without_the_option_the_federated_columns_do_not_matter(text, semantic):

@@ -7,8 +7,8 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from benchmarks.operators import Operators
 from models.richsem.teacher import Teacher
-from tests.models.operators import Operators
 from tests.models.tiny import EMBEDDING, batch_of, make_images, target, targets, tiny_clip
 from util.errors import UserError
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
@@ -207,17 +207,9 @@ def test_a_convnexts_region_is_its_mean_through_the_towers_head():
     assert torch.allclose(found, F.normalize(expected, dim=-1), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("tower", "message"),
-    [
-        (nn.Linear(3, 3), "image tower of kind Linear"),
-        (timm_tower(pool="rot_attn", proj=""), "timm image tower of kind ConvNeXt"),
-        (TimmModel("test_vit", EMBEDDING), "timm image tower of kind VisionTransformer"),
-    ],
-)
-def test_other_towers_are_refused(tower, message):
-    with pytest.raises(UserError, match=message):
-        Teacher(tower)
+def test_other_towers_are_refused():
+    with pytest.raises(UserError, match="image tower of kind Linear"):
+        Teacher(nn.Linear(3, 3))
 
 
 def test_batch_norms_are_folded_once_and_again_where_weights_change():

@@ -95,7 +95,7 @@ def test_rows_that_are_no_texts_stand_among_those_that_are(models):
     torch.testing.assert_close(found.logits, expected.logits)
     queries = torch.randn(4, 32)
     classifier = model.query_selection.classifier
-    torch.testing.assert_close(classifier.max_logit(queries), classifier(queries).amax(-1))
+    torch.testing.assert_close(classifier.ranking()(queries), classifier(queries).amax(-1))
 
 
 def test_names_replace_the_rows_in_their_order(models):

@@ -1,0 +1,158 @@
+"""A grid file: which rows are compared, on which data, with which seeds, after how many images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from config import Config, load
+from config.loader import merged, read_values
+from util.errors import UserError, nearest
+
+# Keys that the grid itself decides, in every row alike.
+_DECIDED = {"max_steps": "images", "epochs": "images", "early_stop_patience": "images", "dry_run": "images"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a grid file says.
+
+    config:   config file that every row builds on.
+    rows:     name -> its config keys, in the order of the table.
+    images:   training images that every run sees, of both streams together; a mosaic counts as one.
+    seeds:    each row runs once with each.
+    baseline: the row that the others are compared with; '' for the first.
+    compare:  further pairs of rows: (row, the row that it is compared with).
+    data:     the data folder; `--data_path` overrides it.
+    options:  config keys of all rows; a row's own win.
+    folds:    0 for the data's own validation split, else its training and validation images in so many folds.
+    threads:  of a run on a CPU. Sums in another number of threads are rounded otherwise.
+    """
+
+    config: str
+    rows: Mapping[str, Mapping[str, Any]]
+    images: int
+    seeds: tuple[int, ...] = (1, 2, 3)
+    baseline: str = ""
+    compare: tuple[tuple[str, str], ...] = ()
+    data: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    folds: int = 0
+    threads: int = 1
+
+    def config_of(self, row: str) -> Config:
+        """The row's config, without its budget. Raises UserError that names the row."""
+        try:
+            return load(self.config, merged(self.options, self.rows[row]))
+        except UserError as error:
+            raise UserError(f"row {row!r}: {error}") from None
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every row with the baseline, then `compare`."""
+        return [(row, self.baseline) for row in self.rows if row != self.baseline] + list(self.compare)
+
+    @property
+    def fold_numbers(self) -> tuple[int, ...]:
+        """1..folds; 0 alone for the data's own split."""
+        return tuple(range(1, self.folds + 1)) if self.folds else (0,)
+
+
+def read_grid(path: Path) -> Grid:
+    """The grid of a file, which is read as config files are: plain assignments, `_base_`.
+
+    Raises UserError that names the file and what is wrong.
+    """
+    values = read_values(path)
+    known = {f.name for f in fields(Grid)}
+    try:
+        for name in values:
+            if name not in known:
+                raise UserError(f"unknown name {name!r}.{nearest(name, known)}")
+        for name in ("config", "rows", "images"):
+            if name not in values:
+                raise UserError(f"does not say {name!r}")
+        for name, value in values.items():
+            _check_type(name, value)
+        _check_numbers(values)
+        rows = values["rows"]
+        baseline = values.get("baseline") or next(iter(rows))
+        compare = tuple((str(row), str(other)) for row, other in values.get("compare", ()))
+        _check_rows(rows, baseline, compare, values.get("options", {}))
+    except UserError as error:
+        raise UserError(f"grid {path}: {error}") from None
+    seeds = tuple(values.get("seeds", Grid.seeds))
+    return Grid(**{**values, "seeds": seeds, "baseline": baseline, "compare": compare})
+
+
+def slug(name: str) -> str:
+    """A row's name as the name of a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+_TYPES: dict[str, tuple[str, Any]] = {
+    "config": ("a file name", lambda v: isinstance(v, str) and v),
+    "data": ("a folder name", lambda v: isinstance(v, str)),
+    "baseline": ("the name of a row", lambda v: isinstance(v, str)),
+    "rows": (
+        "a dict of dicts, {'name': {key: value}}",
+        lambda v: (
+            isinstance(v, Mapping)
+            and v
+            and all(isinstance(n, str) and isinstance(o, Mapping) for n, o in v.items())
+        ),
+    ),
+    "options": ("a dict of config keys", lambda v: isinstance(v, Mapping)),
+    "images": ("a whole number", lambda v: type(v) is int),
+    "folds": ("a whole number", lambda v: type(v) is int),
+    "threads": ("a whole number", lambda v: type(v) is int),
+    "seeds": (
+        "a list of whole numbers",
+        lambda v: isinstance(v, (list, tuple)) and v and all(type(s) is int for s in v),
+    ),
+    "compare": (
+        "a list of pairs of rows",
+        lambda v: (
+            isinstance(v, (list, tuple)) and all(isinstance(p, (list, tuple)) and len(p) == 2 for p in v)
+        ),
+    ),
+}
+
+
+def _check_type(name: str, value: Any) -> None:
+    wanted, fits = _TYPES[name]
+    if not fits(value):
+        raise UserError(f"{name} = {value!r:.80} must be {wanted}")
+
+
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    for name, least in (("images", 1), ("threads", 1)):
+        if values.get(name, least) < least:
+            raise UserError(f"{name} = {values[name]} must be at least {least}")
+    if values.get("folds", 0) not in (0, *range(2, 101)):
+        raise UserError(f"folds = {values['folds']} must be 0 or 2..100")
+    seeds = values.get("seeds", Grid.seeds)
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise UserError(f"seeds = {list(seeds)} must be different numbers, none below 0")
+
+
+def _check_rows(
+    rows: Mapping[str, Mapping[str, Any]],
+    baseline: str,
+    compare: tuple[tuple[str, str], ...],
+    options: Mapping[str, Any],
+) -> None:
+    for name in (baseline, *(row for pair in compare for row in pair)):
+        if name not in rows:
+            raise UserError(f"{name!r} is no row.{nearest(name, rows)}")
+    folders: dict[str, str] = {}
+    for name, own in rows.items():
+        other = folders.setdefault(slug(name), name)
+        if not slug(name) or other != name:
+            raise UserError(f"rows {other!r} and {name!r} need names that differ in a letter or digit")
+        for key in {**options, **own}:
+            if key in _DECIDED:
+                raise UserError(f"row {name!r}: {key} is not a row's to say: {_DECIDED[key]} decides for all")

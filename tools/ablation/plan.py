@@ -1,0 +1,171 @@
+"""The runs of a grid: where each one lies, with which config, and whether it may go on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from config import Config, dump, load
+from config.values import shown
+from datasets.run_data import RunSettings
+from engine.run_directory import RunDirectory
+from tools.ablation.budget import Budget, find_budget
+from tools.ablation.grid import Grid, slug
+from tools.ablation.results import Result
+from util.errors import UserError
+from util.files import atomic_write
+
+# Of a changed run, how many keys an error names.
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """fold: 0 where the data has one validation split.
+    config: with the budget.  config_file: the same, on the disk.
+    data: the folder.  output: of the whole grid."""
+
+    row: str
+    seed: int
+    fold: int
+    config: Config
+    budget: Budget
+    data: Path
+    output: Path
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.row}, seed {self.seed}" + (f", fold {self.fold}" if self.fold else "")
+
+    @property
+    def folder(self) -> RunDirectory:
+        """Of the training run."""
+        path = self.output / "runs" / slug(self.row) / str(self.seed)
+        return RunDirectory(path / f"fold-{self.fold}" if self.fold else path)
+
+    @property
+    def config_file(self) -> Path:
+        fold = f"-{self.fold}" if self.fold else ""
+        return self.output / "configs" / f"{slug(self.row)}{fold}.py"
+
+    @property
+    def result_file(self) -> Path:
+        """What is kept of a finished run."""
+        fold = f"-{self.fold}" if self.fold else ""
+        return self.output / "results" / f"{slug(self.row)}-{self.seed}{fold}.json"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields of its `Result` that are known before it has run."""
+        return {
+            "row": self.row,
+            "seed": self.seed,
+            "fold": self.fold,
+            "config": self.config.to_dict(),
+            "fingerprint": self.budget.fingerprint,
+            "steps": self.budget.steps,
+            "images_at": self.budget.images_at,
+            "image_level": self.budget.image_level,
+        }
+
+    def result(self) -> Result | None:
+        """Of the finished run; None before. Raises UserError for a damaged file."""
+        return Result.read(self.result_file)
+
+    def changes(self) -> list[str]:
+        """What is no longer as the run in the folder, or its result, has it; empty where none is there."""
+        result = self.result()
+        if result is not None:
+            changed = _differences(result.config, self.config)
+            budget = self.budget
+            same_data = (result.fingerprint, result.images_at) == (budget.fingerprint, budget.images_at)
+            return changed if changed or same_data else ["the data"]
+        if not self.folder.config.is_file():
+            return []
+        try:
+            return _differences(load(self.folder.config).to_dict(), self.config)
+        except UserError as error:
+            return [str(error)]
+
+    def write_config(self) -> None:
+        """Writes `config_file`."""
+        with atomic_write(self.config_file, durable=False) as file:
+            file.write(dump(self.config))
+
+    def forget(self) -> None:
+        """Removes the run and its result."""
+        shutil.rmtree(self.folder.path, ignore_errors=True)
+        self.result_file.unlink(missing_ok=True)
+
+
+def plan_runs(grid: Grid, output: Path, data: Mapping[int, Path], *, allow_outside: bool) -> list[Run]:
+    """Every run, seed by seed, so that a table of all rows is there early.
+
+    data: the folder of each fold.
+    Raises UserError for a config or data that a row cannot have, and where a row cannot see so many images.
+    """
+    prepared: dict[tuple[str, int], tuple[Config, Budget]] = {}
+    for row in grid.rows:
+        config = replace(grid.config_of(row), early_stop_patience=0, early_stop_min_delta=0.0, dry_run=False)
+        for fold, folder in data.items():
+            settings = RunSettings(str(folder), seed=grid.seeds[0], allow_outside=allow_outside)
+            try:
+                prepared[row, fold] = _with_budget(config, settings, grid.images)
+            except UserError as error:
+                raise UserError(f"row {row!r}: {error}") from None
+    return [
+        Run(row, seed, fold, *prepared[row, fold], folder, output)
+        for seed in grid.seeds
+        for fold, folder in data.items()
+        for row in grid.rows
+    ]
+
+
+def _with_budget(config: Config, settings: RunSettings, images: int) -> tuple[Config, Budget]:
+    """The config with the budget's steps and epochs, an image-level start below 1 being a share of these.
+
+    How long an epoch is depends on the start, and the start on how many there are. So it is moved later until
+    it is that share; a later start has no fewer epochs. Raises UserError as `find_budget` does.
+    """
+    tried = replace(config, image_level_start=0) if config.image_level_start < 1 else config
+    while True:
+        budget = find_budget(tried, settings, images)
+        epochs = len(budget.images_at)
+        start = replace(config, epochs=epochs).image_level_epochs[0]
+        if start <= tried.image_level_start:
+            return replace(tried, max_steps=budget.steps, epochs=epochs), budget
+        tried = replace(config, image_level_start=start, epochs=epochs)
+
+
+def check_unchanged(runs: Sequence[Run], *, again: bool) -> None:
+    """Refuses runs that were made with another config or other data; with `again` they are removed.
+
+    Raises UserError that names the first, and how many there are.
+    """
+    changed = [(run, found) for run in runs if (found := run.changes())]
+    if again:
+        for run, _ in changed:
+            run.forget()
+        return
+    if changed:
+        run, found = changed[0]
+        what = ", ".join(found[:_MOST_NAMED]) + (", ..." if len(found) > _MOST_NAMED else "")
+        others = f" ({len(changed)} such runs)" if len(changed) > 1 else ""
+        raise UserError(
+            f"{run.name}: changed since it was made: {what}{others}. Name another --output; --rerun removes "
+            "what has changed and makes it again"
+        )
+
+
+def _differences(before: Mapping[str, Any], config: Config) -> list[str]:
+    """Keys that are not as before, in words. A key that an earlier revision did not have had its default."""
+    try:
+        old = Config.from_dict(before).to_dict()
+    except UserError as error:
+        return [str(error)]
+    new = config.to_dict()
+    return [f"{key} {shown(old[key])} -> {shown(new[key])}" for key in new if old[key] != new[key]]
