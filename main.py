@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import sys
 from argparse import Namespace
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from util.signals import end_at_once
+from util.signals import SignalStop, end_at_once, stopped_by
 
 if __name__ == "__main__":
     # The imports below take seconds.
@@ -80,11 +81,14 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 after an error that the user can fix, or that of a signal."""
     print_any_text()
     with Stopping() as stopping:
-        return run(argv, stopping)
+        try:
+            return run(argv, stopping)
+        except KeyboardInterrupt as stop:
+            return stopped_by(stop.number if isinstance(stop, SignalStop) else signal.SIGINT)
 
 
 def run(argv: list[str] | None, stopping: Stopping) -> int:
-    """`main`, with signals handled."""
+    """`main`, with signals handled. Raises KeyboardInterrupt where one stops it at once."""
     try:
         args = parse_arguments(argv)
         device = distributed.setup(args.device, args.local_rank, timedelta(minutes=args.timeout))
@@ -101,12 +105,12 @@ def run(argv: list[str] | None, stopping: Stopping) -> int:
         stopping.limit(args.time_limit)
         job = Job(args, config, checkpoint, section, data, device, folder, seen, stopping)
         status = (run_evaluation if args.eval or args.test else train)(job)
-    except (UserError, KeyboardInterrupt) as error:
-        return report(error)
+    except UserError as error:
+        return report(error, stopping.noted(signal.SIGTERM))
     except RuntimeError as error:
         if not distributed.lost_peer(error):
             raise
-        return report(error)
+        return report(error, stopping.noted(signal.SIGTERM))
     distributed.shutdown()
     return status
 

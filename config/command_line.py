@@ -13,7 +13,7 @@ import torch
 from config.word_flags import add_word_flags, word_arguments
 from util import distributed
 from util.errors import UserError, first_line, nearest
-from util.signals import SignalStop
+from util.signals import end_by_sigterm
 
 DEFAULT_SEED = 42
 # `--resume auto`: go on from the checkpoint of --output_dir, or start where it has none.
@@ -128,18 +128,18 @@ def _worker_count(args: argparse.Namespace) -> int:
     return max(1, min(MOST_WORKERS, distributed.available_cores() // distributed.ranks_here()))
 
 
-def report(error: BaseException) -> int:
+def report(error: Exception, sigterm_came: bool = False) -> int:
     """Prints one line to standard error and returns the exit status.
 
-    error: a UserError, a KeyboardInterrupt, or of a rank that lost another (`distributed.lost_peer`).
+    error: a UserError, or that of a rank that lost another (`distributed.lost_peer`).
+    sigterm_came: whether SIGTERM was noted before, and no step came at which to stop.
     """
-    if isinstance(error, KeyboardInterrupt):
-        stop = error if isinstance(error, SignalStop) else SignalStop(signal.SIGINT)
-        print(stop, file=sys.stderr)
-        return stop.status
     lost = not isinstance(error, UserError)
     if lost or not distributed.is_main():
-        # The rank with the cause, or rank 0 with the same error, speaks; the launcher then ends this process.
+        # The rank with the cause, or rank 0 with the same error, speaks; the launcher then ends this process,
+        # or wanted to before this one had its error.
+        if sigterm_came:
+            end_by_sigterm()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(PATIENCE)
     what = f"rank {distributed.rank()} lost another rank: {first_line(error)}" if lost else str(error)

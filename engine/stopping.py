@@ -83,6 +83,10 @@ class Stopping:
         """Raises Stopped on every rank where one was asked to stop; called on every rank."""
         stop_if(*self.agree())
 
+    def noted(self, number: int) -> bool:
+        """Whether this signal is the one that waits for `agree`."""
+        return self._status == STATUS[number]
+
     def _asked(self) -> int:
         if self._status is not None:
             return 1 + self._status

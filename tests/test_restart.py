@@ -125,6 +125,19 @@ def test_a_killed_rank_has_the_last_word(command, tmp_path):
 
 
 @pytest.mark.ci
+def test_a_rank_that_is_told_to_stop_before_it_misses_the_other_one_is_silent(command, tmp_path):
+    with launched(command, tmp_path / "run") as process:
+        first, second = children(process.pid)[:2]
+        os.kill(first, signal.SIGSTOP)
+        os.kill(second, signal.SIGKILL)
+        time.sleep(2)  # by now the launcher has sent SIGTERM, which waits
+        os.kill(first, signal.SIGCONT)
+        _, printed = process.communicate(timeout=120)
+    assert process.returncode == 137
+    assert printed == "error: rank 1 was killed by SIGKILL\n"
+
+
+@pytest.mark.ci
 def test_a_hung_rank_is_named(command, tmp_path):
     with launched((*command, "--timeout", "0.1"), tmp_path / "run") as process:
         os.kill(children(process.pid)[1], signal.SIGSTOP)

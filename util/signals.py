@@ -12,10 +12,11 @@ STATUS = {
 
 
 class SignalStop(KeyboardInterrupt):
-    """Raised where a signal ends the process at once.  status: the exit status."""
+    """Raised where a signal ends the process at once.  number: the signal.  status: the exit status."""
 
     def __init__(self, number: int) -> None:
         super().__init__(said(number))
+        self.number = number
         self.status = STATUS[number]
 
 
@@ -24,12 +25,30 @@ def said(number: int) -> str:
     return "stopped by the user" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
 
 
+def stopped_by(number: int) -> int:
+    """Says that a signal stopped this process, and returns the exit status.
+
+    A job of several ranks says it once: rank 0 does, but of SIGTERM the launcher, which sends it to all,
+    also when one of them has failed. They end by it without a word.
+    """
+    if number == signal.SIGTERM and "TORCHELASTIC_RUN_ID" in os.environ:
+        end_by_sigterm()
+    if os.environ.get("RANK", "0") == "0":
+        os.write(2, f"{said(number)}\n".encode())
+    return STATUS[number]
+
+
+def end_by_sigterm() -> None:
+    """Ends this process as an unhandled SIGTERM does."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+
+
 def end_at_once() -> None:
     """Until something else handles them, signals end the process with their status and one line."""
 
     def end(number: int, _: object) -> None:
-        os.write(2, f"{said(number)}\n".encode())
-        os._exit(STATUS[number])
+        os._exit(stopped_by(number))
 
     for number in STATUS:
         # The launcher has this one ignored until the process handles it, and sends it again.

@@ -150,6 +150,28 @@ def test_ranks_that_cannot_stop_in_order_are_spoken_for(tmp_path):
 
 
 @pytest.mark.ci
+@pytest.mark.parametrize(
+    ("number", "status", "line"),
+    [(signal.SIGTERM, 143, "stopped by SIGTERM\n"), (signal.SIGINT, 130, "stopped by the user\n")],
+)
+def test_ranks_that_stop_at_once_say_so_once(number, status, line, tmp_path):
+    program = (
+        "import os, time\n"
+        "from util.signals import end_at_once\n"
+        "end_at_once()\n"
+        "os.write(1, f'{os.getpid()}\\n'.encode())\n"
+        "time.sleep(600)\n"
+    )
+    with running(tmp_path, 2, program) as (process, ranks):
+        for pid in (
+            (*ranks, process.pid) if number == signal.SIGINT else (process.pid,)
+        ):  # a terminal's goes to all
+            os.kill(pid, number)
+        output, errors = process.communicate(timeout=120)
+    assert (process.returncode, output, errors) == (status, "", line)
+
+
+@pytest.mark.ci
 def test_ranks_start_again_but_not_after_an_error_of_the_user(tmp_path):
     program = tmp_path / "fails.py"
     program.write_text(
