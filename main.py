@@ -225,6 +225,8 @@ def build_and_train(job: Job) -> int:
     )
     if args.pretrain_model_path:
         source = open_checkpoint(args.pretrain_model_path)
+        if not args.finetune_ignore:
+            parts.model.backbone.take_pixels_of(source.evaluated_weights)
         load_pretrained(parts.model, source, names, ignored=args.finetune_ignore)
     if checkpoint is None and not config.dry_run:
         distributed.on_main(partial(look_at_teacher, config, parts, data, device))

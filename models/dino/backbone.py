@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from models.dino.folding import KeptParameters, call_folded, make_foldable
+from models.dino.pixel_statistics import PixelStatistics
 from models.dino.recompute import recomputed
 from models.dino.simple_pyramid import SimpleFeaturePyramid
 from util.errors import UserError, first_line, nearest
 from util.hub import offline_if_unreachable
+from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 from util.torch_file import bare_name, read_torch_file
 
 logger = logging.getLogger(__name__)
@@ -37,14 +39,22 @@ DEFAULT_TAGS = {"resnet50": "resnet50.tv_in1k", "resnet101": "resnet101.tv_in1k"
 class Backbone(nn.Module):
     """Feature maps of an image: (B, 3, H, W) -> [(B, channels[i], H / strides[i], W / strides[i]), ...].
 
+    pixels: brings images, which come in ImageNet's normalisation, to the body's; None where it is the same.
     recompute: backward computes the body again, and only the image is kept.
     """
 
     recompute = False
 
-    def __init__(self, body: nn.Module, channels: Sequence[int], strides: Sequence[float]):
+    def __init__(
+        self,
+        body: nn.Module,
+        channels: Sequence[int],
+        strides: Sequence[float],
+        pixels: PixelStatistics | None = None,
+    ):
         super().__init__()
         self.body = body
+        self.pixels = pixels
         # Swin transformers give (B, H, W, C).
         self.is_nhwc = getattr(body, "output_fmt", "NCHW") == "NHWC"
         self.channels = tuple(channels)
@@ -52,12 +62,21 @@ class Backbone(nn.Module):
         self.folds = make_foldable(body)
         self._kept = KeptParameters()
 
+    def take_pixels_of(self, state: Mapping[str, Tensor]) -> None:
+        """Before weights of a detector's `state` are loaded: pixels come as they did where it was trained."""
+        parameters = dict(self.body.named_parameters(prefix="backbone.body"))
+        if not parameters.keys().isdisjoint(state):
+            device = next(iter(parameters.values())).device
+            self.pixels = PixelStatistics().to(device) if has_own_pixels(state) else None
+
     def train(self, mode: bool = True) -> Backbone:
         """Begins training or evaluation, neither of which knows what the other did to the weights."""
         self._kept.forget()
         return super().train(mode)
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        if self.pixels is not None:
+            x = self.pixels(x)
         if torch.compiler.is_compiling():
             features = self.body(x)
         elif not self.training and not torch.is_grad_enabled():
@@ -78,10 +97,17 @@ class PlainBackbone(Backbone):
     The pyramid is new and trains at `lr`; the body trains at `lr_backbone`.
     """
 
-    def __init__(self, body: nn.Module, channels: int, patch: int, levels: Sequence[int]):
+    def __init__(
+        self,
+        body: nn.Module,
+        channels: int,
+        patch: int,
+        levels: Sequence[int],
+        pixels: PixelStatistics | None = None,
+    ):
         octaves = [round(math.log2(patch / (4 * 2**level))) for level in levels]
         pyramid = SimpleFeaturePyramid(channels, octaves)
-        super().__init__(body, pyramid.channels, [patch / 2**octave for octave in octaves])
+        super().__init__(body, pyramid.channels, [patch / 2**octave for octave in octaves], pixels)
         self.patch = patch
         self.pyramid = pyramid
 
@@ -99,6 +125,11 @@ class PlainBackbone(Backbone):
         ]
 
 
+def has_own_pixels(state: Mapping[str, Tensor]) -> bool:
+    """Whether a detector's weights take pixels in another normalisation than ImageNet's."""
+    return "backbone.pixels.scale" in state
+
+
 def make_backbone(
     name: str,
     levels: Sequence[int],
@@ -107,6 +138,7 @@ def make_backbone(
     freeze_keywords: Sequence[str] = (),
     arguments: dict | None = None,
     load: bool = True,
+    own_pixels: bool | None = None,
 ) -> Backbone:
     """A timm model as the detector's backbone.
 
@@ -117,6 +149,8 @@ def make_backbone(
     freeze_keywords: parameters of the timm model whose names contain one are frozen too ('model.' freezes a
     whole ViT). arguments: more keyword arguments for timm. load: False where a checkpoint brings the weights;
     the structure is the same, nothing is read or downloaded: a name of the Hub is refused.
+    own_pixels: whether the weights were trained on pixels in another normalisation than ImageNet's; None: as
+    timm says of them.
 
     Pretrained weights freeze batch norm, stem and first stage, as in the release; from scratch ('none')
     everything trains, batch norm included. Models without batch norm train whole.
@@ -150,9 +184,20 @@ def make_backbone(
         if any(keyword in parameter_name for keyword in freeze_keywords):
             parameter.requires_grad_(False)
     info: Any = body.feature_info
+    pixels = _pixel_statistics(body, pretrained) if own_pixels is not False else None
+    if own_pixels and pixels is None:
+        pixels = PixelStatistics()
     if plain:
-        return PlainBackbone(body, info.channels()[-1], info.reduction()[-1], levels)
-    return Backbone(body, info.channels(), info.reduction())
+        return PlainBackbone(body, info.channels()[-1], info.reduction()[-1], levels, pixels)
+    return Backbone(body, info.channels(), info.reduction(), pixels)
+
+
+def _pixel_statistics(body: Any, pretrained: bool) -> PixelStatistics | None:
+    """Those of timm's weights of this name and tag; also for a local file, which says nothing about them."""
+    mean, std = (tuple(body.pretrained_cfg[name]) for name in ("mean", "std"))
+    if not pretrained or (mean, std) == (IMAGENET_MEAN, IMAGENET_STD):
+        return None
+    return PixelStatistics(mean, std)
 
 
 def load_weights(body: nn.Module, path: str) -> None:

@@ -49,8 +49,11 @@ def build_dino(
     )
 
 
-def timm_backbone(config: Config, load: bool = True) -> Backbone:
-    """The timm model that the config names. load: False where a checkpoint brings its weights."""
+def timm_backbone(config: Config, load: bool = True, own_pixels: bool | None = None) -> Backbone:
+    """The timm model that the config names. load: False where a checkpoint brings its weights.
+
+    own_pixels: as in `make_backbone`.
+    """
     return make_backbone(
         config.backbone,
         levels=config.return_interm_indices,
@@ -59,6 +62,7 @@ def timm_backbone(config: Config, load: bool = True) -> Backbone:
         freeze_keywords=config.backbone_freeze_keywords or (),
         arguments=config.backbone_args,
         load=load,
+        own_pixels=own_pixels,
     )
 
 

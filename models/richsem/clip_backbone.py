@@ -11,7 +11,7 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from models.dino.backbone import Backbone
-from models.richsem.clip_resnet import STAGES, from_imagenet, stage_maps
+from models.richsem.clip_resnet import STAGES, stage_maps, tower_pixels
 from util.errors import UserError
 
 # The value of `backbone` that selects it.
@@ -37,7 +37,7 @@ class ClipTrunk(nn.Module):
         self.stages = tuple(stages)
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(name.startswith(STAGES[1:]))
-        scale, shift = from_imagenet(visual)
+        scale, shift = tower_pixels(visual)
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
 

@@ -6,7 +6,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from torch import Tensor, nn
 
-from util.pixels import IMAGENET_MEAN, IMAGENET_STD
+from models.dino.pixel_statistics import from_imagenet
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -22,17 +22,13 @@ def stage_maps(
     return maps
 
 
-def from_imagenet(visual: nn.Module) -> tuple[Float[Tensor, "1 3 1 1"], Float[Tensor, "1 3 1 1"]]:
-    """Scale and shift, (1, 3, 1, 1) each, from ImageNet's normalisation to the tower's.
+def tower_pixels(visual: nn.Module) -> tuple[Float[Tensor, "1 3 1 1"], Float[Tensor, "1 3 1 1"]]:
+    """Scale and shift, (1, 3, 1, 1) each, from ImageNet's normalisation, the student's, to the tower's.
 
-    Student pixels are (x - m) / s; CLIP expects (x - mean) / std of the same x. open_clip stores a tower's
-    own normalisation when it loads weights by tag; other towers use OpenAI's.
+    open_clip stores a tower's own normalisation when it loads weights by tag; other towers use OpenAI's.
     """
-    mean = torch.tensor(getattr(visual, "image_mean", None) or OPENAI_DATASET_MEAN)
-    std = torch.tensor(getattr(visual, "image_std", None) or OPENAI_DATASET_STD)
-    scale = torch.tensor(IMAGENET_STD) / std
-    shift = (torch.tensor(IMAGENET_MEAN) - mean) / std
-    return scale.view(1, 3, 1, 1), shift.view(1, 3, 1, 1)
+    mean = getattr(visual, "image_mean", None) or OPENAI_DATASET_MEAN
+    return from_imagenet(mean, getattr(visual, "image_std", None) or OPENAI_DATASET_STD)
 
 
 def attention_pool(pool: AttentionPool2d, features: Float[Tensor, "R D g g"]) -> Float[Tensor, "R E"]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from models.dino.sixteen_bit import exact_convolutions
-from models.richsem.clip_resnet import from_imagenet
+from models.richsem.clip_resnet import tower_pixels
 from models.richsem.region_encoders import make_region_encoder
 from util.boxes import box_cxcywh_to_xyxy
 from util.side_stream import beside
@@ -55,7 +55,7 @@ class Teacher(nn.Module):
     def __init__(self, visual: nn.Module):
         super().__init__()
         self.encoder = make_region_encoder(visual.eval().requires_grad_(False))
-        scale, shift = from_imagenet(visual)
+        scale, shift = tower_pixels(visual)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 

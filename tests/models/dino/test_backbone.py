@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.dino.backbone import load_weights, make_backbone
+from models.dino.backbone import has_own_pixels, load_weights, make_backbone
 from util.errors import UserError
+from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 NAME = "resnet10t"
 SMALL = {"channels": [8, 16, 24, 32], "stem_width": 8}
@@ -264,9 +265,51 @@ def test_a_vit_reads_the_file_of_its_classifier_and_can_be_frozen(tmp_path, capl
 def test_a_vit_without_weights_for_a_checkpoint_has_the_same_structure():
     """Pretrained ViTs train whole; nothing is downloaded where a checkpoint brings the weights."""
     scratch = make_backbone("vit_tiny_patch16_224", (1, 2), "none", arguments=VIT)
-    awaiting = make_backbone("vit_tiny_patch16_224", (1, 2), "default", arguments=VIT, load=False)
+    awaiting = make_backbone(
+        "vit_tiny_patch16_224", (1, 2), "default", arguments=VIT, load=False, own_pixels=False
+    )
     assert frozen(awaiting) == set()
     awaiting.load_state_dict(scratch.state_dict())
     images = torch.randn(1, 3, 48, 48)
     for a, b in zip(scratch.eval()(images), awaiting.eval()(images), strict=True):
         assert torch.equal(a, b)
+
+
+OTHER_PIXELS = "tf_efficientnet_lite0"  # (x - 0.5) / 0.5
+
+
+def test_a_body_gets_pixels_in_the_normalisation_of_its_weights(tmp_path):
+    whole = timm.create_model(OTHER_PIXELS)
+    torch.save(whole.state_dict(), tmp_path / "w.pth")
+    backbone = make_backbone(OTHER_PIXELS, [1, 2, 3], str(tmp_path / "w.pth")).eval()
+    rgb = torch.rand(2, 3, 64, 64)
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+    body = timm.create_model(OTHER_PIXELS, features_only=True, out_indices=[2, 3, 4]).eval()
+    load_weights(body, str(tmp_path / "w.pth"))
+    with torch.no_grad():
+        found, expected = backbone((rgb - mean) / std), body((rgb - 0.5) / 0.5)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "weights"), [(OTHER_PIXELS, "none"), ("resnet10t", "default")])
+def test_without_other_pixels_the_weights_alone_are_the_state(name, weights):
+    backbone = make_backbone(name, [1], weights, load=False)
+    assert backbone.pixels is None and all(key.startswith("body.") for key in backbone.state_dict())
+
+
+def test_weights_bring_the_normalisation_they_were_trained_with():
+    new, old = (
+        make_backbone(OTHER_PIXELS, [1], "default", load=False, own_pixels=own) for own in (None, False)
+    )
+    saved = {f"backbone.{key}": value for key, value in new.state_dict().items()}
+    assert old.pixels is None and has_own_pixels(saved)
+    old.take_pixels_of(saved)
+    old.load_state_dict(new.state_dict())
+    assert torch.equal(old.pixels.scale, new.pixels.scale) and torch.equal(old.pixels.shift, new.pixels.shift)
+    new.take_pixels_of({key: value for key, value in saved.items() if "pixels" not in key})
+    assert new.pixels is None
+    new.take_pixels_of(
+        {"backbone.body.of_another": torch.zeros(1), "backbone.pixels.scale": torch.ones(1, 3, 1, 1)}
+    )
+    assert new.pixels is None

@@ -262,3 +262,18 @@ def test_weights_that_follow_spare_the_backbone_a_download(cache, monkeypatch):
         build_model(config, NAMES, COUNTS)
     body = build_model(config, NAMES, COUNTS, load_backbone=False).model.backbone.body
     assert not any(isinstance(m, nn.BatchNorm2d) for m in body.modules()), "not the pretrained structure"
+
+
+@pytest.mark.parametrize("trained_on_own_pixels", [True, False])
+def test_a_checkpoint_says_in_which_pixels_its_backbone_was_trained(trained_on_own_pixels):
+    """Whatever its config names: before revisions that know of timm's pixels, they were ImageNet's."""
+    config = baseline_config(backbone="tf_efficientnet_lite0", backbone_weights="default", backbone_args={})
+    saved = build_model(config, NAMES, COUNTS, load_backbone=False).model
+    assert (saved.backbone.pixels.scale == torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) / 0.5).all()
+    if not trained_on_own_pixels:
+        saved.backbone.pixels = None
+    resumed = build_model(config, NAMES, COUNTS, state=saved.state_dict()).model.eval()
+    assert (resumed.backbone.pixels is not None) is trained_on_own_pixels
+    with torch.no_grad():
+        outputs = [model(make_images()).decoder[-1].logits for model in (saved.eval(), resumed)]
+    assert torch.equal(*outputs)
