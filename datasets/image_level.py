@@ -19,7 +19,7 @@ from datasets.images.folders import Images
 from datasets.images.preprocess import ImageError
 from datasets.images.turned import TurnedImages
 from datasets.sample import Sample, SampleIndex, to_model_input
-from util.errors import UserError
+from util.errors import UserError, listed
 from util.logging import get_logger
 from util.structures import Target
 
@@ -174,9 +174,9 @@ def _image_labels(
     if len(unused):
         named = [why_unused(annotations.categories[i], matches, categories) for i in unused[:MOST_NAMED]]
         get_logger().warning(
-            "%s: %d images of %d classes match no detection class and are skipped: %s%s",
-            annotations.name, np.count_nonzero(np.isin(first, unused)), len(unused), "; ".join(named),
-            "; ..." if len(unused) > MOST_NAMED else "",
+            "%s: %d images of %d classes match no detection class and are skipped: %s",
+            annotations.name, np.count_nonzero(np.isin(first, unused)), len(unused),
+            listed(named, MOST_NAMED, "; ", len(unused)),
         )  # fmt: skip
     return labels
 

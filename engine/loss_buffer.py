@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from util import distributed
-from util.errors import UserError
+from util.errors import UserError, listed
+
+# Losses that a message names.
+_MOST_NAMED = 8
 
 
 @dataclass
@@ -96,8 +99,7 @@ class NonFiniteError(UserError):
         self.found = found
         place = f"epoch {found.epoch}, iteration {found.origin.iteration}"
         where = f" on rank {found.rank}" if ranks > 1 else ""
-        bad = found.names
-        names = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
+        names = listed(found.names, _MOST_NAMED)
         self.what = f"not finite in {place}{where}: {names} ({found.origin})"
         super().__init__(
             f"training stopped: {self.what}; look at those images, or lower lr, or set amp_dtype='bfloat16'"

@@ -14,7 +14,7 @@ from inference.torch_model import TorchModel
 from models.richsem.load import TrainedModel, text_of_model, text_rows, with_vocabulary
 from models.richsem.vocabulary import NewRows, SelectBy, Vocabulary, check_words
 from util.checkpoint import Checkpoint
-from util.errors import UserError
+from util.errors import UserError, listed
 
 _MOST_NAMED = 5
 
@@ -69,7 +69,7 @@ def ask(
     shown = [word for word in new if category_of.get(word, -1) >= 0]
     read = [word for word in new if word not in shown]
     if examples and not shown:
-        known = ", ".join(repr(name) for name in examples.names[:_MOST_NAMED])
+        known = listed([repr(name) for name in examples.names], _MOST_NAMED)
         raise UserError(f"{examples.path}: its classes ({known}) are none of the words that are asked for")
     raw = text_rows(trained, checkpoint, config, read, request.prompts) if read else None
     rows = NewRows.of_text(raw, text_of_model(trained).log_scale) if raw is not None else None

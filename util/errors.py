@@ -1,7 +1,7 @@
 """The one exception that is meant for the user."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from util.console import print_any_text
 
@@ -22,6 +22,16 @@ def nearest(word: object, choices: Iterable[object]) -> str:
         return ""
     match = difflib.get_close_matches(str(word), [str(c) for c in choices], n=1, cutoff=0.6)
     return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def listed(items: Sequence[object], most: int, separator: str = ", ", count: int | None = None) -> str:
+    """`a, b and 3 more`: the first `most` of `count` items, and the number of the others.
+
+    count: default the number of `items`, of which the first `most` are enough.
+    """
+    others = (len(items) if count is None else count) - most
+    shown = separator.join(map(str, items[:most]))
+    return f"{shown} and {others} more" if others > 0 else shown
 
 
 def first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from datasets.annotations.source import IMAGE_LEVEL, AnnotationSource
 from datasets.annotations.table import AnnotationTable
 from datasets.columns import Ragged
 from datasets.images.class_sources import class_root, find_class_sources, is_image
-from util.errors import UserError
+from util.errors import UserError, listed
 from util.logging import get_logger
 
 _MOST_NAMED = 20
@@ -89,5 +89,4 @@ class ClassFolderSource(AnnotationSource):
 
 
 def _listed(names: list[str]) -> str:
-    more = f", and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(repr(n) for n in names[:_MOST_NAMED]) + more
+    return listed([repr(name) for name in names], _MOST_NAMED)

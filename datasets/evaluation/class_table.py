@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from datasets.annotations.frequency import group_of
 from datasets.evaluation.result import ClassResult
+from util.errors import listed
 
 _GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 _HEAD = (
@@ -32,12 +33,8 @@ def class_table(classes: Sequence[ClassResult], image_counts: Sequence[int]) -> 
         lines += [_row(result, count) for _, _, result, count in sorted(members, key=lambda m: m[:2])]
     absent = [result.name for result, _ in rows if result.ap is None]
     if absent:
-        lines.append(f"no box in the validation set, so no AP: {absent[0]}{_more(len(absent) - 1)}")
+        lines.append(f"no box in the validation set, so no AP: {listed(absent, 1)}")
     return "\n".join(lines)
-
-
-def _more(count: int) -> str:
-    return f" and {count} more" if count else ""
 
 
 def _row(result: ClassResult, count: int) -> str:

@@ -28,7 +28,7 @@ from datasets.evaluation.predictions import (
 )
 from datasets.evaluation.result import BoxResult
 from util.distributed import all_gather_object
-from util.errors import UserError, nearest
+from util.errors import UserError, listed, nearest
 from util.logging import get_logger
 from util.structures import Detections
 
@@ -70,14 +70,12 @@ def name_undefined(annotations: AnnotationTable) -> None:
     """
     gt = lvis_ground_truth(annotations) if annotations.federated else coco_ground_truth(annotations)
     found = set(gt.category_index[~gt.ignored[:, 0]].tolist())
-    absent = [c.name for k, c in enumerate(annotations.categories) if k not in found]
+    absent = [repr(c.name) for k, c in enumerate(annotations.categories) if k not in found]
     if found:
         if absent:
-            shown = ", ".join(map(repr, absent[:_MOST_NAMED]))
-            more = f" and {len(absent) - _MOST_NAMED} more" if len(absent) > _MOST_NAMED else ""
             get_logger().info(
-                "%s: %d of %d classes have no box that counts, so no AP: %s%s",
-                annotations.name, len(absent), len(annotations.categories), shown, more,
+                "%s: %d of %d classes have no box that counts, so no AP: %s",
+                annotations.name, len(absent), len(annotations.categories), listed(absent, _MOST_NAMED),
             )  # fmt: skip
         return
     count = len(annotations.areas)

@@ -214,7 +214,7 @@ def test_a_table_names_a_few_of_many_unfinished_runs(grid, root, tmp_path):
     grid = replace(grid, seeds=(1, 2, 3))
     runs = plan_runs(grid, tmp_path, {0: root}, allow_outside=False)
     content = table_content("g", grid, runs, {}, replicates=60)
-    assert "; boxes alone, seed 2; both, seed 2; and 2 more\n" in markdown(content)
+    assert "; boxes alone, seed 2; both, seed 2 and 2 more\n" in markdown(content)
     assert len(content["unfinished"]) == 6
 
 

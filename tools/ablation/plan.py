@@ -15,7 +15,7 @@ from engine.run_directory import RunDirectory
 from tools.ablation.budget import Budget, find_budget
 from tools.ablation.grid import Grid, slug
 from tools.ablation.results import Result
-from util.errors import UserError
+from util.errors import UserError, listed
 from util.files import atomic_write
 
 # Of a changed run, how many keys an error names.
@@ -153,7 +153,7 @@ def check_unchanged(runs: Sequence[Run], *, again: bool) -> None:
         return
     if changed:
         run, found = changed[0]
-        what = ", ".join(found[:_MOST_NAMED]) + (", ..." if len(found) > _MOST_NAMED else "")
+        what = listed(found, _MOST_NAMED)
         others = f" ({len(changed)} such runs)" if len(changed) > 1 else ""
         raise UserError(
             f"{run.name}: changed since it was made: {what}{others}. Name another --output; --rerun removes "

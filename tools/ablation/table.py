@@ -10,6 +10,7 @@ from tools.ablation.compare import METRICS, Finished, complete_seeds, difference
 from tools.ablation.grid import Grid
 from tools.ablation.plan import Run
 from tools.tail_report.content import LEVEL
+from util.errors import listed
 
 # Runs that one note of the table names.
 _MOST_NAMED = 4
@@ -142,10 +143,8 @@ def _notes(content: Mapping[str, Any]) -> list[str]:
         ("unfinished", "not finished"),
         ("without_predictions", "predictions are not in place, so no interval"),
     ):
-        names = content[key]
-        more = [f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
-        if names:
-            notes.append(f"- {what}: {'; '.join([*names[:_MOST_NAMED], *more])}")
+        if content[key]:
+            notes.append(f"- {what}: {listed(content[key], _MOST_NAMED, '; ')}")
     return ["", *notes] if notes else []
 
 
