@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -45,6 +46,7 @@ from engine.trackers import import_trackers
 from engine.train_epoch import Task
 from inference.torch_model import class_frequencies
 from inference.vocabulary import WordRequest, ask, names_in
+from models.dino.detector import Detector
 from models.richsem.build import ModelParts, build_model
 from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
 from models.richsem.naming import check_sides
@@ -224,10 +226,7 @@ def build_and_train(job: Job) -> int:
         load_backbone=not args.pretrain_model_path or bool(args.finetune_ignore),
     )
     if args.pretrain_model_path:
-        source = open_checkpoint(args.pretrain_model_path)
-        if not args.finetune_ignore:
-            parts.model.backbone.take_pixels_of(source.evaluated_weights)
-        load_pretrained(parts.model, source, names, ignored=args.finetune_ignore)
+        start_from(open_checkpoint(args.pretrain_model_path), parts.model, names, args.finetune_ignore)
     if checkpoint is None and not config.dry_run:
         distributed.on_main(partial(look_at_teacher, config, parts, data, device))
     settings = build_settings(config, device, args.debug, len(data.train_loader))
@@ -254,6 +253,13 @@ def build_and_train(job: Job) -> int:
         forecast_run(job, task, state, data, validation, settings)
         return 0
     return fit(task, state, data.train_loader, validation, settings, run, identity, job.stopping)
+
+
+def start_from(source: Checkpoint, model: Detector, names: Sequence[str], ignored: Sequence[str]) -> None:
+    """--pretrain_model_path, without what --finetune_ignore names.  names: the classes of `model`."""
+    wanted = {name for name in source.evaluated_weights if not any(word in name for word in ignored)}
+    model.backbone.take_pixels_of(wanted)
+    load_pretrained(model, source, names, ignored)
 
 
 def look_at_teacher(config: Config, parts: ModelParts, data: DataParts, device: torch.device) -> None:

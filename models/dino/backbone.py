@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,13 @@ class Backbone(nn.Module):
         self.folds = make_foldable(body)
         self._kept = KeptParameters()
 
-    def take_pixels_of(self, state: Mapping[str, Tensor]) -> None:
-        """Before weights of a detector's `state` are loaded: pixels come as they did where it was trained."""
+    def take_pixels_of(self, state: Collection[str]) -> None:
+        """Before a detector's weights with these names are loaded: pixels come as they did to it.
+
+        Nothing where none of the names is of this body.
+        """
         parameters = dict(self.body.named_parameters(prefix="backbone.body"))
-        if not parameters.keys().isdisjoint(state):
+        if any(name in state for name in parameters):
             device = next(iter(parameters.values())).device
             self.pixels = PixelStatistics().to(device) if has_own_pixels(state) else None
 
@@ -125,8 +128,8 @@ class PlainBackbone(Backbone):
         ]
 
 
-def has_own_pixels(state: Mapping[str, Tensor]) -> bool:
-    """Whether a detector's weights take pixels in another normalisation than ImageNet's."""
+def has_own_pixels(state: Collection[str]) -> bool:
+    """Whether a detector with weights of these names takes other pixels than ImageNet's."""
     return "backbone.pixels.scale" in state
 
 
@@ -194,8 +197,8 @@ def make_backbone(
 
 def _pixel_statistics(body: Any, pretrained: bool) -> PixelStatistics | None:
     """Those of timm's weights of this name and tag; also for a local file, which says nothing about them."""
-    mean, std = (tuple(body.pretrained_cfg[name]) for name in ("mean", "std"))
-    if not pretrained or (mean, std) == (IMAGENET_MEAN, IMAGENET_STD):
+    mean, std = (tuple(body.pretrained_cfg.get(name, ())) for name in ("mean", "std"))
+    if not pretrained or (mean, std) in (((), ()), (IMAGENET_MEAN, IMAGENET_STD)):
         return None
     return PixelStatistics(mean, std)
 
