@@ -218,6 +218,12 @@ def test_a_table_names_a_few_of_many_unfinished_runs(grid, root, tmp_path):
     assert len(content["unfinished"]) == 6
 
 
+def test_one_seed_has_no_spread(grid, root, tmp_path):
+    for seeds, said in (((1,), "a run, 1 seed. Differences"), ((1, 2), "a run, 2 seeds. Mean ± standard")):
+        runs = plan_runs(replace(grid, seeds=seeds), tmp_path, {0: root}, allow_outside=False)
+        assert said in markdown(table_content("g", replace(grid, seeds=seeds), runs, {}, replicates=60))
+
+
 def test_a_table_says_in_what_it_was_computed(grid, root, tmp_path):
     runs = plan_runs(grid, tmp_path, {0: root}, allow_outside=False)
     finish(runs[0], 0.5, device="A chip", precision="bfloat16")

@@ -91,11 +91,15 @@ def markdown(content: Mapping[str, Any]) -> str:
     """The table for people, in points of 0..100."""
     seeds, level = len(content["seeds"]), round(100 * content["bootstrap"]["level"])
     folds = f" x {content['folds']} folds" if content["folds"] else ""
+    if seeds == 1:
+        number, spread, pooled = "1 seed", "", ""
+    else:
+        number, spread, pooled = f"{seeds} seeds", " Mean ± standard deviation over seeds.", ", seeds pooled"
     differences = {(d["row"], d["to"]): d["metrics"] for d in content["differences"]}
     lines = [f"# {content['grid']}", ""]
     lines += [
-        f"{content['images']:,} training images a run, {seeds} seeds{folds}. Mean ± standard deviation over "
-        f"seeds. Differences: {level} % interval of a paired bootstrap over validation images, seeds pooled.",
+        f"{content['images']:,} training images a run, {number}{folds}.{spread} Differences: {level} % "
+        f"interval of a paired bootstrap over validation images{pooled}.",
         *_computed(content["machines"]),
         "",
     ]
