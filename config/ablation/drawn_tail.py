@@ -19,18 +19,11 @@ options = {
     "clip_model": "runs/ablation/tail_teacher/mini_clip.json",
     "clip_pretrained": "runs/ablation/tail_teacher/mini_clip.safetensors",
 }
+_LATE = {"image_level_loss": "max_score", "image_level_start": 2 / 3}
 rows = {
     "RichSem, max-score": {"image_level_loss": "max_score"},
     "RichSem, image-level until half": {"image_level_end": 6},
     "RichSem, image-level from half": {"image_level_start": 6},
-    "RichSem, max-score in the last third, streams 2:1": {
-        "image_level_loss": "max_score",
-        "image_level_start": 2 / 3,
-        "main_weight": 2,
-    },
-    "RichSem, max-score in the last third, more of the rare": {
-        "image_level_loss": "max_score",
-        "image_level_start": 2 / 3,
-        "image_level_repeat_sh": 1.0,
-    },
+    "RichSem, max-score in the last third, streams 2:1": {**_LATE, "main_weight": 2},
+    "RichSem, max-score in the last third, more of the rare": {**_LATE, "image_level_repeat_sh": 1.0},
 }

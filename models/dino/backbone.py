@@ -36,6 +36,10 @@ _CLASSIFIER = ("fc.", "head.", "classifier.", "norm.", "fc_norm.")
 DEFAULT_TAGS = {"resnet50": "resnet50.tv_in1k", "resnet101": "resnet101.tv_in1k"}
 
 
+# Of a detector whose backbone takes other pixels than ImageNet's.
+_PIXELS = "backbone.pixels.scale"
+
+
 class Backbone(nn.Module):
     """Feature maps of an image: (B, 3, H, W) -> [(B, channels[i], H / strides[i], W / strides[i]), ...].
 
@@ -70,7 +74,7 @@ class Backbone(nn.Module):
         parameters = dict(self.body.named_parameters(prefix="backbone.body"))
         if any(name in state for name in parameters):
             device = next(iter(parameters.values())).device
-            self.pixels = PixelStatistics().to(device) if has_own_pixels(state) else None
+            self.pixels = PixelStatistics().to(device) if _PIXELS in state else None
 
     def train(self, mode: bool = True) -> Backbone:
         """Begins training or evaluation, neither of which knows what the other did to the weights."""
@@ -128,11 +132,6 @@ class PlainBackbone(Backbone):
         ]
 
 
-def has_own_pixels(state: Collection[str]) -> bool:
-    """Whether a detector with weights of these names takes other pixels than ImageNet's."""
-    return "backbone.pixels.scale" in state
-
-
 def make_backbone(
     name: str,
     levels: Sequence[int],
@@ -141,7 +140,6 @@ def make_backbone(
     freeze_keywords: Sequence[str] = (),
     arguments: dict | None = None,
     load: bool = True,
-    own_pixels: bool | None = None,
 ) -> Backbone:
     """A timm model as the detector's backbone.
 
@@ -152,8 +150,6 @@ def make_backbone(
     freeze_keywords: parameters of the timm model whose names contain one are frozen too ('model.' freezes a
     whole ViT). arguments: more keyword arguments for timm. load: False where a checkpoint brings the weights;
     the structure is the same, nothing is read or downloaded: a name of the Hub is refused.
-    own_pixels: whether the weights were trained on pixels in another normalisation than ImageNet's; None: as
-    timm says of them.
 
     Pretrained weights freeze batch norm, stem and first stage, as in the release; from scratch ('none')
     everything trains, batch norm included. Models without batch norm train whole.
@@ -187,20 +183,17 @@ def make_backbone(
         if any(keyword in parameter_name for keyword in freeze_keywords):
             parameter.requires_grad_(False)
     info: Any = body.feature_info
-    pixels = _pixel_statistics(body, pretrained) if own_pixels is not False else None
-    if own_pixels and pixels is None:
-        pixels = PixelStatistics()
+    pixels = _pixel_statistics(body) if pretrained else None
     if plain:
         return PlainBackbone(body, info.channels()[-1], info.reduction()[-1], levels, pixels)
     return Backbone(body, info.channels(), info.reduction(), pixels)
 
 
-def _pixel_statistics(body: Any, pretrained: bool) -> PixelStatistics | None:
+def _pixel_statistics(body: Any) -> PixelStatistics | None:
     """Those of timm's weights of this name and tag; also for a local file, which says nothing about them."""
-    mean, std = (tuple(body.pretrained_cfg.get(name, ())) for name in ("mean", "std"))
-    if not pretrained or (mean, std) in (((), ()), (IMAGENET_MEAN, IMAGENET_STD)):
-        return None
-    return PixelStatistics(mean, std)
+    mean = tuple(body.pretrained_cfg.get("mean", IMAGENET_MEAN))
+    std = tuple(body.pretrained_cfg.get("std", IMAGENET_STD))
+    return None if (mean, std) == (IMAGENET_MEAN, IMAGENET_STD) else PixelStatistics(mean, std)
 
 
 def load_weights(body: nn.Module, path: str) -> None:

@@ -49,11 +49,8 @@ def build_dino(
     )
 
 
-def timm_backbone(config: Config, load: bool = True, own_pixels: bool | None = None) -> Backbone:
-    """The timm model that the config names. load: False where a checkpoint brings its weights.
-
-    own_pixels: as in `make_backbone`.
-    """
+def timm_backbone(config: Config, load: bool = True) -> Backbone:
+    """The timm model that the config names. load: False where a checkpoint brings its weights."""
     return make_backbone(
         config.backbone,
         levels=config.return_interm_indices,
@@ -62,7 +59,6 @@ def timm_backbone(config: Config, load: bool = True, own_pixels: bool | None = N
         freeze_keywords=config.backbone_freeze_keywords or (),
         arguments=config.backbone_args,
         load=load,
-        own_pixels=own_pixels,
     )
 
 

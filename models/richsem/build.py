@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from config import Config
-from models.dino.backbone import Backbone, has_own_pixels
+from models.dino.backbone import Backbone
 from models.dino.build import build_criterion, build_detector, build_dino, timm_backbone
 from models.dino.compiled import compile_layers
 from models.dino.criterion import Criterion
@@ -201,7 +201,10 @@ def build_richsem(config: Config, text: TextEmbeddings, backbone: Backbone | Non
 
 def _backbone(config: Config, clip: Clip | None, state: Mapping[str, Tensor] | None, load: bool) -> Backbone:
     if config.backbone != clip_backbone.NAME:
-        return timm_backbone(config, load, None if state is None else has_own_pixels(state))
+        backbone = timm_backbone(config, load)
+        if state is not None:
+            backbone.take_pixels_of(state)
+        return backbone
     if state is not None:
         return clip_backbone.clip_backbone_of_state(state, config.return_interm_indices)
     return clip_backbone.clip_backbone(clip.model.visual, config.return_interm_indices)

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.dino.backbone import has_own_pixels, load_weights, make_backbone
+from models.dino.backbone import load_weights, make_backbone
 from util.errors import UserError
 from util.pixels import IMAGENET_MEAN, IMAGENET_STD
 
@@ -265,9 +265,8 @@ def test_a_vit_reads_the_file_of_its_classifier_and_can_be_frozen(tmp_path, capl
 def test_a_vit_without_weights_for_a_checkpoint_has_the_same_structure():
     """Pretrained ViTs train whole; nothing is downloaded where a checkpoint brings the weights."""
     scratch = make_backbone("vit_tiny_patch16_224", (1, 2), "none", arguments=VIT)
-    awaiting = make_backbone(
-        "vit_tiny_patch16_224", (1, 2), "default", arguments=VIT, load=False, own_pixels=False
-    )
+    awaiting = make_backbone("vit_tiny_patch16_224", (1, 2), "default", arguments=VIT, load=False)
+    awaiting.take_pixels_of([f"backbone.{name}" for name in scratch.state_dict()])
     assert frozen(awaiting) == set()
     awaiting.load_state_dict(scratch.state_dict())
     images = torch.randn(1, 3, 48, 48)
@@ -299,11 +298,9 @@ def test_without_other_pixels_the_weights_alone_are_the_state(name, weights):
 
 
 def test_weights_bring_the_normalisation_they_were_trained_with():
-    new, old = (
-        make_backbone(OTHER_PIXELS, [1], "default", load=False, own_pixels=own) for own in (None, False)
-    )
+    new, old = (make_backbone(OTHER_PIXELS, [1], "default", load=False) for _ in range(2))
+    old.pixels = None
     saved = [f"backbone.{key}" for key in new.state_dict()]
-    assert old.pixels is None and has_own_pixels(saved)
     old.take_pixels_of(saved)
     old.load_state_dict(new.state_dict())
     assert torch.equal(old.pixels.scale, new.pixels.scale) and torch.equal(old.pixels.shift, new.pixels.shift)
