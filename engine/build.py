@@ -49,6 +49,7 @@ def build_settings(
         autocast_dtype=precision.dtype,
         accumulate_steps=config.accumulate_steps,
         clip_max_norm=config.clip_max_norm,
+        image_level_weight=config.image_level_weight,
         ema_epoch=config.ema_epoch,
         log_interval=config.log_interval,
         eval_interval=config.eval_interval,

@@ -11,6 +11,7 @@ class TrainSettings:
     max_steps: optimizer steps after which the last epoch ends early, 0 for whole epochs alone.
     autocast_dtype: 16-bit type of mixed precision, None for none.
     accumulate_steps: batches per optimizer step.  clip_max_norm: 0 for no clipping.
+    image_level_weight: of the losses of image-level batches, and of `clip_max_norm` in steps of them alone.
     log_interval: optimizer steps between log lines.  eval_interval: epochs between evaluations.
     save_epochs, save_steps, save_minutes: between checkpoints, whichever comes first; 0 steps or minutes
         for none of their own.  keep_checkpoints: how many earlier ones stay.
@@ -24,6 +25,7 @@ class TrainSettings:
     autocast_dtype: torch.dtype | None = None
     accumulate_steps: int = 1
     clip_max_norm: float = 0.1
+    image_level_weight: float = 1.0
     ema_epoch: int = 0
     log_interval: int = 50
     eval_interval: int = 1

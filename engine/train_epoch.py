@@ -124,6 +124,7 @@ class TrainStep:
         self._skips = settings.on_nonfinite == "skip"
         # The batches of the group so far, with their losses.
         self._group: list[tuple[BatchOrigin, dict[str, Tensor], Batch]] = []
+        self._batch_weights: list[float] = []  # of the group so far
 
     def __call__(self, iteration: int, batch: Batch) -> dict[str, Tensor]:
         """Detached losses by name, with `total` and, where a step was made, `grad_norm`.
@@ -139,9 +140,11 @@ class TrainStep:
                 self._leave_out()
             return {}
         group = micro_batches_in_step(iteration, self.iterations, self.settings.accumulate_steps)
+        weight = self.settings.image_level_weight if targets.image_level else 1.0
+        self._batch_weights.append(weight)
         with maybe_no_sync(self.task.model, last):
             losses = self.task.losses(batch, self.settings.device, self.settings.autocast_dtype)
-            total = losses.total / group
+            total = losses.total * weight / group
             if last and distributed.is_distributed():
                 total = touch_all_parameters(total, self.parameters)
             self.state.scaler.scale(total).backward()
@@ -162,9 +165,12 @@ class TrainStep:
         fill_missing_gradients(self.parameters)
         state.scaler.unscale_(state.optimizer)
         if settings.clip_max_norm > 0:
-            norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip_max_norm)
+            # Nearly every step is clipped: one of light batches alone would else be as long as any other.
+            most = settings.clip_max_norm * max(self._batch_weights)
+            norm = nn.utils.clip_grad_norm_(self.parameters, most)
         else:
             norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        self._batch_weights.clear()
         # With float16 an infinite norm is a step that the scaler skips, not a failure.
         scaled = state.scaler.is_enabled()
         if self._skips and self._is_bad(None if scaled else norm):

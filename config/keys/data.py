@@ -167,3 +167,10 @@ class DataKeys:
         minimum=0,
         official=False,
     )
+    image_level_weight: float = config_field(
+        1.0,
+        "Weight of an image-level batch: of its losses, and of `clip_max_norm` in its step, which clipping "
+        "would else make as long as any other (Detic weighs its image loss 0.1)",
+        minimum=0,
+        official=False,
+    )

@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,21 +74,39 @@ def test_group_sizes():
     assert [micro_batches_in_step(i, 3, 1) for i in range(3)] == [1, 1, 1]
 
 
+def length_of_step(image_level: bool = False, batch_size: int = 2, **changes) -> float:
+    """How far the weights move in one step of plain descent, which shows the gradient itself."""
+    images = [(image, replace(target, image_level=image_level)) for image, target in toy_images(2)]
+    toy = make_toy(ToyLoader(images, batch_size), use_ema=False, **changes)
+    before = weights(toy)
+    toy.state.optimizer = torch.optim.SGD(toy.state.model.parameters(), lr=1.0)
+    toy.state.schedule = torch.optim.lr_scheduler.LambdaLR(toy.state.optimizer, lambda step: 1.0)
+    train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
+    assert toy.state.step == 1
+    after = weights(toy)
+    return sum((after[n] - before[n]).square().sum() for n in after if n != "calls").sqrt().item()
+
+
 def test_gradients_are_clipped_and_0_is_off():
-    toys = {
-        clip: make_toy(ToyLoader(toy_images(2), 2), clip_max_norm=clip, use_ema=False) for clip in (1e-3, 0.0)
-    }
-    before = weights(toys[0.0])
-    seen = {}
-    for clip, toy in toys.items():
-        # Plain descent shows the gradient itself.
-        toy.state.optimizer = torch.optim.SGD(toy.state.model.parameters(), lr=1.0)
-        toy.state.schedule = torch.optim.lr_scheduler.LambdaLR(toy.state.optimizer, lambda step: 1.0)
-        train_one_epoch(toy.task, toy.state, toy.loader, toy.settings)
-        after = weights(toy)
-        seen[clip] = sum((after[n] - before[n]).square().sum() for n in after if n != "calls").sqrt().item()
-    assert seen[1e-3] == pytest.approx(1e-3, rel=1e-2)
-    assert seen[0.0] > 1e-2
+    assert length_of_step(clip_max_norm=1e-3) == pytest.approx(1e-3, rel=1e-2)
+    assert length_of_step(clip_max_norm=0.0) > 1e-2
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3, 1e3])
+def test_an_image_level_batch_moves_the_weights_by_its_weight_clipped_or_not(clip):
+    whole = length_of_step(True, clip_max_norm=clip)
+    assert length_of_step(True, clip_max_norm=clip, image_level_weight=0.2) == pytest.approx(
+        0.2 * whole, rel=1e-2
+    )
+    assert length_of_step(False, clip_max_norm=clip, image_level_weight=0.2) == pytest.approx(whole)
+
+
+def test_accumulated_image_level_batches_are_as_light_as_one():
+    one = length_of_step(True, clip_max_norm=1e-3, image_level_weight=0.2)
+    two = {"batch_size": 1, "accumulate_steps": 2}
+    assert length_of_step(True, **two, clip_max_norm=1e-3, image_level_weight=0.2) == pytest.approx(
+        one, rel=1e-2
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
