@@ -152,25 +152,24 @@ class TrainStep:
         if self._skips:
             self._group.append((self.origin, dict(named), batch))
         if last:
-            named["grad_norm"] = self._step()
+            named["grad_norm"] = self._step(max(self._batch_weights))
+            self._batch_weights.clear()
         return named
 
     def is_last(self, iteration: int) -> bool:
         """Whether the batch is the last of its group, so that an optimizer step follows."""
         return (iteration + 1) % self.settings.accumulate_steps == 0 or iteration + 1 == self.iterations
 
-    def _step(self) -> Tensor:
-        """The optimizer step; returns the gradients' norm before clipping."""
+    def _step(self, weight: float) -> Tensor:
+        """The optimizer step; returns the gradients' norm before clipping. weight: of the heaviest batch."""
         state, settings = self.state, self.settings
         fill_missing_gradients(self.parameters)
         state.scaler.unscale_(state.optimizer)
         if settings.clip_max_norm > 0:
             # Nearly every step is clipped: one of light batches alone would else be as long as any other.
-            most = settings.clip_max_norm * max(self._batch_weights)
-            norm = nn.utils.clip_grad_norm_(self.parameters, most)
+            norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip_max_norm * weight)
         else:
             norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        self._batch_weights.clear()
         # With float16 an infinite norm is a step that the scaler skips, not a failure.
         scaled = state.scaler.is_enabled()
         if self._skips and self._is_bad(None if scaled else norm):
