@@ -16,4 +16,5 @@ unset PYTHONDONTWRITEBYTECODE
 .venv/bin/python -m ruff format --check .
 .venv/bin/python -m mypy
 .venv/bin/lint-imports --no-logo
-exec .venv/bin/python -m pytest "$@"
+# Tests of a file share what is slow to make, so they stay in one process. `-n 0` runs all in this one.
+exec .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
