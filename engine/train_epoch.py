@@ -124,7 +124,7 @@ class TrainStep:
         self._skips = settings.on_nonfinite == "skip"
         # The batches of the group so far, with their losses.
         self._group: list[tuple[BatchOrigin, dict[str, Tensor], Batch]] = []
-        self._batch_weights: list[float] = []  # of the group so far
+        self._weight = 1.0  # of the group's heaviest batch so far
 
     def __call__(self, iteration: int, batch: Batch) -> dict[str, Tensor]:
         """Detached losses by name, with `total` and, where a step was made, `grad_norm`.
@@ -141,7 +141,8 @@ class TrainStep:
             return {}
         group = micro_batches_in_step(iteration, self.iterations, self.settings.accumulate_steps)
         weight = self.settings.image_level_weight if targets.image_level else 1.0
-        self._batch_weights.append(weight)
+        first = iteration % self.settings.accumulate_steps == 0
+        self._weight = weight if first else max(weight, self._weight)
         with maybe_no_sync(self.task.model, last):
             losses = self.task.losses(batch, self.settings.device, self.settings.autocast_dtype)
             total = losses.total * weight / group
@@ -152,22 +153,21 @@ class TrainStep:
         if self._skips:
             self._group.append((self.origin, dict(named), batch))
         if last:
-            named["grad_norm"] = self._step(max(self._batch_weights))
-            self._batch_weights.clear()
+            named["grad_norm"] = self._step()
         return named
 
     def is_last(self, iteration: int) -> bool:
         """Whether the batch is the last of its group, so that an optimizer step follows."""
         return (iteration + 1) % self.settings.accumulate_steps == 0 or iteration + 1 == self.iterations
 
-    def _step(self, weight: float) -> Tensor:
-        """The optimizer step; returns the gradients' norm before clipping. weight: of the heaviest batch."""
+    def _step(self) -> Tensor:
+        """The optimizer step; returns the gradients' norm before clipping."""
         state, settings = self.state, self.settings
         fill_missing_gradients(self.parameters)
         state.scaler.unscale_(state.optimizer)
         if settings.clip_max_norm > 0:
             # Nearly every step is clipped: one of light batches alone would else be as long as any other.
-            norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip_max_norm * weight)
+            norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip_max_norm * self._weight)
         else:
             norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         # With float16 an infinite norm is a step that the scaler skips, not a failure.

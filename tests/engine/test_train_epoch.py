@@ -74,9 +74,16 @@ def test_group_sizes():
     assert [micro_batches_in_step(i, 3, 1) for i in range(3)] == [1, 1, 1]
 
 
-def length_of_step(image_level: bool = False, batch_size: int = 2, **changes) -> float:
-    """How far the weights move in one step of plain descent, which shows the gradient itself."""
-    images = [(image, replace(target, image_level=image_level)) for image, target in toy_images(2)]
+def length_of_step(*image_level: bool, batch_size: int = 2, **changes) -> float:
+    """How far the weights move in one step of plain descent, which shows the gradient itself.
+
+    image_level: of each of the two images; none of them where nothing is said.
+    """
+    of_images = image_level or (False, False)
+    images = [
+        (image, replace(target, image_level=flag))
+        for (image, target), flag in zip(toy_images(2), of_images, strict=True)
+    ]
     toy = make_toy(ToyLoader(images, batch_size), use_ema=False, **changes)
     before = weights(toy)
     toy.state.optimizer = torch.optim.SGD(toy.state.model.parameters(), lr=1.0)
@@ -94,19 +101,19 @@ def test_gradients_are_clipped_and_0_is_off():
 
 @pytest.mark.parametrize("clip", [0.0, 1e-3, 1e3])
 def test_an_image_level_batch_moves_the_weights_by_its_weight_clipped_or_not(clip):
-    whole = length_of_step(True, clip_max_norm=clip)
-    assert length_of_step(True, clip_max_norm=clip, image_level_weight=0.2) == pytest.approx(
-        0.2 * whole, rel=1e-2
-    )
-    assert length_of_step(False, clip_max_norm=clip, image_level_weight=0.2) == pytest.approx(whole)
+    whole = length_of_step(True, True, clip_max_norm=clip)
+    light = length_of_step(True, True, clip_max_norm=clip, image_level_weight=0.2)
+    assert light == pytest.approx(0.2 * whole, rel=1e-2)
+    assert length_of_step(clip_max_norm=clip, image_level_weight=0.2) == pytest.approx(whole)
 
 
-def test_accumulated_image_level_batches_are_as_light_as_one():
-    one = length_of_step(True, clip_max_norm=1e-3, image_level_weight=0.2)
+@pytest.mark.parametrize(
+    ("image_level", "length"), [((True, True), 2e-4), ((True, False), 1e-3), ((False, True), 1e-3)]
+)
+def test_an_accumulated_step_is_as_long_as_its_heaviest_batch_may_be(image_level, length):
     two = {"batch_size": 1, "accumulate_steps": 2}
-    assert length_of_step(True, **two, clip_max_norm=1e-3, image_level_weight=0.2) == pytest.approx(
-        one, rel=1e-2
-    )
+    found = length_of_step(*image_level, **two, clip_max_norm=1e-3, image_level_weight=0.2)
+    assert found == pytest.approx(length, rel=1e-2)
 
 
 def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):

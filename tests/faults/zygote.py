@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,8 @@ def _child(words: list[str], environment: dict[str, str], output: str) -> None:
         install_from_environment()
         sys.argv = [str(ROOT / "main.py"), *words]
         status = program.main(words)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

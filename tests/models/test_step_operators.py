@@ -98,7 +98,7 @@ def test_operators_of_an_update(train_step):
     for parameter in stepper.parameters:
         parameter.grad = torch.ones_like(parameter)
     with Operators() as operators:
-        stepper._step(1.0)
+        stepper._step()
     assert operators.counts.total() <= UPDATE, f"{dict(operators.counts)}, recorded {UPDATE}"
 
 
