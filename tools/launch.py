@@ -13,8 +13,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from torch.distributed import DistError
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import api as multiprocessing
 from torch.distributed.elastic.multiprocessing.api import PContext, SignalException, SubprocessContext
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.elastic.rendezvous import RendezvousError
@@ -50,7 +51,8 @@ class Agent(LocalElasticAgent):
         hang_up = signal.getsignal(signal.SIGHUP)
         # Inherited by the processes, until they can handle it.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        started: dict[int, Any] = super()._start_workers(worker_group)
+        with _stop_held():
+            started: dict[int, Any] = super()._start_workers(worker_group)
         signal.signal(signal.SIGUSR1, self._forward)
         if hang_up == signal.SIG_IGN:  # by nohup; torchrun replaces it
             signal.signal(signal.SIGHUP, hang_up)
@@ -143,6 +145,27 @@ def how_it_ended(rank: int, failure: ProcessFailure) -> str:
     if failure.exitcode < 0:
         return f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}"
     return f"rank {rank} ended with status {failure.exitcode}"
+
+
+@contextmanager
+def _stop_held() -> Iterator[None]:
+    """While processes are started, a signal to stop waits: torchrun could not tell yet whom to stop."""
+    held: list[int] = []
+
+    def hold(number: int, _: FrameType | None) -> None:
+        held.append(number)
+
+    stop = multiprocessing._terminate_process_handler
+    multiprocessing._terminate_process_handler = hold  # type: ignore[assignment]  # installed before they start
+    try:
+        yield
+    finally:
+        multiprocessing._terminate_process_handler = stop
+        for number in signal.valid_signals():
+            if signal.getsignal(number) is hold:
+                signal.signal(number, stop)
+    if held:
+        stop(held[0], None)
 
 
 def _subprocesses(context: PContext | None) -> SubprocessContext:

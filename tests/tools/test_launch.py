@@ -171,6 +171,36 @@ def test_ranks_that_stop_at_once_say_so_once(number, status, line, tmp_path):
     assert (process.returncode, output, errors) == (status, "", line)
 
 
+def test_a_signal_while_ranks_are_started_stops_them(tmp_path):
+    """It came after the processes had begun and before torchrun knew them, so they lived on."""
+    rank = tmp_path / "rank.py"
+    rank.write_text("import time\ntime.sleep(20)\n")
+    program = tmp_path / "launcher.py"
+    program.write_text(
+        "import os, signal, sys\n"
+        "from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import (\n"
+        "    SubprocessHandler\n"
+        ")\n"
+        "from tools import launch\n"
+        "start = SubprocessHandler._popen\n"
+        "def start_and_signal(*arguments):\n"
+        "    process = start(*arguments)\n"
+        "    print(process.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return process\n"
+        "SubprocessHandler._popen = start_and_signal\n"
+        f"sys.exit(launch.main(['2', {str(rank)!r}]))\n"
+    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, program], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (143, "stopped by SIGTERM\n")
+    ranks = [int(pid) for pid in done.stdout.split()]
+    assert len(ranks) == 2
+    wait_until_gone(*ranks)
+
+
 @pytest.mark.ci
 def test_ranks_start_again_but_not_after_an_error_of_the_user(tmp_path):
     program = tmp_path / "fails.py"
