@@ -40,6 +40,7 @@ ablate quickstart
 draw "$out/tail_data" --tail
 teach "$out/tail_teacher" "$out/tail_data/imagenet-lvis"
 ablate drawn_tail
+ablate drawn_tail_long
 
 if [ -n "$groceries" ]; then
     lite0="$out/lite0.safetensors"
