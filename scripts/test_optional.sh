@@ -44,4 +44,5 @@ fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 # Without bytecode each process that a test starts recompiles torch.
 unset PYTHONDONTWRITEBYTECODE
-exec "$python" -m pytest -m ci -rs "$@"
+# As scripts/test.sh does it.
+exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile -m ci -rs "$@"
