@@ -77,6 +77,9 @@ def test_the_script_makes_what_the_grids_name(monkeypatch):
         ({"rows": {"a": {"epochs": 3}}}, "row 'a': epochs is not a row's to say"),
         ({"baseline": "both streams"}, "'both streams' is no row"),
         ({"compare": [("both", "boxs alone")]}, "'boxs alone' is no row. Did you mean 'boxes alone'"),
+        ({"only": "both"}, "only = 'both' must be a list of rows"),
+        ({"only": ["boxes alone", "booth"]}, r"only: 'booth' is no row\. Did you mean 'both'"),
+        ({"only": ["both"]}, "only leaves out the baseline, 'boxes alone'"),
         ({"seeds": [1, 1]}, "different numbers"),
         ({"folds": 1}, "folds = 1 must be 0 or"),
     ],
@@ -86,6 +89,19 @@ def test_a_wrong_grid_is_named(tmp_path, values, message):
     path = write_grid(tmp_path / "grid.py", **{**right, **values})
     with pytest.raises(UserError, match=f"grid {path}: .*{message}"):
         read_grid(path)
+
+
+def test_a_grid_keeps_rows_of_its_base(tmp_path):
+    rows = {"third": {}, **ROWS}
+    pairs = [("third", "both"), ("both", "boxes alone")]
+    write_grid(
+        tmp_path / "base.py", config="c.py", rows=rows, images=24, baseline="boxes alone", compare=pairs
+    )
+    kept = read_grid(write_grid(tmp_path / "k.py", _base_=["base.py"], only=["both", "boxes alone"]))
+    assert list(kept.rows.items()) == [("both", {}), ("boxes alone", ROWS["boxes alone"])]
+    assert kept.compare == (("both", "boxes alone"),)
+    everything = read_grid(write_grid(tmp_path / "e.py", _base_=["k.py"], only=[]))
+    assert list(everything.rows) == list(rows) and everything.compare == tuple(pairs)
 
 
 def test_a_wrong_key_names_its_row(grid):

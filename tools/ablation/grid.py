@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ _DECIDED = {"max_steps": "images", "epochs": "images", "early_stop_patience": "i
 
 @dataclass(frozen=True)
 class Grid:
-    """What a grid file says.
+    """What a grid file says. Its `only` names the rows to keep, in their order; pairs of others go with them.
 
     config:   config file that every row builds on.
     rows:     name -> its config keys, in the order of the table.
@@ -67,7 +67,7 @@ def read_grid(path: Path) -> Grid:
     Raises UserError that names the file and what is wrong.
     """
     values = read_values(path)
-    known = {f.name for f in fields(Grid)}
+    known = {f.name for f in fields(Grid)} | {"only"}
     try:
         for name in values:
             if name not in known:
@@ -82,10 +82,27 @@ def read_grid(path: Path) -> Grid:
         baseline = values.get("baseline") or next(iter(rows))
         compare = tuple((str(row), str(other)) for row, other in values.get("compare", ()))
         _check_rows(rows, baseline, compare, values.get("options", {}))
+        if only := values.pop("only", ()):
+            values["rows"], compare = _kept(only, rows, baseline, compare)
     except UserError as error:
         raise UserError(f"grid {path}: {error}") from None
     seeds = tuple(values.get("seeds", Grid.seeds))
     return Grid(**{**values, "seeds": seeds, "baseline": baseline, "compare": compare})
+
+
+def _kept(
+    only: Sequence[str],
+    rows: Mapping[str, Mapping[str, Any]],
+    baseline: str,
+    compare: tuple[tuple[str, str], ...],
+) -> tuple[dict[str, Mapping[str, Any]], tuple[tuple[str, str], ...]]:
+    """The rows that `only` names, and the pairs of those."""
+    for name in only:
+        if name not in rows:
+            raise UserError(f"only: {name!r} is no row.{nearest(name, rows)}")
+    if baseline not in only:
+        raise UserError(f"only leaves out the baseline, {baseline!r}")
+    return {name: rows[name] for name in only}, tuple(pair for pair in compare if set(pair) <= set(only))
 
 
 def slug(name: str) -> str:
@@ -112,6 +129,10 @@ _TYPES: dict[str, tuple[str, Any]] = {
     "seeds": (
         "a list of whole numbers",
         lambda v: isinstance(v, (list, tuple)) and v and all(type(s) is int for s in v),
+    ),
+    "only": (
+        "a list of rows",
+        lambda v: isinstance(v, (list, tuple)) and all(isinstance(name, str) for name in v),
     ),
     "compare": (
         "a list of pairs of rows",
