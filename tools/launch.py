@@ -48,14 +48,11 @@ class Agent(LocalElasticAgent):
     _stopping = False
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
-        hang_up = signal.getsignal(signal.SIGHUP)
         # Inherited by the processes, until they can handle it.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         with _stop_held():
             started: dict[int, Any] = super()._start_workers(worker_group)
         signal.signal(signal.SIGUSR1, self._forward)
-        if hang_up == signal.SIG_IGN:  # by nohup; torchrun replaces it
-            signal.signal(signal.SIGHUP, hang_up)
         return started
 
     def _forward(self, number: int, _: FrameType | None = None) -> None:
@@ -149,11 +146,19 @@ def how_it_ended(rank: int, failure: ProcessFailure) -> str:
 
 @contextmanager
 def _stop_held() -> Iterator[None]:
-    """While processes are started, a signal to stop waits: torchrun could not tell yet whom to stop."""
+    """While processes are started, a signal to stop waits: torchrun could not tell yet whom to stop.
+
+    A hang-up that nohup has ignored stays ignored, which torchrun would handle.
+    """
     held: list[int] = []
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+    def ignored(number: int) -> bool:
+        return nohup and number == signal.SIGHUP
 
     def hold(number: int, _: FrameType | None) -> None:
-        held.append(number)
+        if not ignored(number):
+            held.append(number)
 
     stop = multiprocessing._terminate_process_handler
     multiprocessing._terminate_process_handler = hold  # type: ignore[assignment]  # installed before they start
@@ -163,7 +168,7 @@ def _stop_held() -> Iterator[None]:
         multiprocessing._terminate_process_handler = stop
         for number in signal.valid_signals():
             if signal.getsignal(number) is hold:
-                signal.signal(number, stop)
+                signal.signal(number, signal.SIG_IGN if ignored(number) else stop)
     if held:
         stop(held[0], None)
 

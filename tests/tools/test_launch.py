@@ -171,13 +171,15 @@ def test_ranks_that_stop_at_once_say_so_once(number, status, line, tmp_path):
     assert (process.returncode, output, errors) == (status, "", line)
 
 
-def test_a_signal_while_ranks_are_started_stops_them(tmp_path):
-    """It came after the processes had begun and before torchrun knew them, so they lived on."""
-    rank = tmp_path / "rank.py"
-    rank.write_text("import time\ntime.sleep(20)\n")
+def launch_and_signal(
+    tmp_path: Path, number: int, rank: str, before: str = ""
+) -> subprocess.CompletedProcess:
+    """Two ranks, whose launcher gets the signal right after each has begun, and prints its pid."""
+    (tmp_path / "rank.py").write_text(rank)
     program = tmp_path / "launcher.py"
     program.write_text(
         "import os, signal, sys\n"
+        f"{before}\n"
         "from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import (\n"
         "    SubprocessHandler\n"
         ")\n"
@@ -186,19 +188,31 @@ def test_a_signal_while_ranks_are_started_stops_them(tmp_path):
         "def start_and_signal(*arguments):\n"
         "    process = start(*arguments)\n"
         "    print(process.pid, flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
         "    return process\n"
         "SubprocessHandler._popen = start_and_signal\n"
-        f"sys.exit(launch.main(['2', {str(rank)!r}]))\n"
+        f"sys.exit(launch.main(['2', {str(tmp_path / 'rank.py')!r}]))\n"
     )
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, program], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
+
+
+def test_a_signal_while_ranks_are_started_stops_them(tmp_path):
+    """It came after the processes had begun and before torchrun knew them, so they lived on."""
+    done = launch_and_signal(tmp_path, signal.SIGTERM, "import time\ntime.sleep(20)\n")
     assert (done.returncode, done.stderr) == (143, "stopped by SIGTERM\n")
     ranks = [int(pid) for pid in done.stdout.split()]
     assert len(ranks) == 2
     wait_until_gone(*ranks)
+
+
+def test_nohup_outlives_a_hang_up_at_any_time(tmp_path):
+    rank = "import os, signal, time\nos.kill(os.getppid(), signal.SIGHUP)\ntime.sleep(0.5)\n"
+    nohup = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    done = launch_and_signal(tmp_path, signal.SIGHUP, rank, before=nohup)
+    assert (done.returncode, done.stderr, len(done.stdout.split())) == (0, "", 2)
 
 
 @pytest.mark.ci
