@@ -27,8 +27,8 @@ _COMMAND_LINE = "--options"
 _LONGEST_CHAIN, _MOST_FILES = 50, 500
 
 
-def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The Config of a file, with `overrides` (see `parse_options`) on top.
+def load(path: str | Path, overrides: Mapping[str, Any] | None = None, source: str = _COMMAND_LINE) -> Config:
+    """The Config of a file, with `overrides` (see `parse_options`) on top. Errors name `source`, if any.
 
     `_base_` names one file or a list of files, relative to the file; later values win. Names that start with
     an underscore and modules are the file's own affair. Raises UserError, in one line that names the file,
@@ -36,7 +36,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
     """
     values, origins = _Reader().read(Path(path), chain=())
     overrides = overrides or {}
-    origins.update(dict.fromkeys(overrides, _COMMAND_LINE))
+    origins.update(dict.fromkeys(overrides, source))
     return Config.from_dict(_merged(Path(path), values, overrides), origins)
 
 
@@ -151,12 +151,25 @@ def merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, An
     """
     result = Dict(earlier)
     for name, value in later.items():
-        if isinstance(value, Mapping) and value.get(DELETE):
+        if _deletes(value):
             result.pop(name, None)
-        result.update({name: value})
         if isinstance(value, Mapping):
-            result[name].pop(DELETE, None)
+            value = {key: entry for key, entry in value.items() if key != DELETE}
+        result.update({name: value})
     return result.to_dict()
+
+
+def merged_overrides(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """As `merged`, but `_delete_` stays: what it replaces, the config file's value, is still to come."""
+    result = merged(earlier, later)
+    for name, value in result.items():
+        if isinstance(value, dict) and (_deletes(earlier.get(name)) or _deletes(later.get(name))):
+            value[DELETE] = True
+    return result
+
+
+def _deletes(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value.get(DELETE))
 
 
 def from_official_args(args: Mapping[str, Any]) -> Config:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, get_args, get_origin
 
-from config.loader import DELETE, merged
+from config.loader import merged_overrides
 from config.schema import key_types
 from config.values import shown
 from util.errors import UserError
@@ -37,11 +37,7 @@ def parse_options(pairs: Iterable[str] | None) -> dict[str, Any]:
         value = parse_value(text) if entries else _parse_as(text, key_types().get(name))
         for entry in reversed(entries):
             value = {entry: value}
-        deletes = [isinstance(v, Mapping) and bool(v.get(DELETE)) for v in (options.get(name), value)]
-        options = merged(options, {name: value})
-        if any(deletes):
-            # What it replaces is still to come: the config file's.
-            options[name][DELETE] = True
+        options = merged_overrides(options, {name: value})
     return options
 
 

@@ -67,7 +67,7 @@ class Config(Keys):
         origins = origins or {}
 
         def with_origin(name: str, error: UserError) -> UserError:
-            return UserError(f"{origins[name]}: {error}") if name in origins else error
+            return UserError(f"{origins[name]}: {error}") if origins.get(name) else error
 
         live = {name: value for name, value in values.items() if name in key_types()}
         for name in values.keys() - live.keys():

@@ -105,6 +105,7 @@ def test_a_bomb_is_one_short_line(pair):
         (["backbone_args.width=3", "backbone_args={'_delete_': True, 'depth': 1}"], {"depth": 1}),
         (["backbone_args={'_delete_': False}"], {"stem_width": 8}),
         (["backbone_args=3", "backbone_args={'_delete_': True}"], {}),
+        (["backbone_args={'_delete_': True}", "backbone_args=3", "backbone_args={'_delete_': True}"], {}),
     ],
 )
 def test_a_dict_of_the_file_is_replaced(tmp_path, pairs, expected):

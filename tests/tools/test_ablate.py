@@ -105,8 +105,20 @@ def test_a_grid_keeps_rows_of_its_base(tmp_path):
 
 
 def test_a_wrong_key_names_its_row(grid):
-    with pytest.raises(UserError, match=r"row 'bad': .*unknown key 'lrr'\. Did you mean 'lr'"):
+    with pytest.raises(UserError, match=r"row 'bad': unknown key 'lrr'\. Did you mean 'lr'"):
         replace(grid, rows={"bad": {"lrr": 1}}).config_of("bad")
+
+
+def test_a_row_replaces_a_dict_of_the_config(grid, root):
+    """The first use took `_delete_` out of the grid, or was without effect."""
+    assert grid.config_of("both").backbone_args["stem_width"]
+    row = {"backbone_args": {"_delete_": True, "channels": [8, 8]}}
+    options = {"backbone_args": {"stem_width": 4}}
+    for grown in (replace(grid, rows={"both": row}), replace(grid, rows={"both": row}, options=options)):
+        for _ in range(2):
+            assert grown.config_of("both").backbone_args == {"channels": [8, 8]}
+    emptied = replace(grid, rows={"both": options}, options=row)
+    assert emptied.config_of("both").backbone_args == {"channels": [8, 8], "stem_width": 4}
 
 
 def test_budgets_are_equal_in_images_of_both_streams(grid, root, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config import Config, load
-from config.loader import merged, read_values
+from config.loader import merged_overrides, read_values
 from util.errors import UserError, nearest
 
 # Keys that the grid itself decides, in every row alike.
@@ -46,7 +46,7 @@ class Grid:
     def config_of(self, row: str) -> Config:
         """The row's config, without its budget. Raises UserError that names the row."""
         try:
-            return load(self.config, merged(self.options, self.rows[row]))
+            return load(self.config, merged_overrides(self.options, self.rows[row]), source="")
         except UserError as error:
             raise UserError(f"row {row!r}: {error}") from None
 
