@@ -52,7 +52,7 @@ from models.richsem.load import checkpoint_config, load_trained, open_checkpoint
 from models.richsem.naming import check_sides
 from util import distributed
 from util.checkpoint import Checkpoint, check_class_names
-from util.console import print_any_text
+from util.console import prepare_console
 from util.errors import UserError
 from util.logging import get_logger, setup_logging
 
@@ -81,7 +81,7 @@ class Job:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 after an error that the user can fix, or that of a signal."""
-    print_any_text()
+    prepare_console()
     with Stopping() as stopping:
         try:
             return run(argv, stopping)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from util.console import print_any_text
+from util.console import prepare_console
 
 
 class UserError(Exception):
@@ -45,7 +45,7 @@ def first_line(error: BaseException) -> str:
 
 def run_command(main: Callable[[], int]) -> int:
     """Runs a program and returns its exit status: that of `main`, 2 after a UserError, 130 after Ctrl-C."""
-    print_any_text()
+    prepare_console()
     try:
         return main()
     except UserError as error:
