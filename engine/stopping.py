@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from util import distributed
-from util.signals import STATUS, SignalStop
+from util.signals import STATUS, SignalStop, stopping_signals
 
 # A Ctrl-C that comes again within so many seconds is the same one: to the process, and to its group.
 _SAME = 0.5
@@ -32,7 +32,7 @@ def stop_if(asked: int) -> None:
 
 
 class Stopping:
-    """Handles SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 within `with`, and watches a time limit.
+    """Handles SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 within `with`, and watches a time limit.
 
     A signal raises SignalStop at once, and within `in_time` it is noted, for `agree` to find. A second Ctrl-C
     raises SignalStop there too.
@@ -54,7 +54,7 @@ class Stopping:
     def __enter__(self) -> Stopping:
         # Python allows it nowhere else.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in STATUS}
+            self._before = {number: signal.signal(number, self._handle) for number in stopping_signals()}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -32,6 +32,7 @@ from torch.distributed.run import main as torchrun
 from util import distributed
 from util.errors import UserError, first_line, run_command
 from util.lifetime import LAUNCHER
+from util.signals import ignored
 
 # Seconds that processes have to write a checkpoint after a signal.
 GRACE = 60
@@ -151,13 +152,10 @@ def _stop_held() -> Iterator[None]:
     A hang-up that nohup has ignored stays ignored, which torchrun would handle.
     """
     held: list[int] = []
-    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-
-    def ignored(number: int) -> bool:
-        return nohup and number == signal.SIGHUP
+    nohup = ignored("SIGHUP")
 
     def hold(number: int, _: FrameType | None) -> None:
-        if not ignored(number):
+        if not (nohup and number == signal.SIGHUP):
             held.append(number)
 
     stop = multiprocessing._terminate_process_handler
@@ -168,7 +166,7 @@ def _stop_held() -> Iterator[None]:
         multiprocessing._terminate_process_handler = stop
         for number in signal.valid_signals():
             if signal.getsignal(number) is hold:
-                signal.signal(number, signal.SIG_IGN if ignored(number) else stop)
+                signal.signal(number, signal.SIG_IGN if nohup and number == signal.SIGHUP else stop)
     if held:
         stop(held[0], None)
 

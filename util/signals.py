@@ -3,10 +3,11 @@
 import os
 import signal
 
-# SLURM and others send SIGUSR1 before a time limit: the run is fine, and goes on later.
+# SLURM and others send SIGUSR1 before a time limit: the run is fine, and goes on later. SIGHUP is a terminal
+# that has closed.
 STATUS = {
     getattr(signal, name): status
-    for name, status in (("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 0))
+    for name, status in (("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129), ("SIGUSR1", 0))
     if hasattr(signal, name)
 }
 
@@ -44,14 +45,25 @@ def end_by_sigterm() -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
+def ignored(name: str) -> bool:
+    """Whether this process ignores a signal, by name: SIGHUP does so by nohup."""
+    return hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_IGN
+
+
+def stopping_signals() -> list[int]:
+    """Those of `STATUS` that are to stop this process: all, but for a hang-up under nohup."""
+    hang_up = getattr(signal, "SIGHUP", None)
+    return [number for number in STATUS if not (number == hang_up and ignored("SIGHUP"))]
+
+
 def end_at_once() -> None:
     """Until something else handles them, signals end the process with their status and one line."""
 
     def end(number: int, _: object) -> None:
         os._exit(stopped_by(number))
 
-    for number in STATUS:
+    for number in stopping_signals():
         # The launcher has this one ignored until the process handles it, and sends it again.
-        again = number == getattr(signal, "SIGUSR1", None) and signal.getsignal(number) == signal.SIG_IGN
+        again = number == getattr(signal, "SIGUSR1", None) and ignored("SIGUSR1")
         if not again:
             signal.signal(number, end)

@@ -15,7 +15,7 @@ from tests.engine.toys import ToyEvaluator, ToyLoader, make_toy, toy_images, toy
 from util import distributed
 from util.signals import SignalStop
 
-STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 0}
+STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGUSR1: 0}
 
 
 def send(number: int) -> None:
@@ -116,6 +116,17 @@ def test_before_training_a_signal_ends_the_process_at_once(number):
     assert caught.value.status == STATUS[number]
 
 
+def test_nohup_is_obeyed():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stopping():
+            send(signal.SIGHUP)
+            time.sleep(0.1)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_handlers_are_put_back_but_for_the_signal_that_is_sent_again():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with Stopping():
@@ -133,7 +144,7 @@ def test_a_forked_process_leaves_the_decision_to_its_parent():
                 os._exit(7)
             outcomes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         stopping.check()
-    assert outcomes == [143, 7, 7]
+    assert outcomes == [143, 7, 7, 7]
 
 
 def stop_on_one_rank(folder: Path) -> tuple[int, int]:

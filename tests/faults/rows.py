@@ -104,7 +104,7 @@ def at_random(random_numbers: random.Random, setting: Setting, stop: Stop, most:
 def random_rows(numbers: random.Random) -> list[Row]:
     """One rank: signals x loader processes x accumulation x interval. Two: signals, and who gets them."""
     rows = []
-    for name in ("KILL", "TERM", "INT", "USR1"):
+    for name in ("KILL", "TERM", "INT", "HUP", "USR1"):
         settings = [
             Setting(workers=workers, accumulate=accumulate, save_interval=interval)
             for workers, accumulate, interval in product((0, 1, 2), (1, 3), (0, 2))
@@ -118,6 +118,7 @@ def random_rows(numbers: random.Random) -> list[Row]:
         ("SIGKILL of the launcher at random times, two ranks", Stop(rank=-1)),
         ("SIGTERM at random times, two ranks", Stop("TERM", rank=-1)),
         ("SIGINT at random times, two ranks", Stop("INT", rank=-1)),
+        ("SIGHUP at random times, two ranks", Stop("HUP", rank=-1)),
         ("SIGUSR1 at random times, two ranks", Stop("USR1", rank=-1)),
     ):
         tries = []

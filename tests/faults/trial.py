@@ -16,7 +16,7 @@ from tests.faults.inject import Plan
 from tests.test_exact_resume import assert_same_run
 
 # The exit status of a run that a signal stops while it trains: of main.py, and through the launcher.
-STATUS = {"KILL": (-9, 137), "TERM": (143, 143), "INT": (130, 130), "USR1": (0, 0)}
+STATUS = {"KILL": (-9, 137), "TERM": (143, 143), "INT": (130, 130), "HUP": (129, 129), "USR1": (0, 0)}
 
 
 @dataclass(frozen=True)

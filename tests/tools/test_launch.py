@@ -107,7 +107,9 @@ def test_ranks_end_with_a_launcher_that_is_killed(tmp_path):
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGUSR1, 0)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 0)]
+)
 def test_other_signals_stop_ranks_too(number, status, tmp_path):
     with running(tmp_path, 2) as (process, _):
         process.send_signal(number)
