@@ -141,6 +141,7 @@ def _for_training(
         worst_batch=partial(_worst_batch, config, settings, train_set),
         labelled=LabelledSample(image_level) if image_level else None,
         train_images=len(train_set),
+        train_tables=(annotations, *((image_level.annotations,) if image_level else ())),
         union_table=union_table(data.union, train.parts) if data.union else "",
     )
 

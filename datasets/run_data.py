@@ -64,6 +64,7 @@ class DataParts:
     worst_batch:     gives the training batch that needs most memory, of as many images as the config says or
         as it is asked for; None for evaluation alone.
     train_images:    box-annotated ones.
+    train_tables:    the box-annotated images that are trained on, then image-level ones, if any.
     val_parts:       of several data sets, those with validation images; empty for a single set.
     sets:            as in `RunSettings`.
     union_table:     the classes of several training sets, for people; '' for a single set or in evaluation.
@@ -79,6 +80,7 @@ class DataParts:
     labelled: LabelledSample | None = None
     worst_batch: Callable[..., Batch] | None = None
     train_images: int = 0
+    train_tables: tuple[AnnotationTable, ...] = ()
     val_parts: tuple[Part, ...] = ()
     sets: ClassNames = field(default_factory=dict)
     union_table: str = ""

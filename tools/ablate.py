@@ -9,11 +9,18 @@ each finished run in results/, and the runs themselves in runs/. docs/ablation.m
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from util.signals import SignalStop, end_at_once
+
+if __name__ == "__main__":
+    # The imports below take seconds.
+    end_at_once()
 
 import torch
 
@@ -32,7 +39,6 @@ from util.distributed import choose_device
 from util.errors import UserError, run_command
 from util.files import atomic_write
 from util.logging import each_line_once
-from util.signals import SignalStop
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -46,7 +52,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-j", "--jobs", type=int, default=1, help="runs at a time (default: 1)")
     parser.add_argument("--device", default="auto", help="of every run: auto (default), cpu, cuda or cuda:N")
     parser.add_argument("--num_workers", type=int, default=0, help="loader processes a run (default: 0)")
-    parser.add_argument("--bootstrap", type=int, default=500, help="replicates (default: 500)")
+    parser.add_argument("--bootstrap", type=int, default=500, help="replicates, 20 to 100,000 (default: 500)")
     parser.add_argument("--rerun", action="store_true", help="remove runs whose config or data has changed")
     parser.add_argument(
         "--table_only", action="store_true", help="train nothing; the table of the runs that are finished"
@@ -55,6 +61,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     for name, least in (("jobs", 1), ("num_workers", 0), ("bootstrap", 20)):
         if getattr(args, name) < least:
             parser.error(f"argument --{name}: {getattr(args, name)} is below {least}")
+    if args.bootstrap > 100_000:
+        parser.error(f"argument --bootstrap: {args.bootstrap} is above 100000")
     if args.rerun and args.table_only:
         parser.error("--rerun makes runs again, --table_only makes none: give one of them")
     return args
@@ -64,16 +72,24 @@ def main(words: list[str] | None = None) -> int:
     """Returns 0, 1 where a run failed, or the status of a signal. Raises UserError."""
     args = parse_arguments(words)
     make_folder(args.output)
-    lock = RunLock(args.output / "ablate.lock")
     with Stopping():
-        lock.acquire()
         try:
-            return ablate(args)
+            # A table may be made while another process trains.
+            with nullcontext() if args.table_only else _locked(args.output):
+                return ablate(args)
         except SignalStop as stop:
             print(f"{stop}; the same command goes on", file=sys.stderr)
             return stop.status
-        finally:
-            lock.release()
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    lock = RunLock(output / "ablate.lock")
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def ablate(args: argparse.Namespace) -> int:

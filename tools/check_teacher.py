@@ -48,7 +48,10 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=500, help="image-level images to measure on, at most")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     parser.add_argument("--json", type=Path, help="also write the table as JSON")
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    if args.images < 0:
+        parser.error(f"argument --images: {args.images} is below 0")
+    return args
 
 
 class Ranks:

@@ -145,8 +145,12 @@ class DataKeys:
     mosaic_fill: int = config_field(
         114, "Grey level of the empty canvas", minimum=0, maximum=255, official=False
     )
-    main_weight: int = config_field(1, "Box-annotated batches per cycle of the two streams", minimum=1)
-    sub_weight: int = config_field(1, "Image-level batches per cycle of the two streams", minimum=1)
+    main_weight: int = config_field(
+        1, "Box-annotated batches per cycle of the two streams", minimum=1, maximum=10_000
+    )
+    sub_weight: int = config_field(
+        1, "Image-level batches per cycle of the two streams", minimum=1, maximum=1000
+    )
     image_level_repeat_sh: float = config_field(
         0.0,
         "Image-level images of classes in a smaller fraction of the box-annotated images come more often, by "

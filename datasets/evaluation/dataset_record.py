@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -123,6 +123,23 @@ def _absolute(path: Path | str) -> str:
 
 def fingerprint(annotations: AnnotationTable) -> str:
     """Equal for annotations that give the same metrics for the same predictions."""
+    return _digest_of(annotations).hexdigest()[:32]
+
+
+def training_fingerprint(tables: Iterable[AnnotationTable]) -> str:
+    """Equal for annotations that are the same to train on."""
+    digest = hashlib.sha256()
+    for table in tables:
+        one = _digest_of(table)
+        for column in (table.positives.offsets, table.positives.values):
+            one.update(np.ascontiguousarray(column).data)
+        names = (table.file_names[image] for image in range(len(table)))
+        one.update("\n".join(names).encode(errors="surrogatepass"))
+        digest.update(one.digest())
+    return digest.hexdigest()[:32]
+
+
+def _digest_of(annotations: AnnotationTable) -> hashlib._Hash:
     digest = hashlib.sha256()
     judged = annotations.judged.offsets, annotations.judged.values, annotations.judged_list
     columns: Sequence[np.ndarray] = (
@@ -144,4 +161,4 @@ def fingerprint(annotations: AnnotationTable) -> str:
     for column in columns:
         digest.update(np.ascontiguousarray(column).data)
     digest.update("\n".join(c.name for c in annotations.categories).encode())
-    return digest.hexdigest()[:32]
+    return digest

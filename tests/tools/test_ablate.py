@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -74,9 +76,17 @@ def test_the_script_makes_what_the_grids_name(monkeypatch):
         ({"images": 0}, "images = 0 must be at least 1"),
         ({"rows": {"a": 1}}, "rows = .* must be a dict of dicts"),
         ({"rows": {"A": {}, "a!": {}}}, "'A' and 'a!' need names that differ in a letter"),
+        ({"rows": {"全部": {}}}, "row '全部' needs a letter a to z, or a digit"),
+        ({"rows": {"a|b": {}}}, r"row 'a\|b': a name has no line breaks and no"),
+        ({"rows": {"a" * 101: {}}}, "a name has at most 100 letters"),
+        ({"data": "a\0b"}, r"data = 'a\\x00b' must be a folder name"),
+        ({"compare": [("both", "both")]}, "compare: 'both' beside itself"),
         ({"rows": {"a": {"epochs": 3}}}, "row 'a': epochs is not a row's to say"),
-        ({"baseline": "both streams"}, "'both streams' is no row"),
-        ({"compare": [("both", "boxs alone")]}, "'boxs alone' is no row. Did you mean 'boxes alone'"),
+        ({"baseline": "both streams"}, "baseline: 'both streams' is no row"),
+        (
+            {"compare": [("both", "boxs alone")]},
+            "compare: 'boxs alone' is no row. Did you mean 'boxes alone'",
+        ),
         ({"only": "both"}, "only = 'both' must be a list of rows"),
         ({"only": ["boxes alone", "booth"]}, r"only: 'booth' is no row\. Did you mean 'both'"),
         ({"only": ["both"]}, "only leaves out the baseline, 'boxes alone'"),
@@ -134,7 +144,7 @@ def test_a_start_below_1_is_a_share_of_the_budget(grid, root, tmp_path):
     late = replace(grid, images=48, rows={"late": {"image_level_start": 2 / 3}})
     run = plan_runs(late, tmp_path, {0: root}, allow_outside=False)[0]
     epochs = len(run.budget.images_at)
-    assert epochs > grid.config_of("both").epochs
+    assert epochs > TINY["epochs"]
     assert run.config.epochs == epochs and run.config.image_level_start == int(2 / 3 * epochs)
     assert 0 < run.budget.image_level < 24
     never = replace(late, rows={"never": {"image_level_start": 9, "epochs": 20}})
@@ -186,8 +196,8 @@ def test_a_changed_row_is_refused_until_it_is_made_again(grid, root, tmp_path):
     check_unchanged(runs, again=True)
     assert [run.result_file.exists() for run in runs[:2]] == [True, False]
     # A run that is under way has its config alone.
-    runs[1].folder.path.mkdir(parents=True)
-    runs[0].write_config()
+    runs[0].prepare()
+    runs[1].prepare()
     runs[0].config_file.replace(runs[1].folder.config)
     with pytest.raises(
         UserError, match=r"both, seed 1: changed since it was made: .*use_imagenet False -> True"
@@ -198,10 +208,61 @@ def test_a_changed_row_is_refused_until_it_is_made_again(grid, root, tmp_path):
 def test_a_change_of_the_data_is_refused(grid, root, tmp_path):
     runs = plan_runs(grid, tmp_path, {0: root}, allow_outside=False)
     finish(runs[0], 0.5)
-    other = replace(runs[0].budget, fingerprint="other")
-    changed = replace(runs[0], budget=other)
-    with pytest.raises(UserError, match="changed since it was made: the data"):
-        check_unchanged([changed], again=False)
+    # A run that is under way.
+    runs[1].prepare()
+    shutil.copy(runs[1].config_file, runs[1].folder.config)
+    check_unchanged(runs, again=False)
+    for run, other in product(runs[:2], ({"fingerprint": "x"}, {"trained_on": "x"})):
+        changed = replace(run, budget=replace(run.budget, **other))
+        with pytest.raises(UserError, match="changed since it was made: the data"):
+            check_unchanged([changed], again=False)
+
+
+def test_what_is_trained_on_counts(grid, root, tmp_path):
+    (before,) = plan_runs(replace(grid, seeds=(1,)), tmp_path, {0: root}, allow_outside=False)[1:]
+    for name in ("lvis_v1/annotations/lvis_v1_train.json", "imagenet-lvis/imagenet_lvis_image_info.json"):
+        copy = tmp_path / Path(name).name
+        shutil.copytree(root, copy)
+        content = json.loads((copy / name).read_text())
+        if content.get("annotations"):
+            content["annotations"][0]["bbox"][2] -= 1
+        else:
+            content["images"].pop()
+        (copy / name).write_text(json.dumps(content))
+        (after,) = plan_runs(replace(grid, seeds=(1,)), tmp_path, {0: copy}, allow_outside=False)[1:]
+        assert after.budget.fingerprint == before.budget.fingerprint, name
+        assert after.budget.trained_on != before.budget.trained_on, name
+
+
+def test_the_result_of_another_seed_is_refused(grid, root, tmp_path):
+    runs = plan_runs(grid, tmp_path, {0: root}, allow_outside=False)
+    finish(runs[0], 0.5)
+    shutil.copy(runs[0].result_file, runs[2].result_file)
+    with pytest.raises(UserError, match=r"boxes-alone-2\.json: is of 'boxes alone', seed 1; remove it"):
+        check_unchanged(runs, again=False)
+
+
+def test_predictions_of_another_run_give_no_interval(grid, root, tmp_path):
+    runs = plan_runs(grid, tmp_path, {0: root}, allow_outside=False)
+    for run in runs:
+        finish(run, 0.0, wrong=0.0 if run.row == "both" else 0.9)
+    shutil.rmtree(runs[1].folder.path)
+    write_evaluation(runs[1].folder.path, root, seed=1, wrong=0.9)
+    content = table_content("g", grid, runs, {}, replicates=60)
+    assert content["differences"][0]["metrics"]["AP"]["interval"] is None
+    assert content["without_predictions"] == ["both, seed 1"]
+
+
+def test_a_ratio_that_leaves_no_image_level_batch_is_refused(grid, root, tmp_path):
+    rows = {"never": {"main_weight": 5}}
+    with pytest.raises(UserError, match=r"row 'never': main_weight=5, but an epoch has 4 box-annotated"):
+        plan_runs(replace(grid, rows=rows), tmp_path, {0: root}, allow_outside=False)
+
+
+def test_epochs_are_those_of_the_budget(grid, root, tmp_path):
+    late = replace(grid, images=96, rows={"late": {"image_level_start": 3}})
+    run = plan_runs(late, tmp_path, {0: root}, allow_outside=False)[0]
+    assert TINY["epochs"] < 3 < run.config.epochs and run.budget.image_level
 
 
 def test_differences_have_the_sign_of_the_better_row(grid, root, tmp_path):

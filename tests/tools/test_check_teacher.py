@@ -46,6 +46,12 @@ def test_without_the_stream_only_boxes_are_measured(words, tmp_path):
     assert {row["of"] for row in rows} == {"boxes"} and len(rows) == 7
 
 
+def test_fewer_than_no_images_are_refused(words, capsys):
+    with pytest.raises(SystemExit):
+        main([*words, "--images", "-1"])
+    assert "argument --images: -1 is below 0" in capsys.readouterr().err
+
+
 def test_data_without_boxes_is_named(words, tmp_path):
     path = tmp_path / "data/lvis_v1/annotations/lvis_v1_val.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))

@@ -8,6 +8,7 @@ from itertools import count
 
 from config import Config
 from datasets.build import build_datasets
+from datasets.evaluation.dataset_record import training_fingerprint
 from datasets.loader import Loader
 from datasets.run_data import RunSettings
 from util.errors import UserError
@@ -20,13 +21,14 @@ class Budget:
     steps:     optimizer steps.
     images_at: images seen at the end of each epoch, of both streams; the last is the budget.
     image_level: image-level images among them.
-    fingerprint: of the validation annotations.
+    fingerprint: of the validation annotations.  trained_on: of those that it trains on.
     """
 
     steps: int
     images_at: tuple[int, ...]
     image_level: int
     fingerprint: str
+    trained_on: str
 
 
 def find_budget(config: Config, settings: RunSettings, images: int) -> Budget:
@@ -48,7 +50,9 @@ def find_budget(config: Config, settings: RunSettings, images: int) -> Budget:
             ends.append(seen)
         if seen == images:
             break
-    return Budget(steps, tuple(ends), image_level, data.record.fingerprint)
+    return Budget(
+        steps, tuple(ends), image_level, data.record.fingerprint, training_fingerprint(data.train_tables)
+    )
 
 
 def _steps(loader: Loader, accumulate: int) -> Iterator[tuple[int, int, bool]]:

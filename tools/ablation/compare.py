@@ -25,6 +25,8 @@ from tools.tail_report.evaluation import open_evaluations
 # Metric -> the frequency of its classes.
 METRICS = {"AP": "", "APr": "r", "APc": "c", "APf": "f"}
 Finished = Mapping[Run, Result]
+# Of metrics, 0..1: other versions of numpy add in another order.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Replicas:
     images: Mapping[str, int]
 
 
-def replicate_runs(runs: Sequence[Run], replicates: int) -> dict[Run, Replicas]:
-    """Of the runs whose predictions are in place."""
+def replicate_runs(runs: Finished, replicates: int) -> dict[Run, Replicas]:
+    """Of the runs whose predictions are in place, and are those of the result."""
     found: dict[Run, Replicas] = {}
     for fold in sorted({run.fold for run in runs}):
         members = [run for run in runs if run.fold == fold and _predictions(run)]
@@ -48,8 +50,14 @@ def replicate_runs(runs: Sequence[Run], replicates: int) -> dict[Run, Replicas]:
         # Folds have other images, so other weights.
         replicas = bootstrap([judged for _, judged in outcomes], replicates, seed=fold)
         for run, outcome, values in zip(members, outcomes, replicas, strict=True):
-            found[run] = _replicas(*outcome, values)
+            if _same_metrics(runs[run], outcome[0]):
+                found[run] = _replicas(*outcome, values)
     return found
+
+
+def _same_metrics(result: Result, judged: BoxResult) -> bool:
+    """Whether predictions give what was kept of the run: another's may have taken their place."""
+    return all(abs(judged.metrics[name] - result.metrics[name]) < _ROUNDING for name in METRICS)
 
 
 def _predictions(run: Run) -> bool:

@@ -22,7 +22,7 @@ from datasets.columns import Ragged, offsets_of
 from datasets.opening import find_labelled_images
 from tools.ablation.near_duplicates import near_duplicates
 from util.errors import UserError
-from util.files import atomic_write
+from util.files import atomic_write, writing
 
 # In no fold: always for training.
 ALWAYS_TRAIN = 0
@@ -34,12 +34,13 @@ def make_folds(data: Path, count: int, output: Path) -> dict[int, Path]:
     Each class has its share in every fold as far as groups of near-duplicates allow. A group with a class
     that no other group has is for training in all of them. `frequency` is that of the given training split.
     Folders that are there already stay as long as the annotations do.
+    Those that are damaged are made again.
     Raises UserError for data that is no JSON in LVIS's or COCO's form, or whose images are in archives.
     """
     folders = {fold: output / f"fold-{fold}" for fold in range(1, count + 1)}
     contents, files, digest = _read(data)
     record = output / "folds.json"
-    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["of"] == [digest, count]:
+    if all(folder.is_dir() for folder in folders.values()) and _made_of(record) == [digest, count]:
         return folders
     whole = _united(contents, files)
     _write(output / "whole.json", whole)
@@ -47,14 +48,25 @@ def make_folds(data: Path, count: int, output: Path) -> dict[int, Path]:
     names = [str(image.get("source_file", "")) for content in contents for image in content["images"]]
     groups = near_duplicates(files, names)
     fold_of_image = assign_folds(table, groups, count)
+    labelled = None
+    with suppress(UserError):  # a grid may need none
+        labelled = folder_of(find_labelled_images([str(data)]).path)
     for fold, folder in folders.items():
         _write_fold(folder, whole, fold_of_image == fold)
-        with suppress(UserError):
-            _link(folder / "imagenet-lvis", folder_of(find_labelled_images([str(data)]).path))
+        if labelled is not None:
+            _link(folder / "imagenet-lvis", labelled)
     rows = zip(whole["images"], groups.tolist(), fold_of_image.tolist(), strict=True)
     images = [{"file": i["file_name"], "group": group, "fold": fold} for i, group, fold in rows]
     _write(record, {"of": [digest, count], "images": images})
     return folders
+
+
+def _made_of(record: Path) -> Any:
+    """The digest and the count that folds were made of; None where that cannot be told."""
+    try:
+        return json.loads(record.read_bytes())["of"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def assign_folds(table: AnnotationTable, groups: np.ndarray, count: int) -> np.ndarray:
@@ -70,7 +82,8 @@ def assign_folds(table: AnnotationTable, groups: np.ndarray, count: int) -> np.n
     left = np.setdiff1d(np.arange(len(sizes)), classes.row_of_value[alone])
     if len(left) < count:
         raise UserError(
-            f"{table.name}: {len(left)} groups of images that may be validated on, for {count} folds"
+            f"folds={count}: the data has {len(left)} groups of images that may be validated on, one for a "
+            "fold at least"
         )
     for fold in range(1, count):
         part = stratify(
@@ -98,11 +111,12 @@ def _read(data: Path) -> tuple[list[dict[str, Any]], list[Path], str]:
         source = find_detection(data, split)
         if not isinstance(source, JsonSource):
             raise UserError(f"{source.path}: folds need JSON in the form of LVIS or COCO")
-        text = source.path.read_bytes()
-        digest.update(text)
-        content = json.loads(text)
+        # What cannot be read is named by the reader.
         _, folder = open_detection(data, split, allow_outside=True)
         table = source.read()
+        text = source.path.read_bytes()
+        digest.update(text)
+        content = {"annotations": [], **json.loads(text)}
         name_of = {int(i): table.file_names[row] for row, i in enumerate(table.image_ids)}
         for image in content["images"]:
             file = folder.file_of(name_of[int(image["id"])])
@@ -123,15 +137,18 @@ def _united(contents: Sequence[dict[str, Any]], files: Sequence[Path]) -> dict[s
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for content in contents:
-        new_id = {image["id"]: number for number, image in enumerate(content["images"], len(images) + 1)}
+        # Ids may be text, as the reader takes them.
+        new_id = {int(image["id"]): number for number, image in enumerate(content["images"], len(images) + 1)}
         kept = ({k: v for k, v in image.items() if k != "coco_url"} for image in content["images"])
         images += [
-            {**image, "id": new_id[image["id"]], "file_name": str(files[new_id[image["id"]] - 1])}
-            for image in kept
+            {**image, "id": number, "file_name": str(files[number - 1])}
+            for number, image in enumerate(kept, len(images) + 1)
         ]
+        # The reader leaves out those of images that are not listed, and has said so.
+        listed = (a for a in content["annotations"] if int(a["image_id"]) in new_id)
         annotations += [
-            {**a, "id": number, "image_id": new_id[a["image_id"]]}
-            for number, a in enumerate(content["annotations"], len(annotations) + 1)
+            {**a, "id": number, "image_id": new_id[int(a["image_id"])]}
+            for number, a in enumerate(listed, len(annotations) + 1)
         ]
     return {"images": images, "annotations": annotations, "categories": _categories(contents[0])}
 
@@ -140,9 +157,9 @@ def _categories(train: dict[str, Any]) -> list[dict[str, Any]]:
     """With the frequency that the training split gives them, so that groups are alike in all folds."""
     images_of: dict[int, set[int]] = {}
     for annotation in train["annotations"]:
-        images_of.setdefault(annotation["category_id"], set()).add(annotation["image_id"])
+        images_of.setdefault(int(annotation["category_id"]), set()).add(annotation["image_id"])
     return [
-        {**c, "frequency": group_of(c.get("frequency", ""), len(images_of.get(c["id"], ())))}
+        {**c, "frequency": group_of(c.get("frequency", ""), len(images_of.get(int(c["id"]), ())))}
         for c in train["categories"]
     ]
 
@@ -170,5 +187,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _link(path: Path, target: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.symlink_to(target.resolve(), target_is_directory=True)
+    """Raises UserError where something else is at `path`."""
+    with writing(path):
+        path.unlink(missing_ok=True)
+        path.symlink_to(target.resolve(), target_is_directory=True)

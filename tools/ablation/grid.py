@@ -16,6 +16,12 @@ from util.errors import UserError, nearest
 _DECIDED = {"max_steps": "images", "epochs": "images", "early_stop_patience": "images", "dry_run": "images"}
 
 
+# Epochs of a row until its budget is known.
+_MANY = 100_000
+# Letters of a row's name.
+_LONGEST_NAME = 100
+
+
 @dataclass(frozen=True)
 class Grid:
     """What a grid file says. Its `only` names the rows to keep, in their order; pairs of others go with them.
@@ -46,7 +52,9 @@ class Grid:
     def config_of(self, row: str) -> Config:
         """The row's config, without its budget. Raises UserError that names the row."""
         try:
-            return load(self.config, merged_overrides(self.options, self.rows[row]), source="")
+            overrides = merged_overrides(self.options, self.rows[row])
+            # The budget decides later; what depends on epochs is checked then.
+            return load(self.config, {**overrides, "epochs": _MANY}, source="")
         except UserError as error:
             raise UserError(f"row {row!r}: {error}") from None
 
@@ -90,6 +98,16 @@ def read_grid(path: Path) -> Grid:
     return Grid(**{**values, "seeds": seeds, "baseline": baseline, "compare": compare})
 
 
+def _check_name(name: str) -> None:
+    """It is the name of a folder, and stands in a table."""
+    if not slug(name):
+        raise UserError(f"row {name!r} needs a letter a to z, or a digit, in its name")
+    if len(name) > _LONGEST_NAME:
+        raise UserError(f"row {name:.40}...: a name has at most {_LONGEST_NAME} letters")
+    if not name.isprintable() or "|" in name:
+        raise UserError(f"row {name!r}: a name has no line breaks and no '|'")
+
+
 def _kept(
     only: Sequence[str],
     rows: Mapping[str, Mapping[str, Any]],
@@ -111,8 +129,8 @@ def slug(name: str) -> str:
 
 
 _TYPES: dict[str, tuple[str, Any]] = {
-    "config": ("a file name", lambda v: isinstance(v, str) and v),
-    "data": ("a folder name", lambda v: isinstance(v, str)),
+    "config": ("a file name", lambda v: isinstance(v, str) and v and v.isprintable()),
+    "data": ("a folder name", lambda v: isinstance(v, str) and v.isprintable()),
     "baseline": ("the name of a row", lambda v: isinstance(v, str)),
     "rows": (
         "a dict of dicts, {'name': {key: value}}",
@@ -166,13 +184,18 @@ def _check_rows(
     compare: tuple[tuple[str, str], ...],
     options: Mapping[str, Any],
 ) -> None:
-    for name in (baseline, *(row for pair in compare for row in pair)):
-        if name not in rows:
-            raise UserError(f"{name!r} is no row.{nearest(name, rows)}")
+    for key, names in (("baseline", [baseline]), ("compare", [row for pair in compare for row in pair])):
+        for name in names:
+            if name not in rows:
+                raise UserError(f"{key}: {name!r} is no row.{nearest(name, rows)}")
+    for row, other in compare:
+        if row == other:
+            raise UserError(f"compare: {row!r} beside itself")
     folders: dict[str, str] = {}
     for name, own in rows.items():
+        _check_name(name)
         other = folders.setdefault(slug(name), name)
-        if not slug(name) or other != name:
+        if other != name:
             raise UserError(f"rows {other!r} and {name!r} need names that differ in a letter or digit")
         for key in {**options, **own}:
             if key in _DECIDED:

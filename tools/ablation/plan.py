@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 from config import Config, dump, load
 from config.values import shown
 from datasets.run_data import RunSettings
-from engine.run_directory import RunDirectory
+from engine.run_directory import RunDirectory, make_folder
 from tools.ablation.budget import Budget, find_budget
 from tools.ablation.grid import Grid, slug
 from tools.ablation.results import Result
@@ -67,34 +68,62 @@ class Run:
             "fold": self.fold,
             "config": self.config.to_dict(),
             "fingerprint": self.budget.fingerprint,
+            "trained_on": self.budget.trained_on,
             "steps": self.budget.steps,
             "images_at": self.budget.images_at,
             "image_level": self.budget.image_level,
         }
 
+    @property
+    def data_file(self) -> Path:
+        """In the run's folder: fingerprints of the data that it was started on."""
+        return self.folder.path / "data.json"
+
     def result(self) -> Result | None:
-        """Of the finished run; None before. Raises UserError for a damaged file."""
-        return Result.read(self.result_file)
+        """Of the finished run; None before. Raises UserError for a damaged file, or one of another run."""
+        result = Result.read(self.result_file)
+        if result is not None and (slug(result.row), result.seed, result.fold) != (
+            slug(self.row),
+            self.seed,
+            self.fold,
+        ):
+            raise UserError(f"{self.result_file}: is of {result.row!r}, seed {result.seed}; remove it")
+        return result
 
     def changes(self) -> list[str]:
         """What is no longer as the run in the folder, or its result, has it; empty where none is there."""
         result = self.result()
         if result is not None:
             changed = _differences(result.config, self.config)
-            budget = self.budget
-            same_data = (result.fingerprint, result.images_at) == (budget.fingerprint, budget.images_at)
-            return changed if changed or same_data else ["the data"]
+            known = result.trained_on or self.budget.trained_on  # older files do not say
+            found = (result.fingerprint, known, result.steps, result.images_at, result.image_level)
+            return changed if changed or found == self._on_what else ["the data"]
         if not self.folder.config.is_file():
             return []
         try:
-            return _differences(load(self.folder.config).to_dict(), self.config)
+            changed = _differences(load(self.folder.config).to_dict(), self.config)
         except UserError as error:
             return [str(error)]
+        same_data = not self.data_file.is_file() or self.data_file.read_text("utf-8") == self._data
+        return changed if changed or same_data else ["the data"]
 
-    def write_config(self) -> None:
-        """Writes `config_file`."""
+    @property
+    def _on_what(self) -> tuple[Any, ...]:
+        budget = self.budget
+        return (budget.fingerprint, budget.trained_on, budget.steps, budget.images_at, budget.image_level)
+
+    @property
+    def _data(self) -> str:
+        """The content of `data_file`."""
+        return json.dumps([self.budget.fingerprint, self.budget.trained_on])
+
+    def prepare(self) -> None:
+        """Makes the folder, and writes `config_file` and `data_file`. Raises UserError where it cannot."""
+        make_folder(self.folder.path)
         with atomic_write(self.config_file, durable=False) as file:
             file.write(dump(self.config))
+        with atomic_write(self.data_file, durable=False) as file:
+            file.write(self._data)
 
     def forget(self) -> None:
         """Removes the run and its result."""
@@ -153,7 +182,7 @@ def check_unchanged(runs: Sequence[Run], *, again: bool) -> None:
         return
     if changed:
         run, found = changed[0]
-        what = listed(found, _MOST_NAMED)
+        what = listed(found, _MOST_NAMED).rstrip(".")
         others = f" ({len(changed)} such runs)" if len(changed) > 1 else ""
         raise UserError(
             f"{run.name}: changed since it was made: {what}{others}. Name another --output; --rerun removes "

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.ablation.plan import Run
+from util.files import writing
 from util.lifetime import LAUNCHER
 from util.signals import STATUS
 
@@ -74,9 +75,8 @@ class Processes:
             self._stop()
 
     def _start(self, run: Run) -> None:
-        run.folder.path.mkdir(parents=True, exist_ok=True)
-        run.write_config()
-        with open(output_of(run), "wb") as output:
+        run.prepare()
+        with writing(output_of(run)), open(output_of(run), "wb") as output:
             # Started by the main thread: the kernel ends the process with the thread that started it.
             self.running[run] = subprocess.Popen(
                 self.machine.command(run),
@@ -88,6 +88,8 @@ class Processes:
 
     def _stop(self) -> None:
         """Asks what still runs to stop with a checkpoint, and waits. A second signal kills."""
+        if self.running:
+            print(f"stopping {len(self.running)} runs, each with a checkpoint", file=sys.stderr, flush=True)
         try:
             for process in self.running.values():
                 process.terminate()

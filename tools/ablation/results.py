@@ -38,6 +38,7 @@ class ClassScore:
 @dataclass(frozen=True)
 class Result:
     """config: every key.  fingerprint: of the validation annotations.
+    trained_on: fingerprint of those that it was trained on; empty in older files.
     images_at: images seen at the end of each epoch.  image_level: those of the image-level stream among them.
     curve: every evaluation; the last is the result.
     train_seconds, eval_seconds: over all starts of the run.
@@ -60,6 +61,7 @@ class Result:
     torch: str
     device: str = ""
     precision: str = ""
+    trained_on: str = ""
 
     @property
     def metrics(self) -> Mapping[str, float]:

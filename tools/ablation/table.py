@@ -24,7 +24,7 @@ def table_content(
     failed: why runs failed.
     """
     finished: Finished = {run: result for run in runs if (result := run.result()) is not None}
-    replicas = replicate_runs(list(finished), replicates)
+    replicas = replicate_runs(finished, replicates)
     seeds = {row: complete_seeds(row, grid.seeds, grid.fold_numbers, finished) for row in grid.rows}
     both = {(a, b): [seed for seed in seeds[a] if seed in seeds[b]] for a, b in grid.pairs}
     budgets = {run.row: run.budget for run in reversed(runs)}
@@ -145,7 +145,7 @@ def _notes(content: Mapping[str, Any]) -> list[str]:
     ]
     for key, what in (
         ("unfinished", "not finished"),
-        ("without_predictions", "predictions are not in place, so no interval"),
+        ("without_predictions", "predictions are not in place, or another run's, so no interval"),
     ):
         if content[key]:
             notes.append(f"- {what}: {listed(content[key], _MOST_NAMED, '; ')}")

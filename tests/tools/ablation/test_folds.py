@@ -1,6 +1,7 @@
 """Folds of a small data set: near-duplicates stay together, classes are on both sides."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from config import Config
+from datasets.annotations.json_reader import read_annotations
 from datasets.build import build_datasets
 from datasets.run_data import RunSettings
 from tests.datasets import tiny
@@ -148,8 +150,54 @@ def test_folds_are_made_once_and_anew_for_other_annotations(data, tmp_path):
     assert path.read_text() != "kept"
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "gone"])
+def test_damaged_folds_are_made_again(data, tmp_path, damage):
+    folders = make_folds(data, 2, tmp_path)
+    path = folders[1] / "lvis_v1" / "annotations" / "lvis_v1_val.json"
+    whole = path.read_text()
+    if damage == "gone":
+        shutil.rmtree(folders[1])
+    else:
+        path.write_text("damaged")
+        (tmp_path / "folds.json").write_text(damage)
+    assert make_folds(data, 2, tmp_path) == folders and path.read_text() == whole
+
+
+def odd_ids(content: dict) -> None:
+    for image in content["images"]:
+        image["id"] = str(image["id"])
+
+
+def an_image_that_is_not_listed(content: dict) -> None:
+    content["annotations"].append({**content["annotations"][0], "id": 10**6, "image_id": 10**6})
+
+
+@pytest.mark.parametrize("odd", [odd_ids, an_image_that_is_not_listed])
+def test_folds_take_what_training_takes(data, tmp_path, odd):
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy)
+    path = copy / "lvis_v1" / "annotations" / "lvis_v1_train.json"
+    content = json.loads(path.read_text())
+    odd(content)
+    path.write_text(json.dumps(content))
+    sides = [make_folds(folder, 2, tmp_path / folder.name)[1] for folder in (data, copy)]
+    one, other = (read_annotations(s / "lvis_v1" / "annotations" / "lvis_v1_train.json") for s in sides)
+    assert len(one) == len(other) and np.array_equal(one.boxes_xywh, other.boxes_xywh)
+
+
+def test_folds_name_a_file_that_is_cut_off(data, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy)
+    path = copy / "lvis_v1" / "annotations" / "lvis_v1_val.json"
+    path.write_text(path.read_text()[:-100])
+    with pytest.raises(UserError, match=r"lvis_v1_val\.json"):
+        make_folds(copy, 2, tmp_path / "out")
+
+
 def test_more_folds_than_groups_are_refused(data, tmp_path):
-    with pytest.raises(UserError, match="groups of images that may be validated on, for 20 folds"):
+    with pytest.raises(
+        UserError, match="folds=20: the data has 14 groups of images that may be validated on"
+    ):
         make_folds(data, 20, tmp_path)
 
 
