@@ -58,11 +58,11 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--table_only", action="store_true", help="train nothing; the table of the runs that are finished"
     )
     args = parser.parse_args(words)
-    for name, least in (("jobs", 1), ("num_workers", 0), ("bootstrap", 20)):
+    for name, least in (("jobs", 1), ("num_workers", 0)):
         if getattr(args, name) < least:
             parser.error(f"argument --{name}: {getattr(args, name)} is below {least}")
-    if args.bootstrap > 100_000:
-        parser.error(f"argument --bootstrap: {args.bootstrap} is above 100000")
+    if not 20 <= args.bootstrap <= 100_000:
+        parser.error(f"argument --bootstrap: {args.bootstrap} is not in 20..100000")
     if args.rerun and args.table_only:
         parser.error("--rerun makes runs again, --table_only makes none: give one of them")
     return args

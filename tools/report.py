@@ -56,8 +56,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(words)
     if len(args.runs) > 2:
         parser.error(f"two runs at most are compared, not {len(args.runs)}")
-    if args.bootstrap < 20:
-        parser.error(f"argument --bootstrap: {args.bootstrap} replicates make no interval; at least 20")
+    if not 20 <= args.bootstrap <= 100_000:
+        parser.error(f"argument --bootstrap: {args.bootstrap} is not in 20..100000")
     if args.worst < 0:
         parser.error(f"argument --worst: {args.worst} is below 0")
     return args

@@ -33,6 +33,16 @@ def prepare_console() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def output_was_lost() -> bool:
+    """Whether standard output could not be written for another reason than that nobody reads it."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        return False
+    stream.flush()
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    return isinstance(raw, _LastingFile) and raw.failed
+
+
 def _lasting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
     """The same stream, to a file descriptor that may fail."""
     raw = _LastingFile(stream.fileno(), "wb", closefd=False)
@@ -49,7 +59,7 @@ def _lasting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
 class _LastingFile(io.FileIO):
     """Takes all that is written, and loses what cannot be."""
 
-    _warned = False
+    failed = False
 
     def write(self, data: Any, /) -> int:
         try:
@@ -59,8 +69,8 @@ class _LastingFile(io.FileIO):
             return memoryview(data).nbytes
 
     def _warn(self, error: OSError) -> None:
-        if self._warned or error.errno in _GONE or self.fileno() != _STANDARD_OUTPUT:
+        if self.failed or error.errno in _GONE or self.fileno() != _STANDARD_OUTPUT:
             return
-        self._warned = True
+        self.failed = True
         with suppress(OSError):
             os.write(2, f"warning: standard output cannot be written ({error.strerror})\n".encode())

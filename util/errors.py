@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from util.console import prepare_console
+from util.console import output_was_lost, prepare_console
 
 
 class UserError(Exception):
@@ -44,10 +44,13 @@ def first_line(error: BaseException) -> str:
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """Runs a program and returns its exit status: that of `main`, 2 after a UserError, 130 after Ctrl-C."""
+    """Runs a program and returns its exit status: that of `main`, 130 after Ctrl-C.
+
+    2 after a UserError, or where what it printed could not be written.
+    """
     prepare_console()
     try:
-        return main()
+        return main() or 2 * output_was_lost()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

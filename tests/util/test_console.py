@@ -71,6 +71,17 @@ def test_a_full_disk_is_said_once(tmp_path):
     assert said == b"warning: standard output cannot be written (No space left on device)\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize(("place", "status"), [("/dev/full", 2), ("/dev/null", 0)])
+def test_a_program_whose_output_is_lost_has_failed(place, status):
+    program = (
+        "import sys; from util.errors import run_command; sys.exit(run_command(lambda: print('x') or 0))"
+    )
+    with open(place, "wb") as output:
+        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=output, check=False)
+    assert done.returncode == status
+
+
 def test_letters_that_the_encoding_lacks(tmp_path):
     process = run(tmp_path / "out", subprocess.PIPE, PYTHONIOENCODING="ascii")
     said, errors = process.communicate(b"\n", timeout=60)
