@@ -56,4 +56,6 @@ compare = [
     ["RichSem (all)", "+ text classifier"],
     ["RichSem (all)", "+ image-level stream"],
     ["RichSem (all)", "RichSem, teacher from scratch"],
+    ["semantic branch, boxes alone, named only", "+ text classifier"],
+    ["RichSem, late, named only", "semantic branch, boxes alone, named only"],
 ]

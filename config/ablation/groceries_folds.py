@@ -17,11 +17,13 @@ rows = {
 only = [
     "DINO",
     "+ text classifier",
+    "semantic branch, boxes alone, named only",
     "+ image-level stream, more of the rare",
     "RichSem, late, named only, more of the rare",
     "RichSem, late, weight 0.2",
 ]
 compare = [
+    ["semantic branch, boxes alone, named only", "+ text classifier"],
     ["+ image-level stream, more of the rare", "+ text classifier"],
     ["RichSem, late, named only, more of the rare", "+ image-level stream, more of the rare"],
     ["RichSem, late, weight 0.2", "RichSem, late, named only, more of the rare"],
