@@ -51,3 +51,11 @@ def _the_signals_as_they_were():
     yield
     for number, handler in _HANDLERS.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def no_nohup():
+    """A hang-up is not ignored, also by processes that the test starts, where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

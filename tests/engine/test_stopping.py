@@ -15,6 +15,7 @@ from tests.engine.toys import ToyEvaluator, ToyLoader, make_toy, toy_images, toy
 from util import distributed
 from util.signals import SignalStop
 
+pytestmark = pytest.mark.usefixtures("no_nohup")
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGUSR1: 0}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = [row for row in all_rows(random.Random(args.seed)) if args.rows in row.fault]
     if not rows:
         parser.error(f"no row contains {args.rows!r}")
+    # A suite that runs under nohup would leave the rows of SIGHUP nothing to see.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         bench = Bench.made(Path(folder))

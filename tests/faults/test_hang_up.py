@@ -29,6 +29,7 @@ def run_in_a_terminal(words: list[str], until: Path) -> int:
 
 
 @pytest.mark.ci
+@pytest.mark.usefixtures("no_nohup")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_run_outlives_its_terminal_by_a_checkpoint(ranks, tmp_path):
     bench, run = Bench.made(tmp_path), RunDirectory(tmp_path / "run")

@@ -107,6 +107,7 @@ def test_ranks_end_with_a_launcher_that_is_killed(tmp_path):
 
 
 @pytest.mark.ci
+@pytest.mark.usefixtures("no_nohup")
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 0)]
 )
