@@ -348,7 +348,7 @@ def _train_loader(
         "an epoch is %d box-annotated and %d image-level batches per process%s",
         batches.detection_batches,
         batches.image_level_batches,
-        _window_note(config) if image_level is not None else "",
+        _stream_note(config, batches) if image_level is not None else "",
     )
     sets: list[ImageDataset] = [train_set] if image_level is None else [train_set, image_level]
     canvas = _largest_canvas(config, settings, train_set.annotations.sizes, config.images_per_batch)
@@ -360,8 +360,10 @@ def _train_loader(
     return _loader(config, settings, MultiDataset(sets), batches, max(largest))
 
 
-def _window_note(config: Config) -> str:
+def _stream_note(config: Config, batches: MixedBatchSampler) -> str:
     """Which epochs, counted from 1, have image-level batches; empty for all."""
+    if not batches.image_level_batches:
+        return f": main_weight={config.main_weight} is more than there are, so no image-level image comes"
     first, end = config.image_level_epochs
     if (first, end) == (0, config.epochs):
         return ""

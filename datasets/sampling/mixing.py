@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 
 from datasets.sample import SampleIndex
 from datasets.sampling.samplers import InfiniteSampler, ShardedSampler
-from util.errors import UserError
 
 # `SampleIndex.stream` of the image-level images; box-annotated ones have 0.
 IMAGE_LEVEL = 1
@@ -26,12 +25,7 @@ class MixRatio:
     image_level: int = 1
 
     def image_level_batches(self, detection_batches: int) -> int:
-        """Image-level batches of an epoch with so many box-annotated ones. Raises UserError for none."""
-        if 0 < detection_batches < self.detection:
-            raise UserError(
-                f"main_weight={self.detection}, but an epoch has {detection_batches} box-annotated batches "
-                "per process, so no image-level one would come: lower it, or set use_imagenet=False"
-            )
+        """Image-level batches of an epoch with so many box-annotated ones."""
         return detection_batches // self.detection * self.image_level
 
 

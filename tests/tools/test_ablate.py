@@ -255,7 +255,7 @@ def test_predictions_of_another_run_give_no_interval(grid, root, tmp_path):
 
 def test_a_ratio_that_leaves_no_image_level_batch_is_refused(grid, root, tmp_path):
     rows = {"never": {"main_weight": 5}}
-    with pytest.raises(UserError, match=r"row 'never': main_weight=5, but an epoch has 4 box-annotated"):
+    with pytest.raises(UserError, match="row 'never': with main_weight=5 no image-level image comes"):
         plan_runs(replace(grid, rows=rows), tmp_path, {0: root}, allow_outside=False)
 
 

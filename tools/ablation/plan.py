@@ -158,7 +158,8 @@ def _with_budget(config: Config, settings: RunSettings, images: int) -> tuple[Co
     """The config with the budget's steps and epochs, an image-level start below 1 being a share of these.
 
     How long an epoch is depends on the start, and the start on how many there are. So it is moved later until
-    it is that share; a later start has no fewer epochs. Raises UserError as `find_budget` does.
+    it is that share; a later start has no fewer epochs. Raises UserError as `find_budget` does, and for an
+    image-level stream that never comes.
     """
     tried = replace(config, image_level_start=0) if config.image_level_start < 1 else config
     while True:
@@ -166,6 +167,11 @@ def _with_budget(config: Config, settings: RunSettings, images: int) -> tuple[Co
         epochs = len(budget.images_at)
         start = replace(config, epochs=epochs).image_level_epochs[0]
         if start <= tried.image_level_start:
+            if config.use_imagenet and not budget.image_level:
+                raise UserError(
+                    f"with main_weight={config.main_weight} no image-level image comes within the budget: "
+                    "lower it, or set use_imagenet=False"
+                )
             return replace(tried, max_steps=budget.steps, epochs=epochs), budget
         tried = replace(config, image_level_start=start, epochs=epochs)
 
