@@ -118,14 +118,11 @@ def test_before_training_a_signal_ends_the_process_at_once(number):
 
 
 def test_nohup_is_obeyed():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with Stopping():
-            send(signal.SIGHUP)
-            time.sleep(0.1)
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Stopping():
+        send(signal.SIGHUP)
+        time.sleep(0.1)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_handlers_are_put_back_but_for_the_signal_that_is_sent_again():

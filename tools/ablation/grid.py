@@ -89,9 +89,11 @@ def read_grid(path: Path) -> Grid:
         rows = values["rows"]
         baseline = values.get("baseline") or next(iter(rows))
         compare = tuple((str(row), str(other)) for row, other in values.get("compare", ()))
-        _check_rows(rows, baseline, compare, values.get("options", {}))
-        if only := values.pop("only", ()):
-            values["rows"], compare = _kept(only, rows, baseline, compare)
+        only = values.pop("only", ())
+        _check_rows(rows, baseline, compare, only, values.get("options", {}))
+        if only:
+            values["rows"] = {name: rows[name] for name in only}
+            compare = tuple(pair for pair in compare if set(pair) <= set(only))
     except UserError as error:
         raise UserError(f"grid {path}: {error}") from None
     seeds = tuple(values.get("seeds", Grid.seeds))
@@ -106,21 +108,6 @@ def _check_name(name: str) -> None:
         raise UserError(f"row {name:.40}...: a name has at most {_LONGEST_NAME} letters")
     if not name.isprintable() or "|" in name:
         raise UserError(f"row {name!r}: a name has no line breaks and no '|'")
-
-
-def _kept(
-    only: Sequence[str],
-    rows: Mapping[str, Mapping[str, Any]],
-    baseline: str,
-    compare: tuple[tuple[str, str], ...],
-) -> tuple[dict[str, Mapping[str, Any]], tuple[tuple[str, str], ...]]:
-    """The rows that `only` names, and the pairs of those."""
-    for name in only:
-        if name not in rows:
-            raise UserError(f"only: {name!r} is no row.{nearest(name, rows)}")
-    if baseline not in only:
-        raise UserError(f"only leaves out the baseline, {baseline!r}")
-    return {name: rows[name] for name in only}, tuple(pair for pair in compare if set(pair) <= set(only))
 
 
 def slug(name: str) -> str:
@@ -182,12 +169,16 @@ def _check_rows(
     rows: Mapping[str, Mapping[str, Any]],
     baseline: str,
     compare: tuple[tuple[str, str], ...],
+    only: Sequence[str],
     options: Mapping[str, Any],
 ) -> None:
-    for key, names in (("baseline", [baseline]), ("compare", [row for pair in compare for row in pair])):
+    compared = [row for pair in compare for row in pair]
+    for key, names in (("baseline", [baseline]), ("compare", compared), ("only", only)):
         for name in names:
             if name not in rows:
                 raise UserError(f"{key}: {name!r} is no row.{nearest(name, rows)}")
+    if only and baseline not in only:
+        raise UserError(f"only leaves out the baseline, {baseline!r}")
     for row, other in compare:
         if row == other:
             raise UserError(f"compare: {row!r} beside itself")

@@ -95,9 +95,14 @@ class Run:
         result = self.result()
         if result is not None:
             changed = _differences(result.config, self.config)
-            known = result.trained_on or self.budget.trained_on  # older files do not say
-            found = (result.fingerprint, known, result.steps, result.images_at, result.image_level)
-            return changed if changed or found == self._on_what else ["the data"]
+            budget = Budget(
+                result.steps,
+                result.images_at,
+                result.image_level,
+                result.fingerprint,
+                result.trained_on or self.budget.trained_on,  # older files do not say
+            )
+            return changed if changed or budget == self.budget else ["the data"]
         if not self.folder.config.is_file():
             return []
         try:
@@ -106,11 +111,6 @@ class Run:
             return [str(error)]
         same_data = not self.data_file.is_file() or self.data_file.read_text("utf-8") == self._data
         return changed if changed or same_data else ["the data"]
-
-    @property
-    def _on_what(self) -> tuple[Any, ...]:
-        budget = self.budget
-        return (budget.fingerprint, budget.trained_on, budget.steps, budget.images_at, budget.image_level)
 
     @property
     def _data(self) -> str:
