@@ -324,6 +324,13 @@ def test_a_table_says_in_what_it_was_computed(grid, root, tmp_path):
     assert "Computed in float32 on Another (torch y, 3 runs); bfloat16 on A chip (torch y, 1 runs)." in text
 
 
+@pytest.mark.parametrize("number", ["19", "100001"])
+def test_replicates_have_bounds(number, capsys):
+    with pytest.raises(SystemExit):
+        main(["grid.py", "--output", "out", "--bootstrap", number])
+    assert f"argument --bootstrap: {number} is not in 20..100000" in capsys.readouterr().err
+
+
 def test_the_table_alone(root, tmp_path, capsys):
     path = write_grid(tmp_path / "grid.py", config=str(root / "tiny.py"), rows=ROWS, images=24, seeds=[3])
     words = [str(path), "--output", str(tmp_path / "out")]

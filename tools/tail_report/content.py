@@ -7,6 +7,7 @@ Metrics, shares and precisions are 0..1; None is undefined (no ground truth), ex
 from __future__ import annotations
 
 import math
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ AT_50, AT_75 = 0, 5
 # A class on fewer validation images has no interval of its own: they are too few to say how they vary.
 FEWEST_IMAGES = 5
 LEVEL = 0.95
+_FEWEST_REPLICATES, _MOST_REPLICATES = 20, 100_000
 _CONFUSED_WITH = 5
 _TOO_FEW = "too few images"
 
@@ -39,6 +41,14 @@ class _Run:
     result: BoxResult
     judged: Judged
     replicas: np.ndarray
+
+
+def replicates(text: str) -> int:
+    """A command line's number of bootstrap replicates."""
+    number = int(text)
+    if not _FEWEST_REPLICATES <= number <= _MOST_REPLICATES:
+        raise ArgumentTypeError(f"{number} is not in {_FEWEST_REPLICATES}..{_MOST_REPLICATES}")
+    return number
 
 
 def report_content(evaluations: Sequence[Evaluation], replicates: int, num_images: int) -> dict[str, Any]:
